@@ -1,1 +1,8 @@
-export {}
+/** Real servers for tests and examples: started on free ports in temporary directories, and never left behind. */
+export { smallDisk, type TemporaryDirectory, temporaryDirectory } from './directory.ts'
+export { type Guardian, guard, guardDirectory, guardProcess } from './guardian.ts'
+export { freePort } from './port.ts'
+export { type PostgresOptions, type PostgresServer, startPostgres } from './postgres.ts'
+export { type RedisOptions, type RedisServer, startRedis } from './redis.ts'
+export { missingRequirements, packagesOf, type Requirement, requirements } from './requirements.ts'
+export { findTool, hasTool } from './tools.ts'

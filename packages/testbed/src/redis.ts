@@ -1,0 +1,133 @@
+/** A real Redis (or Valkey) server on a free port of the loopback, with its data in a temporary directory. */
+import { readFile, writeFile } from 'node:fs/promises'
+import { connect } from 'node:net'
+import { join } from 'node:path'
+import { Failure, isFailure } from '@stillpoint/core/kernel'
+import { type Daemon, daemon } from './daemon.ts'
+import { temporaryDirectory } from './directory.ts'
+import { freePort } from './port.ts'
+import { findTool } from './tools.ts'
+
+export interface RedisOptions {
+  /** Further arguments of redis-server: `['--appendonly', 'yes']`. They win over the defaults. */
+  readonly args?: readonly string[]
+  /** Lines of the configuration file, for what must not be seen in a list of processes. */
+  readonly config?: readonly string[]
+  readonly password?: string
+}
+
+export interface RedisServer {
+  readonly host: string
+  readonly port: number
+  readonly password: string | undefined
+  /** Where it keeps its RDB and AOF. */
+  readonly dataDir: string
+  url(database?: number): string
+  log(): Promise<string>
+  /** Ends it without saving, and removes its directory. Idempotent. */
+  stop(): Promise<void>
+  /** Default SIGKILL. The data on disk stays. */
+  kill(signal?: NodeJS.Signals): Promise<void>
+  pause(): Promise<void>
+  unpause(): Promise<void>
+  /** Starts it again after `kill`, or stops and starts it; same port, same data. */
+  restart(): Promise<void>
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+const host = '127.0.0.1'
+const attempts = 5
+
+/** @throws Failure `tool_missing` | `server_did_not_start` */
+export async function startRedis(options: RedisOptions = {}): Promise<RedisServer> {
+  const program = findTool('redis-server') ?? findTool('valkey-server')
+  if (program === undefined) {
+    throw new Failure({ code: 'tool_missing', message: 'no redis-server', hint: 'Install the package redis-server.' })
+  }
+  const directory = await temporaryDirectory('redis')
+  try {
+    const { server, port } = await startOnFreePort(program, directory.path, options)
+    return handle(server, { port, directory: directory.path, password: options.password, remove: directory.remove })
+  } catch (error) {
+    await directory.remove()
+    throw error
+  }
+}
+
+async function startOnFreePort(
+  program: string,
+  directory: string,
+  options: RedisOptions,
+): Promise<{ server: Daemon; port: number }> {
+  for (let attempt = 1; ; attempt++) {
+    const port = await freePort()
+    const lines = [`bind ${host}`, `port ${port}`, `dir ${JSON.stringify(directory)}`, 'save ""', 'daemonize no']
+    if (options.password !== undefined) lines.push(`requirepass ${JSON.stringify(options.password)}`)
+    const config = join(directory, 'redis.conf')
+    await writeFile(config, [...lines, ...(options.config ?? []), ''].join('\n'), { mode: 0o600 })
+    const server = daemon({
+      name: 'redis-server',
+      program,
+      args: [config, ...(options.args ?? [])],
+      logFile: join(directory, 'server.log'),
+      isReady: () => answers(port),
+      stopSignal: 'SIGTERM',
+      lastSignal: 'KILL',
+    })
+    try {
+      await server.start()
+      return { server, port }
+    } catch (error) {
+      const taken = isFailure(error, 'server_did_not_start') && error.message.includes('Address already in use')
+      if (!taken || attempt === attempts) throw error
+    }
+  }
+}
+
+interface Place {
+  readonly port: number
+  readonly directory: string
+  readonly password: string | undefined
+  readonly remove: () => Promise<void>
+}
+
+function handle(server: Daemon, place: Place): RedisServer {
+  const { port, directory, password } = place
+  const stop = async () => {
+    await server.kill('SIGKILL') // nothing of it is to be kept, and an orderly end may wait for a save
+    await place.remove()
+  }
+  const user = password === undefined ? '' : `:${encodeURIComponent(password)}@`
+  return {
+    host,
+    port,
+    password,
+    dataDir: directory,
+    url: (database = 0) => `redis://${user}${host}:${port}/${database}`,
+    log: () => readFile(join(directory, 'server.log'), 'utf8'),
+    stop,
+    kill: (signal = 'SIGKILL') => server.kill(signal),
+    pause: server.pause,
+    unpause: server.unpause,
+    async restart() {
+      await server.stop()
+      await server.start()
+    },
+    [Symbol.asyncDispose]: stop,
+  }
+}
+
+/** Whether commands are served: any answer but "loading", for a password may be needed. */
+function answers(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ host, port })
+    socket.setTimeout(1000, () => socket.destroy())
+    socket.once('connect', () => socket.write('PING\r\n'))
+    socket.once('data', (bytes) => {
+      resolve(!bytes.toString('latin1').startsWith('-LOADING'))
+      socket.destroy()
+    })
+    socket.once('error', () => resolve(false))
+    socket.once('close', () => resolve(false))
+  })
+}

@@ -1,0 +1,33 @@
+/** The external programs that the test suites and examples use, and the Debian packages that have them. */
+import { hasTool } from './tools.ts'
+
+export interface Requirement {
+  readonly tool: string
+  /** Name of the Debian package. */
+  readonly package: string
+  /** What is left out without it. Suites carry it in their names: `… [needs postgresql]`. */
+  readonly neededFor: string
+}
+
+export const requirements: readonly Requirement[] = [
+  { tool: 'initdb', package: 'postgresql', neededFor: 'a PostgreSQL server of the tests’ own' },
+  { tool: 'postgres', package: 'postgresql', neededFor: 'a PostgreSQL server of the tests’ own' },
+  { tool: 'psql', package: 'postgresql-client', neededFor: 'setting up databases' },
+  { tool: 'pg_dump', package: 'postgresql-client', neededFor: 'capturing PostgreSQL databases' },
+  { tool: 'pg_restore', package: 'postgresql-client', neededFor: 'restoring PostgreSQL databases' },
+  {
+    tool: 'redis-server',
+    package: 'redis-server',
+    neededFor: 'a Redis server of the tests’ own, and restoring into Redis',
+  },
+  { tool: 'restic', package: 'restic', neededFor: 'proving that repositories are compatible with restic' },
+]
+
+export function missingRequirements(): readonly Requirement[] {
+  return requirements.filter((requirement) => !hasTool(requirement.tool))
+}
+
+/** The packages to install, each once, in the order of `requirements`. */
+export function packagesOf(missing: readonly Requirement[]): readonly string[] {
+  return [...new Set(missing.map((requirement) => requirement.package))]
+}

@@ -1,0 +1,132 @@
+import { spawn } from 'node:child_process'
+import { access, stat, writeFile } from 'node:fs/promises'
+import { connect } from 'node:net'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, test } from 'vitest'
+import {
+  findTool,
+  freePort,
+  hasTool,
+  missingRequirements,
+  packagesOf,
+  type RedisServer,
+  requirements,
+  smallDisk,
+  startPostgres,
+  startRedis,
+  temporaryDirectory,
+} from './index.ts'
+
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  )
+}
+
+async function eventually(what: string, holds: () => Promise<boolean>): Promise<void> {
+  const deadline = performance.now() + 10_000
+  while (!(await holds())) {
+    if (performance.now() > deadline) throw new Error(`not within 10 s: ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+}
+
+/** One inline command; the answer's first line, `silence` after 300 ms, or `refused`. */
+function ask(server: RedisServer, command: string): Promise<string> {
+  return new Promise((resolve) => {
+    const socket = connect({ host: server.host, port: server.port })
+    const answer = (text: string) => {
+      resolve(text)
+      socket.destroy()
+    }
+    socket.setTimeout(300, () => answer('silence'))
+    socket.once('connect', () => socket.write(`${command}\r\n`))
+    socket.once('data', (bytes) => answer(bytes.toString('latin1').split('\r\n')[0] ?? ''))
+    socket.once('error', () => answer('refused'))
+  })
+}
+
+describe('tools and directories', () => {
+  test('a tool is found by its absolute path, a missing one is not', () => {
+    expect(findTool('sh')).toMatch(/^\/.*\/sh$/)
+    expect(hasTool('no-such-program-anywhere')).toBe(false)
+  })
+  test('what is missing is named by its package, each once', () => {
+    expect(requirements.map((each) => each.package)).toContain('restic')
+    expect(missingRequirements().every((each) => !hasTool(each.tool))).toBe(true)
+    expect(packagesOf(requirements)).toEqual(['postgresql', 'postgresql-client', 'redis-server', 'restic'])
+  })
+  test('a temporary directory is private, and removed with its content', async () => {
+    const directory = await temporaryDirectory('x')
+    expect((await stat(directory.path)).mode & 0o777).toBe(0o700)
+    await writeFile(`${directory.path}/file`, 'x')
+    await directory.remove()
+    await directory.remove()
+    expect(await exists(directory.path)).toBe(false)
+  })
+  test('a free port can be bound', async () => {
+    expect(await freePort()).toBeGreaterThan(1023)
+  })
+  test('a small disk is full when it says so', async ({ skip }) => {
+    await using disk = await smallDisk(1 << 20)
+    if (disk === undefined) return skip('this process may not mount a file system')
+    await expect(writeFile(`${disk.path}/big`, Buffer.alloc(2 << 20))).rejects.toThrow('ENOSPC')
+  })
+})
+
+describe.skipIf(!hasTool('redis-server'))('a Redis server [needs redis-server]', () => {
+  test('starts with a password, is killed, comes back, freezes, and leaves nothing', async () => {
+    await using server = await startRedis({ password: 'a "quoted" one', args: ['--appendonly', 'yes'] })
+    expect(await ask(server, 'PING')).toBe('-NOAUTH Authentication required.')
+    expect(await ask(server, `AUTH "a \\"quoted\\" one"`)).toBe('+OK')
+    await server.pause()
+    expect(await ask(server, 'PING')).toBe('silence')
+    await server.unpause()
+    expect(await ask(server, 'PING')).toBe('-NOAUTH Authentication required.')
+    await server.kill()
+    expect(await ask(server, 'PING')).toBe('refused')
+    await server.restart()
+    expect(await ask(server, 'PING')).toBe('-NOAUTH Authentication required.')
+    await server.stop()
+    expect(await exists(server.dataDir)).toBe(false)
+  })
+  test('one that cannot start says why', async () => {
+    await expect(startRedis({ args: ['--no-such-setting', '1'] })).rejects.toThrow(
+      /ended while starting.*Bad directive/s,
+    )
+  })
+  test.each(['SIGTERM', 'SIGINT', 'SIGKILL'] as const)('does not outlive a parent that gets %s', async (signal) => {
+    const index = fileURLToPath(new URL('./index.ts', import.meta.url))
+    const program = `
+      const { startRedis } = await import(${JSON.stringify(index)})
+      const server = await startRedis()
+      console.log(JSON.stringify({ port: server.port, host: server.host, dataDir: server.dataDir }))
+      setInterval(() => {}, 1000)`
+    const parent = spawn(process.execPath, ['--input-type=module', '-e', program], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    const said = await new Promise<string>((resolve) => parent.stdout.once('data', (bytes) => resolve(String(bytes))))
+    const server: RedisServer = JSON.parse(said)
+    expect(await ask(server, 'PING')).toBe('+PONG')
+    parent.kill(signal)
+    await eventually('the server is gone', async () => (await ask(server, 'PING')) === 'refused')
+    await eventually('its directory is gone', async () => !(await exists(server.dataDir)))
+  })
+})
+
+describe.skipIf(!hasTool('initdb'))('a PostgreSQL server [needs postgresql]', () => {
+  test('starts with databases and settings, is killed, comes back, and leaves nothing', async () => {
+    await using server = await startPostgres({ databases: ['shop', 'odd "name"'], settings: { work_mem: '5MB' } })
+    await server.sql('odd "name"', 'CREATE TABLE t (a int); INSERT INTO t VALUES (7);')
+    expect(await server.sql('shop', 'SHOW work_mem')).toBe('5MB')
+    expect(await server.sql('shop', 'SHOW fsync')).toBe('on')
+    await expect(server.sql('shop', 'SELECT 1/0')).rejects.toThrow('division by zero')
+    await server.kill()
+    await expect(server.sql('shop', 'SELECT 1')).rejects.toThrow('Connection refused')
+    await server.restart()
+    expect(await server.sql('odd "name"', 'SELECT a FROM t')).toBe('7')
+    await server.stop()
+    expect(await exists(server.dataDir)).toBe(false)
+  })
+})
