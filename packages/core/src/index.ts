@@ -1,1 +1,10 @@
+/** @stillpoint/core: the cut protocol as pure, synchronous state machines. No dependency, no I/O, no clock of its own. */
+export * from './cut/certificate.ts'
+export * from './cut/messages.ts'
+export * from './cut/plan.ts'
+export * from './cut/process.ts'
+export * from './cut/process-state.ts'
+export * from './cut/received.ts'
+export * from './cut/verdict.ts'
 export * from './kernel/index.ts'
+export * from './session/frames.ts'
