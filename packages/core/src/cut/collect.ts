@@ -1,0 +1,79 @@
+/**
+ * The second half of a cut, when everybody runs again: drain, capture, seal; and what a coordinator does with a cut that
+ * it finds half done after a crash.
+ */
+import { channelEnds, type ParticipantName } from '../kernel/ids.ts'
+import { type CoordinatorState, type CutRecord, type Decision, newTrack } from './coordinator-state.ts'
+import { certificateOf, end, enter, every, newState, order, type Step, setTrack } from './coordinator-step.ts'
+import type { SentAtCut } from './messages.ts'
+import { verdictOf } from './verdict.ts'
+
+/** Asks for what is not here yet. Also after a crash: every order may come twice. */
+export function collect(step: Step): void {
+  const { state } = step
+  for (const { name, kind } of state.plan.participants) {
+    const track = state.tracks.get(name) ?? newTrack
+    if (track.captured !== null) continue
+    if (kind === 'process' && track.drained === null) {
+      const inbound = inboundOf(state, name)
+      order(step, name, { type: 'drain', ref: state.ref, inbound, deadlineMs: state.plan.deadlines.drainMs })
+    } else order(step, name, { type: 'capture', ref: state.ref })
+  }
+}
+
+/** What the senders of the plan had sent to this process at their cuts. */
+function inboundOf(state: CoordinatorState, receiver: ParticipantName): readonly SentAtCut[] {
+  const inbound: SentAtCut[] = []
+  for (const { mark } of state.tracks.values()) {
+    if (mark?.kind !== 'process') continue
+    inbound.push(...mark.sent.filter(({ channel }) => channelEnds(channel).to === receiver))
+  }
+  return inbound
+}
+
+/** C6: everything captured is durable, and the verdict is recomputed from the evidence. */
+export function trySeal(step: Step, nowMs: number): void {
+  const { state } = step
+  if (state.phase !== 'collect' || !every(state, ({ captured }) => captured !== null)) return
+  const certificate = certificateOf(state)
+  const verdict = verdictOf(certificate)
+  if (verdict.kind === 'inconsistent' && !state.plan.allowInconsistent) {
+    const message = `The cut is inconsistent: ${verdict.reasons.join('; ')}`
+    const hint = 'Nothing was stored. Use --allow-inconsistent to keep such a snapshot all the same.'
+    return end(step, { kind: 'aborted', failure: { code: 'cut_inconsistent', message, hint, retry: 'later' } }, nowMs)
+  }
+  enter(step, 'seal', Number.POSITIVE_INFINITY)
+  step.effects.push({ type: 'seal', certificate, verdict })
+}
+
+/**
+ * What a coordinator does with a cut that it finds after a crash: before `taken` it is aborted, after it the captures
+ * are asked for again from the marks that are still there; a cut that has ended is left alone (`null`).
+ */
+export function recoverCut(records: readonly CutRecord[], nowMs: number): Decision | null {
+  const planned = records.find((record) => record.type === 'planned')
+  if (planned === undefined || records.some(({ type }) => type === 'ended')) return null
+  const { plan, planDigest } = planned
+  const { cut, epoch, generation, fencing } = plan
+  const step: Step = {
+    state: newState(plan, planDigest, { cut, epoch, generation, fencing }, nowMs),
+    records: [],
+    effects: [],
+  }
+  const taken = records.find((record) => record.type === 'taken')
+  if (taken === undefined) {
+    const message = 'The coordinator was restarted before every mark was taken'
+    end(step, { kind: 'aborted', failure: { code: 'coordinator_restarted', message, retry: 'later' } }, nowMs)
+    return { ...step, acceptance: 'accepted' }
+  }
+  const tracks = new Map(taken.tracks)
+  step.state = { ...step.state, tracks, steps: taken.steps, firstHoldAtMs: 0, lastResumeAtMs: taken.pauseMs }
+  for (const record of records) {
+    if (record.type === 'drained') setTrack(step, record.participant, { drained: record.inbound })
+    if (record.type === 'captured') setTrack(step, record.participant, { captured: record.evidence })
+  }
+  enter(step, 'collect', nowMs + plan.deadlines.captureMs)
+  collect(step)
+  trySeal(step, nowMs)
+  return { ...step, acceptance: 'accepted' }
+}
