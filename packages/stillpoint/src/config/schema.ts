@@ -1,0 +1,152 @@
+/**
+ * The schema of `stillpoint.yaml`, except for the options of the sources, which each source states itself.
+ *
+ * Owns: keys, types, defaults, bounds and their descriptions: docs/configuration.md is generated from here.
+ * Does not own: positions and wording of errors (problems.ts), checks across participants (load.ts).
+ */
+import { type Deadlines, defaultDeadlines } from '@stillpoint/core'
+import { isFailure, participantName } from '@stillpoint/core/kernel'
+import { z } from 'zod'
+import { durationSchema, durationText } from './duration.ts'
+import { secretOptions } from './secret.ts'
+
+const dayMs = 24 * 3_600_000
+export const configFileName = 'stillpoint.yaml'
+export const defaultStateDir = './.stillpoint'
+export const defaultRetries = { attempts: 5, backoffMs: 200 } as const
+export const defaultServer = { host: '127.0.0.1', port: 0 } as const
+
+/** A name that `participantName` accepts. */
+export const nameSchema = z.string().superRefine((text, context) => {
+  const problem = nameProblem(text)
+  if (problem !== undefined) context.addIssue({ code: 'custom', message: problem })
+})
+
+/** Why a name is refused, or undefined. */
+export function nameProblem(text: string): string | undefined {
+  try {
+    participantName(text)
+    return undefined
+  } catch (error) {
+    if (!isFailure(error, 'name_invalid')) throw error
+    return `${error.message}. ${error.hint ?? ''}`.trim()
+  }
+}
+
+const pathSchema = z
+  .string()
+  .min(1)
+  .max(4_096)
+  .refine((path) => !path.includes('\0'), { error: 'must not contain a NUL character' })
+
+const repositorySchema = z
+  .strictObject({
+    path: pathSchema
+      .refine((path) => !/^[a-z][a-z0-9+.-]{1,10}:/i.test(path), {
+        error: 'must be a directory on this machine; other places are not supported yet',
+      })
+      .describe('Directory of the repository. Relative paths start at the directory of the configuration file.'),
+    ...secretOptions,
+  })
+  .superRefine((value, context) => {
+    const given = [value.passwordFile, value.passwordCommand].filter((option) => option !== undefined).length
+    if (given === 1) return
+    const message =
+      given === 0
+        ? 'needs a password: set passwordFile or passwordCommand'
+        : 'must have one of passwordFile and passwordCommand, not both'
+    context.addIssue({ code: 'custom', message })
+  })
+
+const deadlineBounds: Readonly<Record<keyof Deadlines, { readonly minMs: number; readonly maxMs: number }>> = {
+  prepareMs: { minMs: 100, maxMs: dayMs },
+  quiesceMs: { minMs: 10, maxMs: 600_000 },
+  markMs: { minMs: 10, maxMs: 600_000 },
+  resumeMs: { minMs: 10, maxMs: 600_000 },
+  drainMs: { minMs: 10, maxMs: dayMs },
+  captureMs: { minMs: 1_000, maxMs: 14 * dayMs },
+  leaseMs: { minMs: 100, maxMs: 600_000 },
+  handlerMs: { minMs: 1, maxMs: 600_000 },
+}
+
+function deadline(key: keyof Deadlines, description: string) {
+  const text = `${description} Default: ${durationText(defaultDeadlines[key])}.`
+  return durationSchema(deadlineBounds[key]).optional().describe(text)
+}
+
+const deadlinesSchema = z.strictObject({
+  prepareMs: deadline('prepareMs', 'For all participants to connect and answer that they are ready.'),
+  quiesceMs: deadline('quiesceMs', 'From the first hold that is asked for to the last one acknowledged.'),
+  markMs: deadline('markMs', 'From the order to mark to the last mark.'),
+  resumeMs: deadline('resumeMs', 'For all holds to be released and reported on.'),
+  drainMs: deadline('drainMs', 'For the messages in flight to be collected.'),
+  captureMs: deadline('captureMs', 'For the marked states to be copied into the repository.'),
+  leaseMs: deadline('leaseMs', 'After this time a store ends its hold by itself, whatever becomes of Stillpoint.'),
+  handlerMs: deadline('handlerMs', 'How long a process that closes its gate waits for handlers that still run.'),
+})
+
+export const processSchema = z.strictObject({
+  process: z.literal(true).describe('This participant is a process that runs the SDK and joins by this name.'),
+})
+
+/** The keys of a store beside the options of its source. */
+export const storeSchema = z.strictObject({
+  source: z.string().min(1).describe('Kind of the store: which source drives it.'),
+  writers: z
+    .union([z.literal('unknown'), z.array(nameSchema).min(1)], {
+      error: 'must be a list of the processes that write this store, or "unknown"',
+    })
+    .optional()
+    .describe(
+      'The processes that write this store, and nobody else does. One: it marks the store itself. Several: their gates close together. Default: unknown, and the store itself is held.',
+    ),
+})
+
+export const configSchema = z.strictObject({
+  version: z
+    .literal(1, { error: 'must be 1, the version of this format that this Stillpoint reads' })
+    .describe('Version of this file format. Always 1.'),
+  system: nameSchema.describe('Name of the system: letters, digits, ".", "_" and "-".'),
+  repository: repositorySchema.describe('Where snapshots are stored, and the password that encrypts them.'),
+  stateDir: pathSchema
+    .default(defaultStateDir)
+    .describe('Directory for the catalog, the address of the running server and its tokens.'),
+  server: z
+    .strictObject({
+      host: z.string().min(1).max(255).default(defaultServer.host).describe('Address to listen on.'),
+      port: z
+        .int()
+        .min(0)
+        .max(65_535)
+        .default(defaultServer.port)
+        .describe('Port to listen on; 0: any free one. The address in use is written to server.json in stateDir.'),
+    })
+    .default({ ...defaultServer })
+    .describe('Where `stillpoint up` listens.'),
+  deadlines: deadlinesSchema.default({}).describe('How long each phase of a snapshot may take.'),
+  retries: z
+    .strictObject({
+      attempts: z
+        .int()
+        .min(1)
+        .max(100)
+        .default(defaultRetries.attempts)
+        .describe('How often a snapshot is tried before it fails.'),
+      backoff: durationSchema({ minMs: 0, maxMs: 3_600_000 })
+        .default(defaultRetries.backoffMs)
+        .describe('Pause before the second attempt; it doubles with each further one.'),
+    })
+    .default({ attempts: defaultRetries.attempts, backoff: defaultRetries.backoffMs })
+    .describe('What happens when an attempt fails before anything was sealed.'),
+  schedule: z
+    .strictObject({
+      every: durationSchema({ minMs: 1_000, maxMs: 366 * dayMs }).describe('Time from one snapshot to the next.'),
+    })
+    .optional()
+    .describe('Snapshots that `stillpoint up` takes by itself. Default: none.'),
+  participants: z
+    .record(z.string(), z.unknown())
+    .describe('The stores and processes that are snapshot together, by name.'),
+})
+
+export type ConfigFile = z.output<typeof configSchema>
