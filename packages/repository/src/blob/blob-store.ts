@@ -1,0 +1,59 @@
+/**
+ * Owns the interface between the repository and the place where its objects lie. Does not own what objects mean.
+ * The semantics stated here are tested by conformance.ts, which every backend must pass.
+ */
+
+/** What a repository is made of. There is one `config`; all others have names of 64 hexadecimal digits. */
+export type ObjectKind = 'config' | 'key' | 'lock' | 'snapshot' | 'index' | 'pack'
+
+export interface ObjectName {
+  readonly kind: ObjectKind
+  /** 64 lower-case hexadecimal digits; `config` for the config. */
+  readonly name: string
+}
+
+export const configObject: ObjectName = { kind: 'config', name: 'config' }
+
+export interface ByteRange {
+  readonly offset: number
+  readonly length: number
+}
+
+export interface StoredObject {
+  readonly name: string
+  readonly bytes: number
+}
+
+export interface BlobStoreTraits {
+  /** `put` is create-only even against another machine at the same instant. */
+  readonly atomicCreate: boolean
+}
+
+/**
+ * Objects are written once, whole, and never changed.
+ *
+ * Atomic: an object is either absent or whole, for every reader, also after a crash.
+ * Durable: when `put` or `delete` has resolved, a power cut does not undo it.
+ * Read-after-write: what `put` stored, `get`, `size` and `list` of every client see at once.
+ * All methods throw `Failure`s only: `object_missing`, `object_damaged` (shorter than asked for), `no_space`,
+ * `storage_denied`, `storage_failed`; after a failed `put` the object may or may not be there, and putting the same
+ * name again must not be taken as success.
+ */
+export interface BlobStore {
+  readonly traits: BlobStoreTraits
+  /** Where the object is, for messages: a path or an address. */
+  locate(object: ObjectName): string
+  /** Makes the places for objects. Idempotent. */
+  prepare(): Promise<void>
+  /** Stores an object that is not there yet. `exists`: there was one, which is left as it was. */
+  put(object: ObjectName, bytes: Uint8Array): Promise<'created' | 'exists'>
+  /** The whole object, or exactly the range; the buffer is the caller's. */
+  get(object: ObjectName, range?: ByteRange): Promise<Buffer>
+  /** Length in bytes, or undefined where there is none. */
+  size(object: ObjectName): Promise<number | undefined>
+  /** All objects of a kind, in no particular order. */
+  list(kind: ObjectKind): Promise<StoredObject[]>
+  delete(object: ObjectName): Promise<void>
+  /** Removes what interrupted `put`s have left. Only while nobody else writes. Returns how many. */
+  sweep(): Promise<number>
+}

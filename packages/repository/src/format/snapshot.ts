@@ -1,0 +1,69 @@
+/** Owns the document of a snapshot: which tree, when, whose. Field order is restic's. */
+import { sound } from './damage.ts'
+import { type SnapshotId, snapshotId, type TreeId, treeId } from './ids.ts'
+import {
+  jsonObject,
+  jsonString,
+  optionalCountField,
+  optionalStringField,
+  parseJson,
+  stringField,
+  stringsField,
+} from './json.ts'
+import { formatTimestamp, parseTimestamp, type Timestamp } from './timestamp.ts'
+
+export interface SnapshotRecord {
+  readonly time: Timestamp
+  readonly tree: TreeId
+  readonly paths: readonly string[]
+  readonly hostname: string
+  readonly username: string
+  readonly uid: number
+  readonly gid: number
+  readonly excludes: readonly string[]
+  readonly tags: readonly string[]
+  /** The snapshot that this one was made after, for reuse of unchanged files. */
+  readonly parent?: SnapshotId
+  /** The snapshot that this one was rewritten from, first of a row of rewritings. */
+  readonly original?: SnapshotId
+  readonly programVersion?: string
+}
+
+export function encodeSnapshot(snapshot: SnapshotRecord): string {
+  const list = (values: readonly string[]) => `[${values.map(jsonString).join(',')}]`
+  const fields = [`"time":${jsonString(formatTimestamp(snapshot.time))}`]
+  if (snapshot.parent !== undefined) fields.push(`"parent":"${snapshot.parent}"`)
+  fields.push(`"tree":"${snapshot.tree}"`, `"paths":${list(snapshot.paths)}`)
+  if (snapshot.hostname !== '') fields.push(`"hostname":${jsonString(snapshot.hostname)}`)
+  if (snapshot.username !== '') fields.push(`"username":${jsonString(snapshot.username)}`)
+  if (snapshot.uid !== 0) fields.push(`"uid":${snapshot.uid}`)
+  if (snapshot.gid !== 0) fields.push(`"gid":${snapshot.gid}`)
+  if (snapshot.excludes.length > 0) fields.push(`"excludes":${list(snapshot.excludes)}`)
+  if (snapshot.tags.length > 0) fields.push(`"tags":${list(snapshot.tags)}`)
+  if (snapshot.original !== undefined) fields.push(`"original":"${snapshot.original}"`)
+  if (snapshot.programVersion !== undefined) fields.push(`"program_version":${jsonString(snapshot.programVersion)}`)
+  return `{${fields.join(',')}}`
+}
+
+/** @throws DamageError */
+export function decodeSnapshot(json: string): SnapshotRecord {
+  const object = jsonObject(parseJson(json), 'the snapshot')
+  sound(object['tree'] !== undefined && object['tree'] !== null, 'the snapshot has no tree')
+  const parent = optionalStringField(object, 'parent')
+  const original = optionalStringField(object, 'original')
+  const programVersion = optionalStringField(object, 'program_version')
+  return {
+    time: parseTimestamp(stringField(object, 'time')),
+    tree: treeId(object['tree']),
+    paths: stringsField(object, 'paths'),
+    hostname: optionalStringField(object, 'hostname') ?? '',
+    username: optionalStringField(object, 'username') ?? '',
+    uid: optionalCountField(object, 'uid', 0),
+    gid: optionalCountField(object, 'gid', 0),
+    excludes: stringsField(object, 'excludes'),
+    tags: stringsField(object, 'tags'),
+    ...(parent === undefined ? {} : { parent: snapshotId(parent) }),
+    ...(original === undefined ? {} : { original: snapshotId(original) }),
+    ...(programVersion === undefined ? {} : { programVersion }),
+  }
+}

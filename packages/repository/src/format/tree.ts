@@ -1,0 +1,211 @@
+/**
+ * Owns trees: the list of what is in one directory, as JSON, named by its SHA-256. Field order, escaping, sorting and
+ * the closing newline are restic's, so that equal directories give equal trees whoever saved them.
+ *
+ * Invariants of what is encoded: 1. names are single path components; 2. sorted by bytes, no two equal.
+ * Decoding does not demand them: who restores must check (`unsafeName`), who lists may show what is there.
+ */
+import { Failure } from '@stillpoint/core/kernel'
+import { posixPermissions, storedPermissions, typeBits } from './file-mode.ts'
+import { type BlobId, blobId, type TreeId, treeId } from './ids.ts'
+import {
+  bytesField,
+  type JsonObject,
+  jsonArray,
+  jsonObject,
+  jsonString,
+  optionalCountField,
+  optionalStringField,
+  parseJson,
+  stringField,
+  uint64Field,
+} from './json.ts'
+import { bytesFromName, hasRawBytes, nameFromBytes, quoteName, unquoteName } from './node-name.ts'
+import { formatTimestamp, parseTimestamp, type Timestamp } from './timestamp.ts'
+
+export interface ExtendedAttribute {
+  readonly name: string
+  readonly value: Uint8Array
+}
+
+export interface NodeMetadata {
+  /** One path component. Bytes that are not UTF-8 are lone surrogates: see node-name.ts. */
+  readonly name: string
+  /** The twelve permission bits of POSIX. */
+  readonly permissions: number
+  readonly mtime: Timestamp
+  readonly atime: Timestamp
+  readonly ctime: Timestamp
+  readonly uid: number
+  readonly gid: number
+  readonly user: string
+  readonly group: string
+  readonly inode: bigint
+  /** Device that the directory entry was on. */
+  readonly deviceId: bigint
+  readonly links: bigint
+  readonly extendedAttributes: readonly ExtendedAttribute[]
+}
+
+export type NodeContent =
+  | { readonly type: 'file'; readonly bytes: number; readonly content: readonly BlobId[] }
+  | { readonly type: 'dir'; readonly subtree: TreeId }
+  | { readonly type: 'symlink'; readonly target: string }
+  | { readonly type: 'dev' | 'chardev'; readonly device: bigint }
+  | { readonly type: 'fifo' }
+  | { readonly type: 'socket' | 'irregular' }
+
+export type TreeNode = NodeMetadata & NodeContent
+export type FileNode = Extract<TreeNode, { type: 'file' }>
+export type DirNode = Extract<TreeNode, { type: 'dir' }>
+
+/** Why a name cannot be one path component, or undefined where it can. */
+export function unsafeName(name: string): string | undefined {
+  if (name === '') return 'an empty name'
+  if (name === '.' || name === '..') return `the name ${JSON.stringify(name)}`
+  if (name.includes('/')) return `a "/" in the name ${JSON.stringify(name)}`
+  if (name.includes('\0')) return `a NUL in the name ${JSON.stringify(name)}`
+  return undefined
+}
+
+/**
+ * The nodes as a tree, sorted.
+ * @throws Failure `tree_unsafe` for a name that is no single path component, or two that are equal
+ */
+export function encodeTree(nodes: readonly TreeNode[]): Buffer {
+  const keyed = nodes.map((node) => ({ node, key: bytesFromName(node.name) }))
+  keyed.sort((left, right) => left.key.compare(right.key))
+  keyed.forEach(({ node, key }, at) => {
+    const reason =
+      unsafeName(node.name) ?? (keyed[at - 1]?.key.equals(key) ? `two entries named ${node.name}` : undefined)
+    if (reason !== undefined) throw new Failure({ code: 'tree_unsafe', message: `a tree must not have ${reason}` })
+  })
+  return Buffer.from(`{"nodes":[${keyed.map(({ node }) => encodeNode(node)).join(',')}]}\n`)
+}
+
+function encodeNode(node: TreeNode): string {
+  let json = `{"name":${jsonString(quoteName(node.name))},"type":"${node.type}"`
+  const mode = storedPermissions(node.permissions) + typeMode(node.type)
+  if (mode !== 0) json += `,"mode":${mode}`
+  json += `,"mtime":"${formatTimestamp(node.mtime)}","atime":"${formatTimestamp(node.atime)}"`
+  json += `,"ctime":"${formatTimestamp(node.ctime)}","uid":${node.uid},"gid":${node.gid}`
+  if (node.user !== '') json += `,"user":${jsonString(node.user)}`
+  if (node.group !== '') json += `,"group":${jsonString(node.group)}`
+  if (node.inode !== 0n) json += `,"inode":${node.inode}`
+  if (node.deviceId !== 0n) json += `,"device_id":${node.deviceId}`
+  if (node.type === 'file' && node.bytes !== 0) json += `,"size":${node.bytes}`
+  if (node.links !== 0n) json += `,"links":${node.links}`
+  if (node.type === 'symlink') json += encodeTarget(node.target)
+  if (node.extendedAttributes.length > 0) json += `,"extended_attributes":${encodeAttributes(node.extendedAttributes)}`
+  if ((node.type === 'dev' || node.type === 'chardev') && node.device !== 0n) json += `,"device":${node.device}`
+  json += node.type === 'file' ? `,"content":[${node.content.map((id) => `"${id}"`).join(',')}]` : ',"content":null'
+  return node.type === 'dir' ? `${json},"subtree":"${node.subtree}"}` : `${json}}`
+}
+
+function encodeTarget(target: string): string {
+  if (!hasRawBytes(target)) return `,"linktarget":${jsonString(target)}`
+  // JSON has no words for these bytes; newer clients read them from the second field.
+  const raw = bytesFromName(target).toString('base64')
+  return `,"linktarget":${jsonString(target)},"linktarget_raw":"${raw}"`
+}
+
+function encodeAttributes(attributes: readonly ExtendedAttribute[]): string {
+  const encoded = attributes.map(
+    ({ name, value }) => `{"name":${jsonString(name)},"value":"${Buffer.from(value).toString('base64')}"}`,
+  )
+  return `[${encoded.join(',')}]`
+}
+
+function typeMode(type: TreeNode['type']): number {
+  switch (type) {
+    case 'dir':
+      return typeBits.dir
+    case 'symlink':
+      return typeBits.symlink
+    case 'dev':
+      return typeBits.device
+    case 'chardev':
+      return typeBits.device + typeBits.charDevice
+    case 'fifo':
+      return typeBits.fifo
+    case 'socket':
+      return typeBits.socket
+    case 'file':
+    case 'irregular':
+      return 0
+  }
+}
+
+/** The nodes in the order in which they are stored. @throws DamageError */
+export function decodeTree(bytes: Uint8Array): TreeNode[] {
+  const object = jsonObject(parseJson(Buffer.from(bytes).toString('utf8')), 'the tree')
+  return jsonArray(object['nodes'] ?? [], 'nodes').map((value) => decodeNode(jsonObject(value, 'a node')))
+}
+
+function decodeNode(object: JsonObject): TreeNode {
+  const metadata: NodeMetadata = {
+    name: unquoteName(stringField(object, 'name')),
+    permissions: posixPermissions(optionalCountField(object, 'mode', 0)),
+    mtime: timeField(object, 'mtime'),
+    atime: timeField(object, 'atime'),
+    ctime: timeField(object, 'ctime'),
+    uid: optionalCountField(object, 'uid', 0),
+    gid: optionalCountField(object, 'gid', 0),
+    user: optionalStringField(object, 'user') ?? '',
+    group: optionalStringField(object, 'group') ?? '',
+    inode: uint64Field(object, 'inode'),
+    deviceId: uint64Field(object, 'device_id'),
+    links: uint64Field(object, 'links'),
+    extendedAttributes: decodeAttributes(object['extended_attributes']),
+  }
+  return { ...metadata, ...decodeContent(object) }
+}
+
+function decodeContent(object: JsonObject): NodeContent {
+  const type = stringField(object, 'type')
+  switch (type) {
+    case 'file': {
+      const content = jsonArray(object['content'] ?? [], 'content').map((id) => blobId(id))
+      return { type, bytes: optionalCountField(object, 'size', 0), content }
+    }
+    case 'dir':
+      return { type, subtree: treeId(object['subtree'], 'subtree') }
+    case 'symlink':
+      return { type, target: decodeTarget(object) }
+    case 'dev':
+    case 'chardev':
+      return { type, device: uint64Field(object, 'device') }
+    case 'fifo':
+    case 'socket':
+      return { type }
+    default:
+      // Other kinds of other systems: shown and reported, never dropped.
+      return { type: 'irregular' }
+  }
+}
+
+function decodeTarget(object: JsonObject): string {
+  if (object['linktarget_raw'] !== undefined) return nameFromBytes(bytesField(object, 'linktarget_raw'))
+  return optionalStringField(object, 'linktarget') ?? ''
+}
+
+function decodeAttributes(value: unknown): readonly ExtendedAttribute[] {
+  if (value === undefined || value === null) return []
+  return jsonArray(value, 'extended_attributes').map((item) => {
+    const object = jsonObject(item, 'an extended attribute')
+    const empty = object['value'] === null || object['value'] === undefined
+    return { name: stringField(object, 'name'), value: empty ? new Uint8Array() : bytesField(object, 'value') }
+  })
+}
+
+function timeField(object: JsonObject, name: string): Timestamp {
+  const text = optionalStringField(object, name)
+  return text === undefined ? 0n : parseTimestamp(text)
+}
+
+/** Whether a file is unchanged, as far as its status can tell. */
+export function sameFile(node: FileNode, other: Pick<FileNode, 'bytes' | 'mtime' | 'ctime' | 'inode'>): boolean {
+  return (
+    node.bytes === other.bytes && node.mtime === other.mtime && node.ctime === other.ctime && node.inode === other.inode
+  )
+}

@@ -1,0 +1,66 @@
+/**
+ * Owns looking through a whole tree before anything of it is restored: how much there is, and that no name in it can
+ * lead out of the target. What a tree contains was decided by whoever had the keys once, and is not trusted.
+ */
+import { Failure, type TreeId } from '@stillpoint/core/kernel'
+import { bytesFromName } from '../format/node-name.ts'
+import { type TreeNode, unsafeName } from '../format/tree.ts'
+import type { Vault } from '../vault.ts'
+import { readTree } from './blob-reader.ts'
+
+export interface TreeSurvey {
+  readonly files: number
+  readonly bytes: number
+}
+
+/** Deeper paths than any system takes (4096 bytes). */
+const depthMax = 2048
+
+/** @throws Failure `tree_unsafe`, `object_missing`, `object_damaged` */
+export async function surveyTree(vault: Vault, root: TreeId, signal?: AbortSignal): Promise<TreeSurvey> {
+  const known = new Map<TreeId, TreeSurvey>()
+  async function survey(tree: TreeId, depth: number): Promise<TreeSurvey> {
+    signal?.throwIfAborted()
+    const found = known.get(tree)
+    if (found !== undefined) return found
+    if (depth > depthMax) throw unsafe(tree, `directories nested deeper than ${depthMax}`)
+    const nodes = await readTree(vault, tree)
+    requireSafeNames(tree, nodes)
+    let files = 0
+    let bytes = 0
+    for (const node of nodes) {
+      if (node.type === 'file') {
+        files += 1
+        bytes += node.bytes
+      }
+      if (node.type !== 'dir') continue
+      const below = await survey(node.subtree, depth + 1)
+      files += below.files
+      bytes += below.bytes
+    }
+    known.set(tree, { files, bytes })
+    return { files, bytes }
+  }
+  return survey(root, 0)
+}
+
+/** @throws Failure `tree_unsafe` */
+export function requireSafeNames(tree: TreeId, nodes: readonly TreeNode[]): void {
+  const seen = new Set<string>()
+  for (const node of nodes) {
+    const reason = unsafeName(node.name)
+    if (reason !== undefined) throw unsafe(tree, reason)
+    // By bytes: two strings may stand for the same.
+    const key = bytesFromName(node.name).toString('latin1')
+    if (seen.has(key)) throw unsafe(tree, `two entries named ${JSON.stringify(node.name)}`)
+    seen.add(key)
+  }
+}
+
+function unsafe(tree: TreeId, reason: string): Failure {
+  return new Failure({
+    code: 'tree_unsafe',
+    message: `tree ${tree} is not safe to restore: it has ${reason}`,
+    hint: 'It was not written by a sound program. List it, and restore what is sound of it by path.',
+  })
+}

@@ -1,0 +1,227 @@
+/**
+ * Owns opening and making repositories, and the `Repository` that users hold. Everything it does lives in save, load
+ * and upkeep.
+ */
+import { hostname, userInfo } from 'node:os'
+import { type Clock, type Entropy, Failure, isFailure, type Random, type TreeId } from '@stillpoint/core/kernel'
+import { type BlobStore, configObject, type ObjectName } from './blob/blob-store.ts'
+import { type Config, decodeConfig, encodeConfig } from './format/config.ts'
+import { type CryptKeys, generateKeys, seal, unseal } from './format/crypto.ts'
+import { DamageError } from './format/damage.ts'
+import { type BlobId, type SnapshotId, sha256 } from './format/ids.ts'
+import { decodeKeyFile, encodeKeyFile, openKeyFile, type ScryptCost } from './format/key-file.ts'
+import { generatePolynomial } from './format/polynomial.ts'
+import { timestampFromMs } from './format/timestamp.ts'
+import type { TreeNode } from './format/tree.ts'
+import { readTree } from './load/blob-reader.ts'
+import { type LoadDirectoryOptions, type LoadedDirectory, loadDirectory } from './load/load-directory.ts'
+import { readFile } from './load/read-file.ts'
+import { resolvePath } from './load/resolve.ts'
+import {
+  findSnapshot,
+  type ListSnapshotsOptions,
+  listSnapshots,
+  type Snapshot,
+  type SnapshotFilter,
+} from './load/snapshots.ts'
+import { createLoadedIndex } from './loaded-index.ts'
+import { type Save, startSave } from './save/save.ts'
+import { composeRoot, type SealOptions, sealSnapshot } from './save/seal.ts'
+import { type CheckOptions, type CheckReport, checkRepository } from './upkeep/check.ts'
+import { createLockKeeper, type LockMode } from './upkeep/lock.ts'
+import { damaged, type Vault } from './vault.ts'
+
+export interface InitOptions {
+  readonly store: BlobStore
+  /** Bytes, or text that is taken as UTF-8; nothing is trimmed. */
+  readonly password: Uint8Array | string
+  readonly entropy: Entropy
+  readonly clock: Clock
+  /** What guessing the password costs. Default: 64 MiB and about 0.3 s per guess. */
+  readonly scryptCost?: ScryptCost
+}
+
+export interface OpenOptions {
+  readonly store: BlobStore
+  readonly password: Uint8Array | string
+  readonly clock: Clock
+  readonly entropy: Entropy
+  readonly random: Random
+}
+
+export interface Repository {
+  /** 64 hexadecimal digits that are the repository's own, wherever it is reached. */
+  readonly id: string
+  /** Begins a save, under a shared lock that it holds until it is finished or discarded. */
+  startSave(): Promise<Save>
+  /**
+   * Writes a snapshot over trees that finished saves (of any process) have stored; it exists when this resolves.
+   * @throws Failure `object_missing`, `object_damaged`, `tree_unsafe`, `repository_locked`
+   */
+  seal(options: SealOptions): Promise<SnapshotId>
+  /** All snapshots, oldest first. @throws Failure `object_damaged` unless `onDamaged` takes it */
+  snapshots(options?: ListSnapshotsOptions): Promise<readonly Snapshot[]>
+  /** By id, by its beginning, or `latest`. @throws Failure `snapshot_absent`, `snapshot_ambiguous` */
+  findSnapshot(id: string, filter?: SnapshotFilter): Promise<Snapshot>
+  /** Entries of a tree. Names may be hostile: see `unsafeName`. */
+  readTree(tree: TreeId): Promise<readonly TreeNode[]>
+  /** The entry at a path below a tree. @throws Failure `path_absent` */
+  resolve(tree: TreeId, path: string): Promise<TreeNode>
+  /** Content of a file, each piece verified before it is given out. */
+  readFile(node: { readonly content: readonly BlobId[] }, signal?: AbortSignal): AsyncGenerator<Uint8Array>
+  /** Restores a tree into a directory; see `LoadDirectoryOptions`. */
+  loadDirectory(tree: TreeId, targetPath: string, options?: LoadDirectoryOptions): Promise<LoadedDirectory>
+  /** Removes the snapshot; data that nothing refers to any more stays until a prune. Takes an exclusive lock. */
+  deleteSnapshot(id: SnapshotId): Promise<void>
+  check(options?: CheckOptions): Promise<CheckReport>
+  /** Runs `action` under a lock, which calls on this repository inside it share. @throws Failure `repository_locked` */
+  withLock<T>(mode: LockMode, action: (signal: AbortSignal) => Promise<T>): Promise<T>
+  /** Removes stale locks, or all. Returns how many. */
+  unlock(options?: { readonly all?: boolean }): Promise<number>
+}
+
+const keyObject = (name: string): ObjectName => ({ kind: 'key', name })
+const passwordBytes = (password: Uint8Array | string) =>
+  typeof password === 'string' ? Buffer.from(password, 'utf8') : password
+
+/**
+ * Makes a repository of format version 2 with one key.
+ * @throws Failure `repository_exists`, `no_space`, `storage_denied`, `storage_failed`
+ */
+export async function initRepository(options: InitOptions): Promise<void> {
+  const { store, entropy, clock, scryptCost } = options
+  const exists = () =>
+    new Failure({
+      code: 'repository_exists',
+      message: `there is a repository already: ${store.locate(configObject)}`,
+      hint: 'Open it, or choose another place.',
+    })
+  if ((await store.size(configObject)) !== undefined) throw exists()
+  await store.prepare()
+  await refuseRemains(store)
+  const master = generateKeys(entropy)
+  const user = userInfo().username
+  const owner = { username: user, hostname: hostname(), created: timestampFromMs(clock.wallMs()) }
+  const password = passwordBytes(options.password)
+  const keyFile = await encodeKeyFile({
+    master,
+    password,
+    owner,
+    entropy,
+    ...(scryptCost === undefined ? {} : { cost: scryptCost }),
+  })
+  const key = keyObject(sha256(keyFile))
+  await store.put(key, keyFile)
+  const id = Buffer.alloc(32)
+  entropy.fill(id)
+  const config: Config = { id: id.toString('hex'), chunkerPolynomial: generatePolynomial(entropy) }
+  if ((await store.put(configObject, seal(master, encodeConfig(config), entropy))) === 'exists') {
+    await store.delete(key)
+    throw exists()
+  }
+  // A rival that lost the race for the config may have taken our key for a remain, before the config was there.
+  await store.put(key, keyFile)
+}
+
+/** Keys without a config are remains of an init that was killed. With anything else, the config has been lost. */
+async function refuseRemains(store: BlobStore): Promise<void> {
+  for (const kind of ['snapshot', 'index', 'pack'] as const) {
+    if ((await store.list(kind)).length === 0) continue
+    throw new Failure({
+      code: 'repository_exists',
+      message: `there is a repository that has lost its config: ${store.locate(configObject)} is missing`,
+      hint: 'Bring the file back from a copy of the repository; without it the data cannot be opened.',
+    })
+  }
+  for (const { name } of await store.list('key')) await store.delete(keyObject(name))
+}
+
+/**
+ * Opens a repository and reads its index.
+ * @throws Failure `repository_absent`, `repository_version_unsupported`, `password_wrong`, `object_damaged`, …
+ */
+export async function openRepository(options: OpenOptions): Promise<Repository> {
+  const { store, clock, entropy, random } = options
+  if ((await store.size(configObject)) === undefined) {
+    throw new Failure({
+      code: 'repository_absent',
+      message: `there is no repository: ${store.locate(configObject)} is missing`,
+      hint: 'Check the path, or make a repository there first.',
+    })
+  }
+  const { keys, config } = await unlockConfig(store, passwordBytes(options.password))
+  const access = { store, keys, entropy }
+  const vault: Vault = { ...access, config, clock, random, index: createLoadedIndex(access) }
+  await vault.index.refresh()
+  return repositoryOver(vault)
+}
+
+async function unlockConfig(
+  store: BlobStore,
+  password: Uint8Array,
+): Promise<{ readonly keys: CryptKeys; readonly config: Config }> {
+  const sealed = await store.get(configObject)
+  let problem: unknown
+  for (const { name } of await store.list('key')) {
+    try {
+      const keys = await openKeyFile(decodeKeyFile(await store.get(keyObject(name))), password)
+      if (keys === undefined) continue
+      return { keys, config: openConfig(store, sealed, keys) }
+    } catch (error) {
+      if (isFailure(error, 'repository_version_unsupported')) throw error
+      // Another key may open it. A key that vanished meanwhile was removed by somebody who may do so.
+      problem ??= damaged(store, keyObject(name), error)
+    }
+  }
+  if (problem !== undefined) throw problem
+  throw new Failure({
+    code: 'password_wrong',
+    message: `no key of the repository opens with this password: ${store.locate(configObject)}`,
+    hint: 'Check the password; a file with the password may end with a newline that does not belong to it.',
+  })
+}
+
+function openConfig(store: BlobStore, sealed: Uint8Array, keys: CryptKeys): Config {
+  try {
+    return decodeConfig(unseal(keys, sealed))
+  } catch (error) {
+    throw error instanceof DamageError ? damaged(store, configObject, error) : error
+  }
+}
+
+function repositoryOver(vault: Vault): Repository {
+  const locks = createLockKeeper(vault)
+  const begin = async () => startSave(vault, await locks.acquire('shared'))
+  return {
+    id: vault.config.id,
+    startSave: begin,
+    seal: (options) =>
+      locks.withLock('shared', async (signal) => {
+        const root = await composeRoot(options, await begin())
+        await vault.index.refresh()
+        signal.throwIfAborted()
+        return sealSnapshot(vault, root, options)
+      }),
+    snapshots: (options) => listSnapshots(vault, options),
+    findSnapshot: (id, filter) => findSnapshot(vault, id, filter),
+    readTree: (tree) => readTree(vault, tree),
+    resolve: (tree, path) => resolvePath(vault, tree, path),
+    readFile: (node, signal) => readFile(vault, node, signal),
+    loadDirectory: (tree, targetPath, options) =>
+      locks.withLock('shared', (signal) => loadDirectory(vault, { tree, targetPath, lockSignal: signal }, options)),
+    deleteSnapshot: (id) =>
+      locks.withLock('exclusive', async () => {
+        await vault.store.delete({ kind: 'snapshot', name: id }).catch((error: unknown) => {
+          if (!isFailure(error, 'object_missing')) throw error
+          throw new Failure({ code: 'snapshot_absent', message: `there is no snapshot ${id}`, cause: error })
+        })
+        await vault.store.sweep()
+      }),
+    check: (options) =>
+      locks.withLock(options?.exclusive === true ? 'exclusive' : 'shared', (signal) =>
+        checkRepository(vault, signal, options),
+      ),
+    withLock: (mode, action) => locks.withLock(mode, action),
+    unlock: (options) => locks.unlock(options),
+  }
+}

@@ -1,0 +1,61 @@
+/** Owns what of a file's status goes into a node, and what tells that a file has changed. */
+import type { BigIntStats } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import type { NodeMetadata, TreeNode } from '../format/tree.ts'
+
+/** Names of users and groups by number, as /etc/passwd and /etc/group tell; nothing else can be asked from Node. */
+export interface AccountNames {
+  readonly users: ReadonlyMap<number, string>
+  readonly groups: ReadonlyMap<number, string>
+}
+
+export async function readAccountNames(): Promise<AccountNames> {
+  return { users: await readNames('/etc/passwd'), groups: await readNames('/etc/group') }
+}
+
+async function readNames(path: string): Promise<ReadonlyMap<number, string>> {
+  // Names are a courtesy to readers; restoring goes by number. Without the file there are none.
+  const text = await readFile(path, 'utf8').catch(() => '')
+  const names = new Map<number, string>()
+  for (const line of text.split('\n')) {
+    const [name = '', , number = ''] = line.split(':')
+    if (/^\d+$/.test(number) && !names.has(Number(number))) names.set(Number(number), name)
+  }
+  return names
+}
+
+export function typeOf(status: BigIntStats): TreeNode['type'] {
+  if (status.isFile()) return 'file'
+  if (status.isDirectory()) return 'dir'
+  if (status.isSymbolicLink()) return 'symlink'
+  if (status.isBlockDevice()) return 'dev'
+  if (status.isCharacterDevice()) return 'chardev'
+  if (status.isFIFO()) return 'fifo'
+  return status.isSocket() ? 'socket' : 'irregular'
+}
+
+export function metadataOf(name: string, status: BigIntStats, accounts: AccountNames): NodeMetadata {
+  const linkless = status.isDirectory() || status.isFIFO()
+  return {
+    name,
+    permissions: Number(status.mode) & 0o7777,
+    mtime: status.mtimeNs,
+    atime: status.atimeNs,
+    ctime: status.ctimeNs,
+    uid: Number(status.uid),
+    gid: Number(status.gid),
+    user: accounts.users.get(Number(status.uid)) ?? '',
+    group: accounts.groups.get(Number(status.gid)) ?? '',
+    inode: status.ino,
+    deviceId: status.dev,
+    links: linkless ? 0n : status.nlink,
+    extendedAttributes: [],
+  }
+}
+
+/** Differs where the file differs. Of a directory only its being one: its entries tell the rest. */
+export function fingerprintOf(status: BigIntStats): string {
+  const type = typeOf(status)
+  if (type === 'dir') return type
+  return `${type}:${status.ino}:${status.size}:${status.mtimeNs}:${status.ctimeNs}`
+}

@@ -1,0 +1,282 @@
+/**
+ * Owns saving a directory as a tree. Does not own what a consistent moment is: it reads files one after the other, and
+ * tells which of them changed while it did.
+ *
+ * Invariants: 1. symbolic links are recorded, never followed. 2. Nothing is dropped in silence: what is not in the tree
+ * is in `changed` (vanished), `errors` or `skipped`.
+ */
+import { constants } from 'node:fs'
+import { open, readlink } from 'node:fs/promises'
+import { Failure, type TreeId } from '@stillpoint/core/kernel'
+import { type AnchoredDirectory, openAnchored } from '../anchored-directory.ts'
+import { errnoOf, storageFailure } from '../blob/storage-failure.ts'
+import type { Chunking } from '../chunk/cutter.ts'
+import { nameFromBytes } from '../format/node-name.ts'
+import type { Timestamp } from '../format/timestamp.ts'
+import { type FileNode, type NodeContent, sameFile, type TreeNode } from '../format/tree.ts'
+import { readTree } from '../load/blob-reader.ts'
+import { eachOf } from '../parallel.ts'
+import { type AccountNames, fingerprintOf, metadataOf, readAccountNames, typeOf } from './file-status.ts'
+import { type DirectoryManifest, type ManifestOptions, statusOf } from './manifest.ts'
+import type { SaveContext, SavedContent } from './save.ts'
+
+export interface DirectoryProgress {
+  readonly files: number
+  readonly bytes: number
+  /** The file that was worked on last. */
+  readonly path: string
+}
+
+export interface SaveDirectoryOptions extends ManifestOptions {
+  readonly onProgress?: (progress: DirectoryProgress) => void
+  /** Taken earlier with `takeManifest` and the same `exclude`; what differs from it is in `changed`. */
+  readonly expect?: DirectoryManifest
+  /** The tree of the same directory in an earlier snapshot: files with equal size, times and inode are not read again. */
+  readonly parentTree?: TreeId
+  /** When the earlier snapshot was taken. Files that changed as late as that are read: their times may not tell. */
+  readonly parentTime?: Timestamp
+  /** How a file is cut, by path and size in bytes. Default: by content. */
+  readonly chunking?: (path: string, bytes: number) => Chunking
+}
+
+export interface PathProblem {
+  readonly path: string
+  readonly failure: Failure
+}
+
+export interface SavedDirectory {
+  readonly tree: TreeId
+  readonly files: number
+  /** Sum of the files' lengths. */
+  readonly bytes: number
+  /** Files that changed or vanished while they were read, or that differ from `expect`. Relative paths, sorted. */
+  readonly changed: readonly string[]
+  /** What could not be read and is not in the tree. */
+  readonly errors: readonly PathProblem[]
+  /** What cannot be saved by its nature (sockets) and is not in the tree. */
+  readonly skipped: readonly string[]
+}
+
+const filesInFlightMax = 4
+const readBytes = 1 << 20
+/** Twice the coarsest times of common file systems. */
+const racyNs = 2_000_000_000n
+
+interface Walk {
+  readonly context: SaveContext
+  readonly options: SaveDirectoryOptions
+  readonly accounts: AccountNames
+  readonly changed: Set<string>
+  readonly errors: PathProblem[]
+  readonly skipped: string[]
+  readonly unseen: Set<string>
+  /** Content of files with several names, by device and inode. */
+  readonly linked: Map<string, SavedContent>
+  files: number
+  bytes: number
+}
+
+/** @throws Failure where the directory itself cannot be read or anything cannot be stored */
+export async function saveDirectory(
+  context: SaveContext,
+  path: string,
+  options: SaveDirectoryOptions,
+): Promise<SavedDirectory> {
+  const walk: Walk = {
+    context,
+    options,
+    accounts: await readAccountNames(),
+    changed: new Set(),
+    errors: [],
+    skipped: [],
+    unseen: new Set(options.expect?.keys()),
+    linked: new Map(),
+    files: 0,
+    bytes: 0,
+  }
+  const root = await openAnchored(path).catch((error: unknown) => {
+    throw storageFailure(error, 'reading', path)
+  })
+  const tree = await saveFolder(walk, root, '', options.parentTree)
+  for (const vanished of walk.unseen) walk.changed.add(vanished)
+  const { files, bytes, errors, skipped } = walk
+  return { tree, files, bytes, changed: [...walk.changed].sort(), errors, skipped }
+}
+
+async function saveFolder(
+  walk: Walk,
+  directory: AnchoredDirectory,
+  prefix: string,
+  parentTree: TreeId | undefined,
+): Promise<TreeId> {
+  try {
+    const nodes: TreeNode[] = []
+    const parents = await parentNodes(walk, parentTree)
+    const folders: string[] = []
+    const names = await directory.names()
+    await eachOf(names, filesInFlightMax, (name) =>
+      recordingProblems(walk, `${prefix}${name}`, async () => {
+        const node = await saveEntry(walk, directory, name, prefix, parents.get(name))
+        if (node === 'folder') folders.push(name)
+        else if (node !== undefined) nodes.push(node)
+      }),
+    )
+    for (const name of folders) {
+      await recordingProblems(walk, `${prefix}${name}`, async () => {
+        const parent = parents.get(name)
+        const child = await directory.open(name)
+        const metadata = metadataOf(name, await child.handle.stat({ bigint: true }), walk.accounts)
+        const subtree = await saveFolder(
+          walk,
+          child,
+          `${prefix}${name}/`,
+          parent?.type === 'dir' ? parent.subtree : undefined,
+        )
+        nodes.push({ ...metadata, type: 'dir', subtree })
+      })
+    }
+    return await walk.context.saveTree(nodes)
+  } finally {
+    await directory.close()
+  }
+}
+
+/** What the operating system says about one path is recorded; failures to store, aborts and bugs go up. */
+async function recordingProblems(walk: Walk, path: string, action: () => Promise<void>): Promise<void> {
+  walk.options.signal?.throwIfAborted()
+  walk.context.lockSignal.throwIfAborted()
+  if (walk.options.exclude?.(path) === true) return
+  try {
+    await action()
+  } catch (error) {
+    const errno = errnoOf(error)
+    if (error instanceof Failure || errno === undefined || !/^E[A-Z0-9]+$/.test(errno)) throw error
+    // Vanished, or replaced by something else between looking and opening.
+    if (['ENOENT', 'ENOTDIR', 'ELOOP', 'ESTALE'].includes(errno)) walk.changed.add(path)
+    else walk.errors.push({ path, failure: storageFailure(error, 'reading', path) })
+  }
+}
+
+async function parentNodes(walk: Walk, tree: TreeId | undefined): Promise<ReadonlyMap<string, TreeNode>> {
+  if (tree === undefined) return new Map()
+  try {
+    return new Map((await readTree(walk.context.vault, tree)).map((node) => [node.name, node]))
+  } catch (error) {
+    // A parent only saves work. Where it is damaged or gone, everything is read.
+    if (error instanceof Failure) return new Map()
+    throw error
+  }
+}
+
+async function saveEntry(
+  walk: Walk,
+  directory: AnchoredDirectory,
+  name: string,
+  prefix: string,
+  parent: TreeNode | undefined,
+): Promise<TreeNode | 'folder' | undefined> {
+  const path = `${prefix}${name}`
+  const status = await statusOf(directory, name)
+  walk.unseen.delete(path)
+  if (status === undefined) {
+    walk.changed.add(path)
+    return undefined
+  }
+  const { expect } = walk.options
+  if (expect !== undefined && expect.get(path) !== fingerprintOf(status)) walk.changed.add(path)
+  const type = typeOf(status)
+  if (type === 'dir') return 'folder'
+  if (type === 'file') return saveFile(walk, directory, { name, path }, parent)
+  const content = await specialContent(directory, name, type, status.rdev)
+  if (content !== undefined) return { ...metadataOf(name, status, walk.accounts), ...content }
+  walk.skipped.push(path)
+  return undefined
+}
+
+async function specialContent(
+  directory: AnchoredDirectory,
+  name: string,
+  type: Exclude<TreeNode['type'], 'file' | 'dir'>,
+  device: bigint,
+): Promise<NodeContent | undefined> {
+  switch (type) {
+    case 'symlink':
+      return { type, target: nameFromBytes(await readlink(directory.child(name), { encoding: 'buffer' })) }
+    case 'dev':
+    case 'chardev':
+      return { type, device }
+    case 'fifo':
+      return { type }
+    case 'socket':
+    case 'irregular':
+      return undefined
+  }
+}
+
+async function saveFile(
+  walk: Walk,
+  directory: AnchoredDirectory,
+  at: { readonly name: string; readonly path: string },
+  parent: TreeNode | undefined,
+): Promise<TreeNode | undefined> {
+  const { path } = at
+  // Non-blocking: what was a file when we looked may be a fifo without a writer now.
+  const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
+  const handle = await open(directory.child(at.name), flags)
+  try {
+    const before = await handle.stat({ bigint: true })
+    if (!before.isFile()) {
+      walk.changed.add(path)
+      return undefined
+    }
+    const metadata = metadataOf(at.name, before, walk.accounts)
+    const unread: FileNode = { ...metadata, type: 'file', bytes: Number(before.size), content: [] }
+    const known = knownContent(walk, unread, parent)
+    if (known !== undefined) return counted(walk, path, { ...unread, content: known.content }, known.bytes)
+    const counter = { bytes: 0 }
+    const saved = await walk.context.saveStream(readPieces(handle), {
+      ...(walk.options.signal === undefined ? {} : { signal: walk.options.signal }),
+      chunking: walk.options.chunking?.(path, unread.bytes) ?? { kind: 'content' },
+      onProgress: ({ bytes }) => {
+        walk.bytes += bytes - counter.bytes
+        counter.bytes = bytes
+        walk.options.onProgress?.({ files: walk.files, bytes: walk.bytes, path })
+      },
+    })
+    const after = await handle.stat({ bigint: true })
+    if (fingerprintOf(before) !== fingerprintOf(after) || saved.bytes !== Number(after.size)) walk.changed.add(path)
+    else if (before.nlink > 1n) walk.linked.set(linkKey(unread), saved)
+    return counted(walk, path, { ...unread, bytes: saved.bytes, content: saved.content }, 0)
+  } finally {
+    await handle.close()
+  }
+}
+
+function counted(walk: Walk, path: string, node: FileNode, bytes: number): FileNode {
+  walk.files += 1
+  walk.bytes += bytes
+  walk.options.onProgress?.({ files: walk.files, bytes: walk.bytes, path })
+  return node
+}
+
+const linkKey = (node: FileNode) => `${node.deviceId}:${node.inode}:${node.ctime}`
+
+/** Content that need not be read: of another name of the same file, or of the unchanged file in the parent. */
+function knownContent(walk: Walk, node: FileNode, parent: TreeNode | undefined): SavedContent | undefined {
+  const linked = node.links > 1n ? walk.linked.get(linkKey(node)) : undefined
+  if (linked !== undefined) return linked
+  if (parent?.type !== 'file' || !sameFile(parent, node)) return undefined
+  const { parentTime } = walk.options
+  if (parentTime !== undefined && node.ctime > parentTime - racyNs) return undefined
+  if (!parent.content.every((id) => walk.context.sink.has(id, 'data'))) return undefined
+  return { content: parent.content, bytes: node.bytes }
+}
+
+async function* readPieces(handle: Awaited<ReturnType<typeof open>>): AsyncGenerator<Uint8Array> {
+  const buffer = Buffer.allocUnsafeSlow(readBytes)
+  for (;;) {
+    const { bytesRead } = await handle.read(buffer, 0, buffer.length, null)
+    if (bytesRead === 0) return
+    yield buffer.subarray(0, bytesRead)
+  }
+}

@@ -1,0 +1,151 @@
+/**
+ * Owns a save: the time from the first byte to "everything is durable", under a shared lock.
+ * Does not own snapshots: see seal.ts.
+ *
+ * Invariants: 1. the lock is held from the start to `finish` or `discard`. 2. The index is read after the lock is taken,
+ * so that nothing is deduplicated against a pack that a prune has removed.
+ */
+import type { TreeId } from '@stillpoint/core/kernel'
+import { chunksOf } from '../chunk/chunks.ts'
+import { type Chunking, createCutter } from '../chunk/cutter.ts'
+import { deriveGearTable } from '../chunk/gear-table.ts'
+import { type BlobId, blobId, sha256, treeId } from '../format/ids.ts'
+import { timestampFromMs } from '../format/timestamp.ts'
+import { encodeTree } from '../format/tree.ts'
+import type { HeldLock } from '../upkeep/lock.ts'
+import type { Vault } from '../vault.ts'
+import { type BlobSink, createBlobSink } from './blob-sink.ts'
+import { type SaveDirectoryOptions, type SavedDirectory, saveDirectory } from './save-directory.ts'
+import { completeEntry, requireStored, type TreeEntry } from './tree-entry.ts'
+
+export interface SavedContent {
+  readonly content: readonly BlobId[]
+  readonly bytes: number
+}
+
+export interface SaveStreamOptions {
+  /** Default: by content. */
+  readonly chunking?: Chunking
+  /** Called with the bytes that have been read so far. */
+  readonly onProgress?: (progress: { readonly bytes: number }) => void
+  readonly signal?: AbortSignal
+}
+
+/** All methods may be called at the same time. After a failure to store anything, all of them fail. */
+export interface Save {
+  saveStream(source: AsyncIterable<Uint8Array>, options?: SaveStreamOptions): Promise<SavedContent>
+  saveBytes(bytes: Uint8Array, options?: SaveStreamOptions): Promise<SavedContent>
+  /** Saves what is in a directory, recursively; see `SaveDirectoryOptions`. */
+  saveDirectory(path: string, options?: SaveDirectoryOptions): Promise<SavedDirectory>
+  /**
+   * Saves one directory of a tree.
+   * @throws Failure `tree_unsafe` (names), `object_missing` (content or subtree that is not stored)
+   */
+  saveTree(entries: readonly TreeEntry[]): Promise<TreeId>
+  /** Everything durable: packs, then indexes. Call it after all other calls have resolved. Releases the lock. */
+  finish(): Promise<void>
+  /** Gives up; what is stored and not indexed is removed. Releases the lock. Harmless after `finish`. */
+  discard(): Promise<void>
+}
+
+/** What the parts of a save share. */
+export interface SaveContext {
+  readonly vault: Vault
+  readonly sink: BlobSink
+  readonly saveStream: Save['saveStream']
+  readonly saveTree: Save['saveTree']
+  /** Aborted when the lock is lost. */
+  readonly lockSignal: AbortSignal
+}
+
+/** Chunks of one stream on their way at a time. */
+const chunksInFlightMax = 4
+
+export async function startSave(vault: Vault, lock: HeldLock): Promise<Save> {
+  try {
+    await vault.index.refresh()
+  } catch (error) {
+    await lock.release()
+    throw error
+  }
+  const sink = createBlobSink(vault)
+  const gear = deriveGearTable(vault.keys, vault.config.id)
+
+  async function saveStream(
+    source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+    options: SaveStreamOptions = {},
+  ): Promise<SavedContent> {
+    const cutter = createCutter(options.chunking ?? { kind: 'content' }, gear)
+    const content: BlobId[] = []
+    const pending = new Set<Promise<unknown>>()
+    let bytes = 0
+    let failed: { readonly error: unknown } | undefined
+    for await (const plaintext of chunksOf(source, cutter, options.signal)) {
+      options.signal?.throwIfAborted()
+      lock.signal.throwIfAborted()
+      const id = blobId(sha256(plaintext))
+      content.push(id)
+      const work = sink.put({ id, type: 'data', plaintext }).finally(() => pending.delete(work))
+      pending.add(work)
+      // Kept here: by the time the source has given its next chunk, this one may have failed and left the set.
+      work.catch((error: unknown) => {
+        failed ??= { error }
+      })
+      if (pending.size >= chunksInFlightMax) await Promise.race(pending)
+      if (failed !== undefined) throw failed.error
+      bytes += plaintext.length
+      options.onProgress?.({ bytes })
+    }
+    await Promise.all(pending)
+    if (failed !== undefined) throw failed.error
+    return { content, bytes }
+  }
+
+  async function saveTree(entries: readonly TreeEntry[]): Promise<TreeId> {
+    lock.signal.throwIfAborted()
+    const time = timestampFromMs(vault.clock.wallMs())
+    const nodes = entries.map((entry) => completeEntry(entry, time))
+    const has = sink.has
+    if (nodes.some((node) => !isStored(node, has))) await vault.index.refresh()
+    for (const node of nodes) requireStored(node, has)
+    const plaintext = encodeTree(nodes)
+    const id = treeId(sha256(plaintext))
+    await sink.put({ id, type: 'tree', plaintext })
+    return id
+  }
+
+  let ended = false
+  const context: SaveContext = { vault, sink, saveStream, saveTree, lockSignal: lock.signal }
+  return {
+    saveStream,
+    saveBytes: (bytes, options) => saveStream([bytes], options),
+    saveDirectory: (path, options = {}) => saveDirectory(context, path, options),
+    saveTree,
+    async finish() {
+      try {
+        lock.signal.throwIfAborted()
+        await sink.finish()
+      } catch (error) {
+        if (!ended) await sink.discard()
+        throw error
+      } finally {
+        ended = true
+        await lock.release()
+      }
+    },
+    async discard() {
+      if (ended) return
+      ended = true
+      try {
+        await sink.discard()
+      } finally {
+        await lock.release()
+      }
+    },
+  }
+}
+
+function isStored(node: Parameters<typeof requireStored>[0], has: BlobSink['has']): boolean {
+  if (node.type === 'dir') return has(node.subtree, 'tree')
+  return node.type !== 'file' || node.content.every((id) => has(id, 'data'))
+}

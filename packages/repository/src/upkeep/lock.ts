@@ -1,0 +1,250 @@
+/**
+ * Owns locks on the repository, as restic's: a file per holder, shared or exclusive. Does not own what is done under them.
+ *
+ * Invariants: 1. a lock is written before others are looked at for the last time, so of two rivals at least one sees the
+ * other (the store is read-after-write). 2. A lock file is removed by who made it, on success, error and abort.
+ * 3. A lock that could not be renewed in time, or that somebody removed, aborts what runs under it.
+ */
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { hostname, userInfo } from 'node:os'
+import { Failure, isFailure } from '@stillpoint/core/kernel'
+import { errnoOf } from '../blob/storage-failure.ts'
+import { decodeLock, encodeLock, type LockRecord } from '../format/lock-file.ts'
+import { formatTimestamp, msFromTimestamp, timestampFromMs } from '../format/timestamp.ts'
+import { readDocument, type Vault, writeDocument } from '../vault.ts'
+
+export type LockMode = 'shared' | 'exclusive'
+
+/** As restic: older locks are taken for left over. */
+export const lockStaleMs = 30 * 60_000
+const refreshMs = 4 * 60_000
+const refreshRetryMs = 10_000
+/** Well before others may take the lock for stale. */
+const refreshFailedMs = 20 * 60_000
+/** A clock that was set by less does not make a living process look dead. */
+const startSlackMs = 60_000
+
+export interface HeldLock {
+  /** Aborted with Failure `lock_lost` when the lock no longer protects. */
+  readonly signal: AbortSignal
+  release(): Promise<void>
+}
+
+export interface LockKeeper {
+  /** @throws Failure `repository_locked` */
+  acquire(mode: LockMode): Promise<HeldLock>
+  /** Runs `action` under a lock; calls inside it share the lock. */
+  withLock<T>(mode: LockMode, action: (signal: AbortSignal) => Promise<T>): Promise<T>
+  /** Removes stale locks, or all. Returns how many. */
+  unlock(options?: { readonly all?: boolean }): Promise<number>
+}
+
+interface LockFile {
+  readonly mode: LockMode
+  readonly lost: AbortController
+  name: string
+  holders: number
+  stopTimer: () => void
+  /** A renewal that is under way; release waits for it, lest it leaves a file behind. */
+  renewing: Promise<void>
+}
+
+/** Locks for one opened repository. Holders of shared locks in it share one file. */
+export function createLockKeeper(vault: Vault): LockKeeper {
+  const around = new AsyncLocalStorage<LockFile>()
+  let shared: LockFile | undefined
+  let last: Promise<unknown> = Promise.resolve()
+
+  /** One after the other: acquiring and releasing must not overtake each other. */
+  function inTurn<T>(action: () => Promise<T>): Promise<T> {
+    const turn = last.then(action, action)
+    last = turn.catch(() => undefined) // told to the caller of this turn
+    return turn
+  }
+
+  function hold(file: LockFile): HeldLock {
+    file.holders += 1
+    let released = false
+    return {
+      signal: file.lost.signal,
+      release: () =>
+        inTurn(async () => {
+          if (released) return
+          released = true
+          file.holders -= 1
+          if (file.holders > 0) return
+          if (shared === file) shared = undefined
+          await removeLock(vault, file)
+        }),
+    }
+  }
+
+  function acquire(mode: LockMode): Promise<HeldLock> {
+    const outer = around.getStore()
+    return inTurn(async () => {
+      if (outer !== undefined && outer.holders > 0 && (outer.mode === 'exclusive' || mode === 'shared')) {
+        return hold(outer)
+      }
+      if (mode === 'shared' && shared !== undefined) return hold(shared)
+      const file = await createLock(vault, mode)
+      if (mode === 'shared') shared = file
+      return hold(file)
+    })
+  }
+
+  return {
+    acquire,
+    async withLock(mode, action) {
+      const held = await acquire(mode)
+      try {
+        held.signal.throwIfAborted()
+        const file = lockFiles.get(held.signal)
+        return await (file === undefined ? action(held.signal) : around.run(file, () => action(held.signal)))
+      } finally {
+        await held.release()
+      }
+    },
+    unlock: (options) => unlock(vault, options?.all ?? false),
+  }
+}
+
+/** From a held lock back to its file, for nesting. */
+const lockFiles = new WeakMap<AbortSignal, LockFile>()
+
+async function createLock(vault: Vault, mode: LockMode): Promise<LockFile> {
+  await throwIfRivals(vault, mode, undefined)
+  const name = await writeLock(vault, mode)
+  try {
+    await throwIfRivals(vault, mode, name)
+  } catch (error) {
+    await vault.store.delete({ kind: 'lock', name })
+    throw error
+  }
+  const lost = new AbortController()
+  const file: LockFile = { mode, name, lost, holders: 0, stopTimer: () => {}, renewing: Promise.resolve() }
+  lockFiles.set(lost.signal, file)
+  keepFresh(vault, file, vault.clock.monotonicMs(), refreshMs)
+  return file
+}
+
+async function removeLock(vault: Vault, file: LockFile): Promise<void> {
+  file.stopTimer()
+  await file.renewing
+  file.stopTimer()
+  await vault.store.delete({ kind: 'lock', name: file.name }).catch(unlessMissing)
+}
+
+function unlessMissing(error: unknown): void {
+  if (!isFailure(error, 'object_missing')) throw error
+}
+
+function writeLock(vault: Vault, mode: LockMode): Promise<string> {
+  const user = userInfo()
+  const record: LockRecord = {
+    time: timestampFromMs(vault.clock.wallMs()),
+    exclusive: mode === 'exclusive',
+    hostname: hostname(),
+    username: user.username,
+    pid: process.pid,
+    uid: Math.max(0, user.uid),
+    gid: Math.max(0, user.gid),
+  }
+  return writeDocument(vault, 'lock', encodeLock(record))
+}
+
+function keepFresh(vault: Vault, file: LockFile, freshMs: number, delayMs: number): void {
+  // A little earlier by chance, so that many holders do not renew in the same moment.
+  const jitterMs = (vault.random.uint32() / 2 ** 32) * delayMs * 0.1
+  file.stopTimer = vault.clock.after(delayMs - jitterMs, () => {
+    file.renewing = renew(vault, file).then(
+      () => keepFresh(vault, file, vault.clock.monotonicMs(), refreshMs),
+      (error: unknown) => {
+        const late = vault.clock.monotonicMs() - freshMs > refreshFailedMs
+        if (late || isFailure(error, 'lock_lost')) file.lost.abort(lockLost(vault, file, error))
+        else keepFresh(vault, file, freshMs, refreshRetryMs)
+      },
+    )
+  })
+}
+
+async function renew(vault: Vault, file: LockFile): Promise<void> {
+  if ((await vault.store.size({ kind: 'lock', name: file.name })) === undefined) {
+    throw lockLost(vault, file, undefined)
+  }
+  const old = file.name
+  file.name = await writeLock(vault, file.mode)
+  await vault.store.delete({ kind: 'lock', name: old }).catch(unlessMissing)
+}
+
+function lockLost(vault: Vault, file: LockFile, cause: unknown): Failure {
+  const where = vault.store.locate({ kind: 'lock', name: file.name })
+  const why = cause === undefined ? 'somebody removed it' : 'it could not be renewed in time'
+  return new Failure({ code: 'lock_lost', message: `the lock ${where} is lost: ${why}`, retry: 'later', cause })
+}
+
+async function throwIfRivals(vault: Vault, mode: LockMode, own: string | undefined): Promise<void> {
+  for (const { name } of await vault.store.list('lock')) {
+    if (name === own) continue
+    const lock = await readLock(vault, name)
+    if (lock === undefined || (mode === 'shared' && !lock.exclusive)) continue
+    if (isStale(vault, lock)) {
+      await vault.store.delete({ kind: 'lock', name }).catch(unlessMissing)
+      continue
+    }
+    throw lockedBy(vault, name, lock)
+  }
+}
+
+function lockedBy(vault: Vault, name: string, lock: LockRecord): Failure {
+  const how = lock.exclusive ? 'exclusively' : 'for reading or writing'
+  const who = `process ${lock.pid} of ${lock.username || 'unknown'} on ${lock.hostname || 'an unknown host'}`
+  return new Failure({
+    code: 'repository_locked',
+    message: `the repository is locked ${how} by ${who} since ${formatTimestamp(lock.time)} (${vault.store.locate({ kind: 'lock', name })})`,
+    hint: `Wait until it has finished. If that process no longer runs, remove its lock with "restic unlock"; a lock that is not renewed for ${lockStaleMs / 60_000} minutes is ignored by itself.`,
+    retry: 'later',
+  })
+}
+
+/** Undefined where it was removed meanwhile. */
+async function readLock(vault: Vault, name: string): Promise<LockRecord | undefined> {
+  try {
+    return await readDocument(vault, { kind: 'lock', name }, decodeLock)
+  } catch (error) {
+    if (isFailure(error, 'object_missing')) return undefined
+    if (!isFailure(error, 'object_damaged')) throw error
+    const hint =
+      'Make sure that nobody works with the repository, then remove all locks with "restic unlock --remove-all".'
+    throw new Failure({ code: error.code, message: error.message, hint, cause: error })
+  }
+}
+
+export function isStale(vault: Pick<Vault, 'clock'>, lock: LockRecord): boolean {
+  const lockedMs = msFromTimestamp(lock.time)
+  if (vault.clock.wallMs() - lockedMs > lockStaleMs) return true
+  if (lock.hostname !== hostname() || lock.pid === 0) return false
+  // A container's processes get the same few pids at each start: a lock from before ours began is not ours.
+  const startedMs = vault.clock.wallMs() - process.uptime() * 1000
+  if (lock.pid === process.pid) return lockedMs < startedMs - startSlackMs
+  return !isAlive(lock.pid)
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return errnoOf(error) !== 'ESRCH'
+  }
+}
+
+async function unlock(vault: Vault, all: boolean): Promise<number> {
+  let removed = 0
+  for (const { name } of await vault.store.list('lock')) {
+    const lock = all ? undefined : await readLock(vault, name)
+    if (!all && (lock === undefined || !isStale(vault, lock))) continue
+    await vault.store.delete({ kind: 'lock', name }).catch(unlessMissing)
+    removed += 1
+  }
+  return removed
+}
