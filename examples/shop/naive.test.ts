@@ -24,8 +24,10 @@ describe.skipIf(!tools)('dumps taken one after the other [needs postgresql, redi
   test.each([1, 2])('show a shop that never was, round %i', async (round) => {
     const report = await checkNaiveDumps(servers, `naive${round}`)
     expect(report.held).toBe(false)
-    const names = report.violations.map((violation) => violation.invariant)
-    expect(names).toContain('payment_without_order')
+    const names: readonly string[] = report.violations.map((violation) => violation.invariant)
+    // Which of the three depends on which dump was slow this time.
+    const orphans = ['payment_without_order', 'count_without_payment', 'invoice_without_count']
+    expect(orphans.filter((name) => names.includes(name))).not.toEqual([])
   })
 
   test('show the shop as it was when it stood still: what breaks them is the load, not how they are restored', async () => {

@@ -80,7 +80,7 @@ async function writeOnce(path: string, content: string): Promise<void> {
 /** Text as YAML: every JSON string is one. */
 const quoted = (text: string) => JSON.stringify(text)
 
-function stillpointYaml(directory: string, targets: ShopTargets): string {
+function stillpointYaml(repositoryDirectory: string, targets: ShopTargets): string {
   const database = ({ host, port, database, user, passwordFile }: DatabaseTarget) =>
     `{ source: postgres, host: ${host}, port: ${port}, database: ${quoted(database)}, user: ${user}` +
     `${passwordFile === undefined ? '' : `, passwordFile: ${quoted(passwordFile)}`} }`
@@ -88,8 +88,8 @@ function stillpointYaml(directory: string, targets: ShopTargets): string {
 version: 1
 system: shop
 repository:
-  path: ${quoted(join(directory, 'snapshots'))}
-  passwordFile: ${quoted(join(directory, 'repository-password'))}
+  path: ${quoted(join(repositoryDirectory, 'snapshots'))}
+  passwordFile: ${quoted(join(repositoryDirectory, 'repository-password'))}
 participants:
   orders-db:   ${database(targets.orders)}
   payments-db: ${database(targets.payments)}
@@ -98,17 +98,19 @@ participants:
 `
 }
 
-interface PlaceFiles {
+interface PlaceOptions {
+  readonly targets: ShopTargets
+  /** Where `shop.json` and `stillpoint.yaml` are written. */
   readonly directory: string
-  readonly shop: string
-  readonly stillpoint: string
+  /** Where the repository and its password are. */
+  readonly repositoryDirectory: string
 }
 
-async function writePlace(targets: ShopTargets, files: PlaceFiles): Promise<ShopPlace> {
-  const shopFile = join(files.directory, files.shop)
-  const stillpointFile = join(files.directory, files.stillpoint)
+async function writePlace({ targets, directory, repositoryDirectory }: PlaceOptions): Promise<ShopPlace> {
+  const shopFile = join(directory, 'shop.json')
+  const stillpointFile = join(directory, 'stillpoint.yaml')
   await writeFile(shopFile, `${JSON.stringify(targets, null, 2)}\n`)
-  await writeFile(stillpointFile, stillpointYaml(files.directory, targets))
+  await writeFile(stillpointFile, stillpointYaml(repositoryDirectory, targets))
   return { targets, shopFile, stillpointFile }
 }
 
@@ -121,21 +123,22 @@ interface ScratchParts {
 }
 
 async function makeScratch({ name, directory, databases, targets, redis }: ScratchParts): Promise<ScratchShop> {
+  // A directory of its own: what Stillpoint keeps beside its configuration is not that of the shop.
+  const home = join(directory, name)
   const scratch: ShopTargets = {
     orders: { ...targets.orders, database: `orders_${name}` },
     payments: { ...targets.payments, database: `payments_${name}` },
     counters: { host: redis.host, port: redis.port },
-    invoices: join(directory, `invoices-${name}`),
+    invoices: join(home, 'invoices'),
   }
   const create = async () => {
     await createDatabase(databases.orders, scratch.orders.database)
     await createDatabase(databases.payments, scratch.payments.database)
-    await mkdir(scratch.invoices)
+    await mkdir(scratch.invoices, { recursive: true })
+    return writePlace({ targets: scratch, directory: home, repositoryDirectory: directory })
   }
-  await create()
-  const files = { directory, shop: `shop-${name}.json`, stillpoint: `stillpoint-${name}.yaml` }
   return {
-    ...(await writePlace(scratch, files)),
+    ...(await create()),
     async empty() {
       await dropDatabase(databases.orders, scratch.orders.database)
       await dropDatabase(databases.payments, scratch.payments.database)
@@ -145,7 +148,7 @@ async function makeScratch({ name, directory, databases, targets, redis }: Scrat
       } finally {
         client.disconnect()
       }
-      await rm(scratch.invoices, { recursive: true })
+      await rm(home, { recursive: true })
       await create()
     },
   }
@@ -191,7 +194,7 @@ export async function startShop(options: {
     const targets = { orders: orders.target, payments: payments.target, counters, invoices }
     const databases = { orders: orders.server, payments: payments.server }
     await writeOnce(join(directory, 'repository-password'), `${randomBytes(24).toString('base64url')}\n`)
-    const place = await writePlace(targets, { directory, shop: 'shop.json', stillpoint: 'stillpoint.yaml' })
+    const place = await writePlace({ targets, directory, repositoryDirectory: directory })
     return {
       ...place,
       directory,
