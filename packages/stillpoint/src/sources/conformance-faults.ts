@@ -1,5 +1,5 @@
 /** S5 and the store's death, of the conformance suite: whatever is cut short leaves a store that works. */
-import { type Conformance, digestOf, never, takeCut } from './conformance-steps.ts'
+import { type Conformance, digestOf, longLeaseMs, never, takeCut } from './conformance-steps.ts'
 import { MemorySink } from './memory-parts.ts'
 import type { SourceSession } from './source.ts'
 import { check, namedFailure, newCut, sleep, type Workbench, within } from './workbench.ts'
@@ -16,7 +16,7 @@ async function runCut(
   const cut = newCut()
   try {
     await around('prepare', (signal) => session.prepare(cut, signal))
-    if (holds) await around('quiesce', (signal) => session.quiesce(cut, 8000, signal))
+    if (holds) await around('quiesce', (signal) => session.quiesce(cut, 60_000, signal))
     await around('mark', (signal) => session.mark(cut, signal))
     if (holds) await session.resume(cut)
     await around('capture', (signal) => session.capture(cut, new MemorySink(), signal))
@@ -134,7 +134,7 @@ export function deathChecks({ check: declare, features }: Conformance): void {
     const session = await open()
     const cut = newCut()
     await bench.write(5)
-    await session.quiesce(cut, features.patienceMs, never)
+    await session.quiesce(cut, longLeaseMs(features.patienceMs), never)
     await bench.kill()
     await sleep(50)
     try {

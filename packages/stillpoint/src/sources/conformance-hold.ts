@@ -1,6 +1,6 @@
 /** S1 and S2 of the conformance suite: the hold holds, blocks nothing else, and ends by itself. */
 import { spawnSync } from 'node:child_process'
-import { type Conformance, never } from './conformance-steps.ts'
+import { type Conformance, longLeaseMs, never } from './conformance-steps.ts'
 import { check, mustFail, newCut, sleep, until, within } from './workbench.ts'
 
 /** How long a write is watched that must not be acknowledged. */
@@ -27,7 +27,7 @@ function blockingChecks({ check: declare, features }: Conformance): void {
     await bench.write(5)
     const cut = newCut()
     await session.prepare(cut, never)
-    await within(session.quiesce(cut, patienceMs, never), patienceMs, 'quiesce')
+    await within(session.quiesce(cut, longLeaseMs(patienceMs), never), patienceMs, 'quiesce')
     const before = await within(bench.digest(), patienceMs, 'a read during the hold')
     let acknowledged = false
     const writing = bench.write(2).then(() => {
@@ -52,7 +52,7 @@ function blockingChecks({ check: declare, features }: Conformance): void {
     try {
       await until(() => load.acknowledged().length >= 3, patienceMs, 'writes before the hold')
       await session.prepare(cut, never)
-      await within(session.quiesce(cut, patienceMs, never), patienceMs, 'quiesce under load')
+      await within(session.quiesce(cut, longLeaseMs(patienceMs), never), patienceMs, 'quiesce under load')
       const heldMs = performance.now()
       const first = await within(bench.digest(), patienceMs, 'a read during the hold')
       await sleep(watchMs)
@@ -73,8 +73,8 @@ function blockingChecks({ check: declare, features }: Conformance): void {
   declare('S4 a second quiesce of one cut is the same hold, and one resume ends it', async (bench, open) => {
     const session = await open()
     const cut = newCut()
-    const first = await session.quiesce(cut, patienceMs, never)
-    const second = await session.quiesce(cut, patienceMs, never)
+    const first = await session.quiesce(cut, longLeaseMs(patienceMs), never)
+    const second = await session.quiesce(cut, longLeaseMs(patienceMs), never)
     check(second.endsAtMs <= first.endsAtMs, 'a second quiesce made the hold longer than its lease')
     check((await session.resume(cut)).unbroken, 'the hold was called broken')
     await within(bench.write(1), patienceMs, 'a write after the resume')
@@ -82,7 +82,7 @@ function blockingChecks({ check: declare, features }: Conformance): void {
 
   declare('S4 close ends a hold', async (bench, open) => {
     const session = await open()
-    await session.quiesce(newCut(), patienceMs * 3, never)
+    await session.quiesce(newCut(), longLeaseMs(patienceMs), never)
     await session.close()
     await within(bench.write(1), patienceMs, 'a write after close')
   })
@@ -91,7 +91,7 @@ function blockingChecks({ check: declare, features }: Conformance): void {
     const session = await open()
     for (let round = 0; round < 3; round += 1) {
       const cut = newCut()
-      await session.quiesce(cut, patienceMs, never)
+      await session.quiesce(cut, longLeaseMs(patienceMs), never)
       const report = await session.resume(cut)
       check(report.unbroken, `round ${round}: ${report.detail}`)
       await within(bench.write(1), patienceMs, 'a write between two holds')
@@ -113,7 +113,7 @@ function leaseChecks({ check: declare, features }: Conformance): void {
     check(!report.unbroken, 'a hold that had ended was called unbroken')
     check(report.detail !== undefined, 'the resume does not say why the hold was broken')
     const next = newCut()
-    await session.quiesce(next, patienceMs, never)
+    await session.quiesce(next, longLeaseMs(patienceMs), never)
     check((await session.resume(next)).unbroken, 'after a lease that ended, the next hold was broken')
   })
 

@@ -86,13 +86,15 @@ export async function runConformance(
   kind: string,
   start: () => Promise<Workbench>,
   features: ConformanceFeatures,
-  report?: (result: CheckResult) => void,
+  options: { readonly report?: (result: CheckResult) => void; readonly only?: (name: string) => boolean } = {},
 ): Promise<readonly CheckResult[]> {
   const bodies: { name: string; body: () => Promise<void> }[] = []
   const ends: (() => Promise<void>)[] = []
   const api: TestApi = {
     describe: (_, body) => body(),
-    test: (name, body) => bodies.push({ name, body }),
+    test(name, body) {
+      if (options.only?.(name) !== false) bodies.push({ name, body })
+    },
     afterAll: (body) => ends.push(body),
   }
   sourceConformance(api, kind, start, features)
@@ -106,7 +108,7 @@ export async function runConformance(
         result = { name, error }
       }
       results.push(result)
-      report?.(result)
+      options.report?.(result)
     }
   } finally {
     for (const end of ends) await end()
