@@ -114,15 +114,7 @@ describe.skipIf(!['initdb', 'redis-server'].every(hasTool))('the load [needs pos
       connectDatabase(servers.targets.payments),
       connectRedis(servers.targets.counters),
     ])
-    const files = async () => {
-      const names = await readdir(servers.targets.invoices)
-      return Promise.all(
-        names.sort().map(async (name) => {
-          const { ino, mtimeMs } = await stat(join(servers.targets.invoices, name))
-          return `${name} ${ino} ${mtimeMs}`
-        }),
-      )
-    }
+    const files = () => listing(servers.targets.invoices)
     try {
       await Promise.all([
         // In the order in which the shop's own transactions take them: in the other one, somebody is a deadlock's victim.
@@ -174,6 +166,20 @@ describe.skipIf(!['initdb', 'redis-server'].every(hasTool))('the load [needs pos
     await expect(load.ready()).rejects.toThrow('payment_without_order (1)')
   })
 })
+
+async function listing(directory: string): Promise<readonly string[]> {
+  const names = await readdir(directory)
+  return Promise.all(
+    names.sort().map(async (name) => {
+      try {
+        const { ino, mtimeMs } = await stat(join(directory, name))
+        return `${name} ${ino} ${mtimeMs}`
+      } catch {
+        return `${name} is gone since` // not at rest yet: the next listing is another one
+      }
+    }),
+  )
+}
 
 /** Waits until the servers have noticed that the killed load is gone. */
 async function untilForgotten(targets: ShopTargets): Promise<void> {
