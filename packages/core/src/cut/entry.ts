@@ -73,6 +73,15 @@ function declareOpen(step: Step, item: ItemId, cutOffBy: OpenHandler['cutOffBy']
   patchWork(step, { entering: { ...work.entering, openHandlers: [...work.entering.openHandlers, openItem] } })
 }
 
+/** A handler that ends between its gate's closing and the mark is in the mark, with all that it did meanwhile. */
+export function noteOverrun(step: Step, item: ItemId): void {
+  const { work } = step.state
+  const origin = step.state.running.get(item)
+  if (work === null || origin === undefined || work.mark !== null) return
+  if (!work.overrunning.has(item) || step.state.open.has(item)) return
+  patchWork(step, { overran: [...work.overran, describeOpen(origin, 'gate')] })
+}
+
 function describeOpen(origin: Origin, cutOffBy: OpenHandler['cutOffBy']): OpenHandler {
   if (origin.kind === 'message') {
     const { message, channel } = origin.stamp
@@ -110,7 +119,7 @@ function takeCounts(state: ProcessState, work: CutWork, open: readonly OpenItem[
     enteredBy: work.entering?.by ?? 'order',
     sent,
     received,
-    openHandlers: open.map(({ handler }) => handler),
+    openHandlers: [...open.map(({ handler }) => handler), ...work.overran],
     uncolouredHandled: work.uncolouredHandled,
     gateMs,
   }

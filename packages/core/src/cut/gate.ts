@@ -167,10 +167,10 @@ function maySend(state: ProcessState, request: SendRequest): boolean {
     case 'open':
       return true
     case 'closing':
-      return byRunning
     case 'closed':
+      // What a handler does, its sendings are part of: a gate that closed at its deadline must not part the two.
+      return byRunning
     case 'marking':
-      // No handler runs behind a closed gate, but for open ones: their sendings belong to the epoch that comes.
       return false
   }
 }

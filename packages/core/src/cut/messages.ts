@@ -71,8 +71,11 @@ export interface OpenHandler {
   readonly channel?: ChannelId
   /** Declared so by the application: delivering its message again is exact. */
   readonly transactional: boolean
-  /** `deadline`: it still ran when the gate had to close. `reply`: it waits for a reply that came with the new epoch. */
-  readonly cutOffBy: 'deadline' | 'reply'
+  /**
+   * `deadline`: it still ran at the mark. `reply`: it waits for a reply that came with the new epoch. `gate`: it still
+   * ran when the gate had to close, and ended before the mark: its process has all of it, a gated store perhaps not.
+   */
+  readonly cutOffBy: 'deadline' | 'reply' | 'gate'
 }
 
 export interface ProcessMark {

@@ -132,6 +132,10 @@ export interface CutWork {
   readonly role: Extract<Role, { kind: 'process' }>
   readonly hold: HoldState | null
   readonly uncolouredHandled: number
+  /** Handlers that still ran when the gate closed at its deadline. */
+  readonly overrunning: ReadonlySet<ItemId>
+  /** Those of them that ended before the mark. */
+  readonly overran: readonly OpenHandler[]
   readonly entering: Entering | null
   readonly mark: ProcessMark | null
   readonly resumed: boolean
@@ -140,6 +144,8 @@ export interface CutWork {
   readonly drained: readonly Drained[] | null
   readonly capturing: boolean
   readonly captured: CaptureEvidence | null
+  /** When the coordinator was lost with the mark taken: another one may come for it, for a while. */
+  readonly orphanedAtMs: number | null
 }
 
 export interface ProcessState {

@@ -10,7 +10,7 @@
 import { unreachable } from '../kernel/assert.ts'
 import type { FailureReport } from '../kernel/failure.ts'
 import { beginDrain, tryDrained } from './drain.ts'
-import { adoptEpoch, beginEntering, record, tryEnter, tryMarking } from './entry.ts'
+import { adoptEpoch, beginEntering, noteOverrun, record, tryEnter, tryMarking } from './entry.ts'
 import { admit, admitMarker, finish, isQuiet, openGate, pump, requestSend } from './gate.ts'
 import { type CutRef, type Fact, type Order, sameCut } from './messages.ts'
 import {
@@ -34,6 +34,9 @@ export function decideProcess(
   return step
 }
 
+/** How long a mark outlives the connection to the coordinator (C7). */
+const orphanMsMax = 30_000
+
 function handle(step: Step, input: ProcessInput): void {
   switch (input.type) {
     case 'ordered':
@@ -48,6 +51,7 @@ function handle(step: Step, input: ProcessInput): void {
       noticeEpoch(step, input.stamp.epoch, { by: 'marker', nowMs: input.nowMs })
       return advance(step, input.nowMs)
     case 'finished':
+      noteOverrun(step, input.item)
       finish(step, input.item)
       return advance(step, input.nowMs)
     case 'sessionOpened': {
@@ -83,9 +87,10 @@ function handle(step: Step, input: ProcessInput): void {
       if (isCurrent(step, input.ref)) report(step, { ...input })
       return
     case 'disconnected':
-      // Up to the mark, a cut without its coordinator is void: the process goes on serving. After the mark it keeps
-      // the mark, for a coordinator that comes back; the next cut's `prepare` ends it.
-      if (step.state.work !== null && !step.state.work.resumed) abandon(step)
+      // Until everybody has marked, a cut without its coordinator is void: the process goes on serving. After that the
+      // mark is kept for a while: the next coordinator may ask for it.
+      if (step.state.work?.resumed === true) patchWork(step, { orphanedAtMs: input.nowMs })
+      else abandon(step)
       return advance(step, input.nowMs)
     case 'generationEntered':
       enterGeneration(step, input.generation, input.epoch)
@@ -141,6 +146,7 @@ function handleOrder(step: Step, order: Order, nowMs: number): void {
     if (order.type === 'release') return report(step, { type: 'released', ref })
     return report(step, { type: 'failed', ref, during: order.type, failure: unknownCut(step.state, ref) })
   }
+  patchWork(step, { orphanedAtMs: null })
   switch (order.type) {
     case 'quiesce':
       return quiesce(step, work, order, nowMs)
@@ -198,6 +204,8 @@ function newWork(ref: CutRef, role: CutWork['role']): CutWork {
     role,
     hold: null,
     uncolouredHandled: 0,
+    overrunning: new Set(),
+    overran: [],
     entering: null,
     mark: null,
     resumed: false,
@@ -206,6 +214,7 @@ function newWork(ref: CutRef, role: CutWork['role']): CutWork {
     drained: null,
     capturing: false,
     captured: null,
+    orphanedAtMs: null,
   }
 }
 
@@ -242,7 +251,7 @@ function tryClose(step: Step, nowMs: number): void {
   const number = isAgain ? step.state.holdCount + 1 : work.hold.number
   const hold = { ...work.hold, number, sinceMs: isAgain ? nowMs : work.hold.sinceMs, broken: null }
   patch(step, { holdCount: Math.max(step.state.holdCount, number), gate: { kind: 'closed', sinceMs: gate.sinceMs } })
-  patchWork(step, { hold })
+  patchWork(step, { hold, overrunning: new Set(step.state.running.keys()) })
   report(step, { type: 'held', ref: work.ref, stage: 'gate', hold: number })
 }
 
@@ -276,6 +285,7 @@ function expire(step: Step, nowMs: number): void {
     const message = `"${step.state.name}" could not take its mark in time`
     return fail(step, 'mark', { code: 'mark_timed_out', message, retry: 'later' })
   }
+  if (work.orphanedAtMs !== null && nowMs >= work.orphanedAtMs + orphanMsMax) return abandon(step)
   const { hold } = work
   if (hold === null || work.resumed || nowMs < hold.endsAtMs) return
   // A process that gates nothing has let its ingress go when it entered: there is nothing left to break.
@@ -339,6 +349,7 @@ export function nextProcessDeadlineMs(state: ProcessState): number | null {
   const deadlines: number[] = []
   if (gate.kind === 'closing' || gate.kind === 'marking') deadlines.push(gate.deadlineMs)
   if (work !== null && work.hold !== null && !work.resumed) deadlines.push(work.hold.endsAtMs)
+  if (work !== null && work.orphanedAtMs !== null) deadlines.push(work.orphanedAtMs + orphanMsMax)
   if (work !== null && work.draining !== null && work.drained === null) deadlines.push(work.draining.deadlineAtMs)
   return deadlines.length === 0 ? null : Math.min(...deadlines)
 }

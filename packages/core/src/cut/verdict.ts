@@ -113,6 +113,12 @@ function checkStores({ plan, stores }: Certificate, { broken }: Findings): void 
   }
 }
 
+const cutOffWords = {
+  deadline: 'still ran at the mark',
+  reply: 'was cut off by a reply of the new epoch',
+  gate: 'ran on after its gate had to close',
+} as const
+
 function checkProcess(plan: Plan, name: string, { mark }: ProcessEvidence, { broken, lost }: Findings): void {
   const planned = processesOf(plan).find((process) => process.name === name)
   if (planned === undefined) return // Found above.
@@ -128,14 +134,13 @@ function checkProcess(plan: Plan, name: string, { mark }: ProcessEvidence, { bro
       broken.push(`${name}: received a message of epoch ${epochMax} on ${channel} before its mark (C1)`)
   }
   for (const handler of mark.openHandlers) {
-    if (handler.transactional && handler.startedBy === 'message') continue // Delivered again at a restore, exactly.
+    // Delivered again at a restore, exactly. One that ended before the mark is not delivered again.
+    if (handler.transactional && handler.startedBy === 'message' && handler.cutOffBy !== 'gate') continue
     const what =
       handler.message === undefined
         ? `a handler started by ${handler.startedBy}`
         : `the handler of message ${handler.message}`
-    lost.push(
-      `${name}: ${what} was cut off by ${handler.cutOffBy === 'reply' ? 'a reply of the new epoch' : 'its deadline'}`,
-    )
+    lost.push(`${name}: ${what} ${cutOffWords[handler.cutOffBy]}`)
   }
 }
 
