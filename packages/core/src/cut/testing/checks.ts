@@ -2,18 +2,20 @@
  * Judges of a world's cuts, which know nothing of the protocol's own bookkeeping. Each answers what it found wrong.
  */
 import { processesOf } from '../plan.ts'
-import type { SealedCut, VectorClock, World } from './world-types.ts'
+import type { VectorClock } from './vector-clock.ts'
+import type { SealedCut, World } from './world-types.ts'
 
 /**
- * Closed under happens-before: no participant's mark knows more of another than that one's own mark. A process that
- * entered the epoch without one of its handlers is exempt: what that handler goes on to write may be in a store that
- * only gates protect, and the certificate names the handler.
+ * Closed under happens-before: no participant's mark knows more of another than that one's own mark. What a handler
+ * that its gate could not wait for did meanwhile is exempt: the certificate names the handler, and the verdict is not
+ * `consistent`.
  */
-export function causalityFindings({ clocks, certificate }: SealedCut): readonly string[] {
+export function causalityFindings({ clocks, certificate, verdict }: SealedCut): readonly string[] {
+  const hasOpenHandlers = Object.values(certificate.processes).some(({ mark }) => mark.openHandlers.length > 0)
+  if (hasOpenHandlers && verdict.kind !== 'consistent') return []
   const findings: string[] = []
   for (const [knower, clock] of clocks) {
     for (const [known, own] of clocks) {
-      if ((certificate.processes[known]?.mark.openHandlers.length ?? 0) > 0) continue
       if (eventsOf(clock, known) > eventsOf(own, known)) {
         findings.push(
           `${knower}'s mark knows ${eventsOf(clock, known)} events of ${known}, whose mark has ${eventsOf(own, known)}`,

@@ -2,7 +2,6 @@
 import { defined } from '../../kernel/assert.ts'
 import { describeFact } from './transcript.ts'
 import {
-  answerCall,
   moveOutsider,
   passTime,
   runHandler,
@@ -10,9 +9,9 @@ import {
   startOwnWork,
   tellCoordinator,
   tellProcess,
-  tellStore,
   transmit,
 } from './world.ts'
+import { answerCall, tellStore } from './world-stores.ts'
 import type { World } from './world-types.ts'
 
 /** Runs until the cut that is under way has ended. Answers false when it has not after `stepsMax` steps. */

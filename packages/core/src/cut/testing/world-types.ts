@@ -6,8 +6,7 @@ import type { ProcessInput, ProcessState } from '../process-state.ts'
 import type { StoreAnswer, StoreState } from '../store.ts'
 import type { Verdict } from '../verdict.ts'
 import type { SeededRandom } from './seeded-random.ts'
-
-export type VectorClock = Readonly<Record<string, number>>
+import type { VectorClock } from './vector-clock.ts'
 
 export interface WorldOptions {
   readonly seed: number

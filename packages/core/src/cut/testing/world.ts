@@ -21,27 +21,21 @@ import type { Certificate } from '../certificate.ts'
 import { beginCut, decideCoordinator, nextCoordinatorDeadlineMs } from '../coordinator.ts'
 import type { CoordinatorEffect, CoordinatorInput, CoordinatorState } from '../coordinator-state.ts'
 import type { ChannelTraits } from '../messages.ts'
-import { makePlan, storesOf } from '../plan.ts'
+import { makePlan } from '../plan.ts'
 import { decideProcess, nextProcessDeadlineMs } from '../process.ts'
 import { initialProcess, type Origin, type ProcessEffect, type ProcessInput } from '../process-state.ts'
-import {
-  decideStore,
-  initialStore,
-  nextStoreDeadlineMs,
-  type StoreAnswer,
-  type StoreEffect,
-  type StoreInput,
-} from '../store.ts'
+import { initialStore, nextStoreDeadlineMs } from '../store.ts'
 import { verdictOf } from '../verdict.ts'
 import { createRandom } from './seeded-random.ts'
 import { describeOrder } from './transcript.ts'
+import { merge, touch } from './vector-clock.ts'
+import { tellStore, writeStore } from './world-stores.ts'
 import type {
   Action,
   AppMessage,
   Outsider,
   ProcessNode,
   Running,
-  StoreNode,
   VectorClock,
   World,
   WorldOptions,
@@ -352,16 +346,6 @@ function sendFrom(
   })
 }
 
-function writeStore(world: World, store: string, writer: { clock: VectorClock }, name: string): boolean {
-  const node = defined(world.stores.get(store), store)
-  if (node.held !== null && world.options.tamper?.holdNothing !== true) return false
-  // A write and its acknowledgement: each learns what the other knew.
-  writer.clock = tick(writer.clock, name)
-  node.clock = tick(merge(node.clock, writer.clock), store)
-  writer.clock = tick(merge(writer.clock, node.clock), name)
-  return true
-}
-
 /** An outsider's turn: carries what it learnt to a store or a process, whoever that is. */
 export function moveOutsider(world: World, outsider: Outsider): void {
   if (outsider.waiting) return
@@ -432,63 +416,6 @@ export function transmit(world: World, channel: string): void {
   arrive(world, to, item, origin)
 }
 
-export function tellStore(world: World, name: string, input: StoreInput): void {
-  const node = defined(world.stores.get(name), name)
-  const { state, effects } = decideStore(node.state, input)
-  node.state = state
-  for (const effect of effects) applyStore(world, name, node, effect)
-}
-
-function applyStore(world: World, name: string, node: StoreNode, effect: StoreEffect): void {
-  if (effect.type === 'report') {
-    world.facts.push({
-      from: name,
-      input: { type: 'factReceived', from: node.state.name, fact: effect.fact, nowMs: 0 },
-    })
-  } else if (effect.type === 'call') {
-    node.call = { call: effect.call.call, ref: effect.ref }
-  }
-}
-
-/** Carries out the call that a store's participant is waiting for. */
-export function answerCall(world: World, name: string): void {
-  const node = defined(world.stores.get(name), name)
-  const { call } = node
-  if (call === null) return
-  node.call = null
-  const honest = carryOut(world, name, node, call.call)
-  const answer = world.options.tamper?.storeAnswer ? world.options.tamper.storeAnswer(name, honest) : honest
-  tellStore(world, name, { type: 'answered', ref: call.ref, answer, nowMs: world.nowMs })
-}
-
-function carryOut(world: World, name: string, node: StoreNode, call: StoreAnswer['call']): StoreAnswer {
-  switch (call) {
-    case 'prepare':
-      return { call, estimateBytes: 1, version: 'model 1', notes: [] }
-    case 'quiesce': {
-      const leaseMs = world.options.deadlines?.leaseMs ?? 8_000
-      node.held = { untilMs: world.nowMs + leaseMs }
-      node.holdBroken = false
-      return { call, endsAtMs: world.nowMs + leaseMs }
-    }
-    case 'mark':
-      node.marked = { clock: node.clock }
-      return { call, position: { writes: node.clock[name] ?? 0 }, caveats: [] }
-    case 'resume': {
-      const unbroken = node.held !== null && !node.holdBroken
-      node.held = null
-      return { call, unbroken }
-    }
-    case 'capture':
-      return {
-        call,
-        evidence: { tree: `tree-${name}` as TreeId, bytes: 1, files: 1, torn: [], notes: [], channels: {} },
-      }
-    case 'release':
-      return { call }
-  }
-}
-
 /** Time passes; leases end at the stores, timers fire. */
 export function passTime(world: World, ms: number): void {
   world.nowMs += ms
@@ -509,22 +436,4 @@ export function passTime(world: World, ms: number): void {
   if (world.coordinator === null) return
   const at = nextCoordinatorDeadlineMs(world.coordinator)
   if (at !== null && at <= world.nowMs) tellCoordinator(world, { type: 'ticked', nowMs: world.nowMs })
-}
-
-export function isStoreName(world: World, name: string): boolean {
-  return storesOf(defined(world.coordinator, 'a cut').plan).some((store) => store.name === name)
-}
-
-function touch(node: ProcessNode, name: string, learnt: VectorClock): void {
-  node.clock = tick(merge(node.clock, learnt), name)
-}
-
-function tick(clock: VectorClock, name: string): VectorClock {
-  return { ...clock, [name]: (clock[name] ?? 0) + 1 }
-}
-
-function merge(a: VectorClock, b: VectorClock): VectorClock {
-  const merged: Record<string, number> = { ...a }
-  for (const [name, count] of Object.entries(b)) merged[name] = Math.max(merged[name] ?? 0, count)
-  return merged
 }

@@ -1,0 +1,88 @@
+/**
+ * `npm test`: formatting and lint, types, then every suite. What the suites need from outside is installed first where
+ * that can be done (Debian, as root), and named where it cannot: those suites are then skipped, by name, and counted.
+ * In CI a skipped test is a failure.
+ *
+ * `npm test -- packages/core` runs the suites below that path only, without the checks.
+ */
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { missingRequirements, packagesOf } from '@stillpoint/testbed'
+
+interface Report {
+  readonly numPassedTests: number
+  readonly numFailedTests: number
+  readonly numPendingTests: number
+  readonly numTodoTests: number
+  readonly numFailedTestSuites: number
+  readonly testResults: readonly {
+    readonly status: string
+    readonly assertionResults: readonly { readonly status: string; readonly fullName: string }[]
+  }[]
+}
+
+const isCi = process.env['CI'] !== undefined && process.env['CI'] !== '' && process.env['CI'] !== 'false'
+process.exitCode = main(process.argv.slice(2))
+
+function main(paths: readonly string[]): number {
+  provision()
+  if (paths.length === 0) {
+    for (const command of ['biome check --error-on-warnings .', 'tsc --noEmit']) if (!run(command.split(' '))) return 1
+  }
+  const scratch = mkdtempSync(join(tmpdir(), 'stillpoint-test-'))
+  try {
+    const reportPath = join(scratch, 'report.json')
+    const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${reportPath}`]
+    const isGreen = run(['vitest', 'run', ...reporters, ...paths])
+    if (!existsSync(reportPath)) return 1
+    return summarise(JSON.parse(readFileSync(reportPath, 'utf8')) as Report, isGreen)
+  } finally {
+    rmSync(scratch, { recursive: true, force: true })
+  }
+}
+
+function run([command = '', ...args]: readonly string[]): boolean {
+  console.error(`\n$ ${command} ${args.join(' ')}`)
+  return spawnSync(command, args, { stdio: 'inherit' }).status === 0
+}
+
+function provision(): void {
+  const missing = missingRequirements()
+  if (missing.length === 0) return
+  const packages = packagesOf(missing)
+  const isRoot = process.getuid?.() === 0
+  if (isRoot && existsSync('/etc/debian_version')) {
+    console.error(`Installing what the tests need from Debian: ${packages.join(' ')}`)
+    const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
+    for (const args of [
+      ['update', '-qq'],
+      ['install', '-y', '-qq', '--no-install-recommends', ...packages],
+    ]) {
+      spawnSync('apt-get', args, { stdio: ['ignore', 'ignore', 'inherit'], env })
+    }
+  }
+  for (const { tool, package: name, neededFor } of missingRequirements()) {
+    console.error(`Missing: ${tool} (Debian package ${name}), for ${neededFor}. Its suites are skipped.`)
+  }
+}
+
+function summarise(report: Report, isGreen: boolean): number {
+  const skipped = report.testResults.flatMap(({ assertionResults }) => {
+    return assertionResults.filter(({ status }) => status !== 'passed' && status !== 'failed')
+  })
+  const suites = new Set(skipped.map(({ fullName }) => /.*\[needs [^\]]*\]/.exec(fullName)?.[0] ?? fullName))
+  for (const suite of suites) console.error(`skipped: ${suite}`)
+  const brokenFiles = report.testResults.filter(({ status, assertionResults }) => {
+    return status === 'failed' && assertionResults.length === 0
+  }).length
+  const failed = report.numFailedTests + brokenFiles
+  console.error('')
+  console.log(`${report.numPassedTests} passed, ${failed} failed, ${skipped.length} skipped`)
+  if (isCi && skipped.length > 0) {
+    console.error('In CI a skipped suite is a failure.')
+    return 1
+  }
+  return isGreen && failed === 0 && report.numPassedTests > 0 ? 0 : 1
+}
