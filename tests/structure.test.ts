@@ -19,8 +19,8 @@ const isTest = (path: string): boolean =>
 const production = files.filter(({ path }) => path.startsWith('packages/') && !isTest(path))
 
 function importsOf(text: string): readonly string[] {
-  const pattern = /(?:from|import)\s*\(?\s*'([^']+)'/g
-  return [...text.matchAll(pattern)].map((match) => match[1] ?? '')
+  const pattern = /^(?:import|export)\b[^'"=()]*?\bfrom '([^']+)'$|^import '([^']+)'$|\bimport\('([^']+)'\)/gm
+  return [...text.matchAll(pattern)].map((match) => match[1] ?? match[2] ?? match[3] ?? '')
 }
 
 /** Folders inside `stillpoint`, lowest first: each may import its own and those below, never beside or above. */

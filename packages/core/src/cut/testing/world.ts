@@ -28,18 +28,9 @@ import { initialStore, nextStoreDeadlineMs } from '../store.ts'
 import { verdictOf } from '../verdict.ts'
 import { createRandom } from './seeded-random.ts'
 import { describeOrder } from './transcript.ts'
-import { merge, touch } from './vector-clock.ts'
+import { merge, touch, type VectorClock } from './vector-clock.ts'
 import { tellStore, writeStore } from './world-stores.ts'
-import type {
-  Action,
-  AppMessage,
-  Outsider,
-  ProcessNode,
-  Running,
-  VectorClock,
-  World,
-  WorldOptions,
-} from './world-types.ts'
+import type { Action, AppMessage, Outsider, ProcessNode, Running, World, WorldOptions } from './world-types.ts'
 
 const fifoTraits: ChannelTraits = { fifo: true, volatile: false }
 const looseTraits: ChannelTraits = { fifo: false, volatile: false }
