@@ -4,16 +4,12 @@ import { afterAll, describe, test } from 'vitest'
 import { sourceConformance } from '../conformance.ts'
 import { testClock } from '../sqlite/sqlite-workbench.ts'
 import type { Workbench } from '../workbench.ts'
-import { boxDigest, inboxStore, makeBox, temporaryDirectory } from './inbox-workbench.ts'
+import { directoryDigest, inboxHooks, inboxStore, makeBox, temporaryDirectory } from './inbox-workbench.ts'
 import { commandOptions, commandSource } from './index.ts'
 
 const never = new AbortController().signal
 
 /** All that a user would write in `stillpoint.yaml`; the commands run in the directory of the store. */
-const hooks = {
-  quiesce: 'test -d inbox.held || mv inbox inbox.held',
-  resume: 'test -d inbox || mv inbox.held inbox',
-}
 const archive = (from: string) => `tar --sort=name --mtime=@0 -C ${from} -c .`
 const common = {
   restore: 'if [ "$STILLPOINT_REPLACE" = 1 ]; then rm -rf inbox && mkdir inbox; fi; tar -C inbox -x',
@@ -23,12 +19,12 @@ const common = {
 }
 const pinned = {
   ...common,
-  ...hooks,
-  mark: 'mkdir -p "aside/$STILLPOINT_CUT" && cp -al inbox.held/. "aside/$STILLPOINT_CUT" && ls -i "aside/$STILLPOINT_CUT" | cksum',
+  ...inboxHooks,
+  mark: 'mkdir -p "aside/$STILLPOINT_CUT" && cp -al inbox/. "aside/$STILLPOINT_CUT" && ls -i "aside/$STILLPOINT_CUT" | cksum',
   capture: archive('"aside/$STILLPOINT_CUT"'),
   release: 'rm -rf "aside/$STILLPOINT_CUT"',
 }
-const spooled = { ...common, ...hooks, capture: archive('inbox.held') }
+const spooled = { ...common, ...inboxHooks, capture: archive('inbox') }
 
 async function workbench(options: Readonly<Record<string, string>>): Promise<Workbench> {
   const dir = await temporaryDirectory()
@@ -52,16 +48,17 @@ async function workbench(options: Readonly<Record<string, string>>): Promise<Wor
       const target = join(dir, `target-${count}`)
       await makeBox(target)
       const session = await open(target)
-      return { session, digest: () => boxDigest(target), close: () => session.close() }
+      return { session, digest: () => directoryDigest(join(target, 'inbox')), close: () => session.close() }
     },
     stop: () => rm(dir, { recursive: true, force: true }),
     outsideWrite: {
       program: 'sh',
-      parameters: ['-c', `until [ -d ${store.box}/inbox ] && : >${store.box}/inbox/outside; do sleep 0.02; done`],
+      parameters: ['-c', `until touch ${store.box}/door/outside 2>/dev/null; do sleep 0.02; done`],
     },
   }
 }
 
+/** With a mark of its own, it need not be captured in the hold. */
 const features = { hold: 'writes', mark: 'exact', leaseMs: 600, patienceMs: 5000 } as const
 const api = { describe, test, afterAll }
 sourceConformance(api, 'command with a mark', () => workbench(pinned), features)

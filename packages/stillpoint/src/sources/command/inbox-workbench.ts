@@ -1,15 +1,15 @@
 /**
- * A directory that takes files by rename, with writers of its own: the store for the tests of `command` and of the hooks
- * of `files`. Held, its inbox has another name, so no write can be acknowledged; reads follow it. For tests only.
+ * A directory that takes files through a door, with writers of its own: the store for the tests of `command` and `files`.
+ * Held, the door is gone, so no write can be acknowledged; reads go on. For tests only.
  */
 import { createHash } from 'node:crypto'
-import { link, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, unlink, writeFile } from 'node:fs/promises'
+import { link, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, symlink, unlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type AcknowledgedWrite, type Load, sleep } from '../workbench.ts'
 
 export interface InboxStore {
-  /** `box/inbox`, or `box/inbox.held` while it is held. */
+  /** Holds `inbox`, the content, and `door`, a symlink to it that writers go through. */
   readonly box: string
   write(files: number): Promise<void>
   startLoad(): Promise<Load>
@@ -21,33 +21,20 @@ export interface InboxStore {
 
 let named = 0
 
-async function readBox(box: string): Promise<string> {
-  for (const name of ['inbox', 'inbox.held']) {
-    const hash = createHash('sha256')
-    try {
-      for (const file of (await readdir(join(box, name))).toSorted()) {
-        hash.update(JSON.stringify(file)).update(await readFile(join(box, name, file)))
-      }
-      return hash.digest('hex')
-    } catch (error) {
-      if (!isMissing(error)) throw error
-    }
+/** Over names and contents. A file that is written elsewhere at the same time is seen as it is then. */
+export async function directoryDigest(directory: string): Promise<string> {
+  const hash = createHash('sha256')
+  for (const file of (await readdir(directory)).toSorted()) {
+    hash.update(JSON.stringify(file)).update(await readFile(join(directory, file)))
   }
-  return readBoxAgain(box)
-}
-
-/** The inbox was renamed between the two looks, or is gone. */
-async function readBoxAgain(box: string): Promise<string> {
-  await stat(box)
-  await sleep(2)
-  return readBox(box)
+  return hash.digest('hex')
 }
 
 function isMissing(error: unknown): boolean {
   return error instanceof Error && 'code' in error && error.code === 'ENOENT'
 }
 
-/** Written aside, then linked into the inbox: the link is the acknowledgement, and fails while the inbox is held. */
+/** Written aside, then linked through the door: the link is the acknowledgement, and fails while the door is gone. */
 async function writeOne(box: string): Promise<void> {
   named += 1
   const name = `file-${process.pid}-${named}`
@@ -55,7 +42,7 @@ async function writeOne(box: string): Promise<void> {
   await writeFile(aside, `${name} ${'x'.repeat(named % 500)}`)
   for (;;) {
     try {
-      await link(aside, join(box, 'inbox', name))
+      await link(aside, join(box, 'door', name))
       await unlink(aside)
       return
     } catch (error) {
@@ -69,11 +56,14 @@ async function writeOne(box: string): Promise<void> {
 export async function makeBox(box: string): Promise<void> {
   await mkdir(join(box, 'inbox'), { recursive: true })
   await mkdir(join(box, 'aside'))
+  await symlink('inbox', join(box, 'door'))
 }
 
-export function boxDigest(box: string): Promise<string> {
-  return readBox(box)
-}
+/** What a user would write: the door is the way in, and readers do not need it. */
+export const inboxHooks = {
+  quiesce: 'rm -f door',
+  resume: 'test -L door || ln -s inbox door',
+} as const
 
 export async function inboxStore(dir: string): Promise<InboxStore> {
   const box = join(dir, 'box')
@@ -104,7 +94,7 @@ export async function inboxStore(dir: string): Promise<InboxStore> {
         },
       }
     },
-    digest: () => readBox(box),
+    digest: () => directoryDigest(join(box, 'inbox')),
     async wipe() {
       for (const file of await readdir(join(box, 'inbox'))) await rm(join(box, 'inbox', file))
     },
@@ -112,8 +102,8 @@ export async function inboxStore(dir: string): Promise<InboxStore> {
     async revive() {
       await rename(`${box}.gone`, box)
       // As a store does that starts again after a crash: nothing is held any more.
-      await rename(join(box, 'inbox.held'), join(box, 'inbox')).catch((error: unknown) => {
-        if (!isMissing(error)) throw error
+      await symlink('inbox', join(box, 'door')).catch((error: unknown) => {
+        if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error
       })
     },
   }

@@ -1,0 +1,287 @@
+/**
+ * The source for directories.
+ *
+ * Owns: options and session. Does not own: scanning (scan.ts), cloning (clone.ts), restoring (restore.ts), the user's
+ * hooks (command/hook-hold.ts).
+ *
+ * How exact it is, honestly: with hooks and a file system that clones, the mark is exact. With hooks and without
+ * cloning, the mark is a scan in the hold, and what changes before it has been captured is named as torn. Without hooks
+ * nobody is held: two equal scans show that nobody wrote between them, and otherwise the mark has a caveat.
+ */
+import { createHash } from 'node:crypto'
+import { realpath, rm, stat } from 'node:fs/promises'
+import { basename, dirname, join, resolve } from 'node:path'
+import { type CutId, Failure } from '@stillpoint/core/kernel'
+import { z } from 'zod'
+import { HookHold } from '../command/hook-hold.ts'
+import type {
+  CaptureReport,
+  CaptureSink,
+  DirectoryManifest,
+  Hold,
+  HoldReport,
+  Mark,
+  Parts,
+  Readiness,
+  RestoreOptions,
+  RestoreReport,
+  Source,
+  SourceEnvironment,
+  SourceSession,
+  SourceTraits,
+  VerifyReport,
+} from '../source.ts'
+import { canClone, cloneTree } from './clone.ts'
+import { checkTarget, restoreDirectory, treePart, verifyDirectory } from './restore.ts'
+import { type Excluded, excluding, positionOf, sameScan, scanDirectory, scanUntilStill, unreachable } from './scan.ts'
+
+const command = z.union([z.string().min(1), z.array(z.string()).min(1)])
+
+export const filesOptions = z
+  .strictObject({
+    path: z.string().min(1).describe('The directory. Relative paths start at the directory of the configuration file.'),
+    exclude: z
+      .array(z.string().min(1))
+      .default([])
+      .describe(
+        'Patterns of entries to leave out: `*.tmp` is compared with names at any depth, `cache/**` with paths below the directory.',
+      ),
+    quiesceCommand: command
+      .optional()
+      .describe(
+        'Command that stops all writers of the directory, and exits with 0 once none writes: a string for `sh -c`, or a list of program and arguments. Needs resumeCommand. Without it nobody is held.',
+      ),
+    resumeCommand: command
+      .optional()
+      .describe(
+        'Command that lets the writers go. It is run after the mark, at the lease, and when Stillpoint dies; also after a quiesceCommand that failed, and possibly twice. It exits with 0 where nothing is held.',
+      ),
+    hookTimeoutMs: z
+      .int()
+      .min(1)
+      .default(30_000)
+      .describe(
+        'How long each of the two commands may take, in milliseconds. quiesceCommand never takes longer than the lease.',
+      ),
+    clone: z
+      .enum(['auto', 'never'])
+      .default('auto')
+      .describe(
+        '`auto`: clone the tree at the mark where the file system can (btrfs, XFS), and capture the clone. `never`: scan it.',
+      ),
+    settleMs: z
+      .int()
+      .min(0)
+      .max(10_000)
+      .default(20)
+      .describe(
+        "How old, in milliseconds, the newest change must be before a scan is relied upon: more than one tick of the file system's clock (FAT needs 2000).",
+      ),
+    scansMax: z
+      .int()
+      .min(1)
+      .max(1000)
+      .default(5)
+      .describe('How often the directory is scanned again while it changes, before the mark is taken with a caveat.'),
+  })
+  .refine((options) => (options.quiesceCommand === undefined) === (options.resumeCommand === undefined), {
+    path: ['resumeCommand'],
+    message: 'quiesceCommand and resumeCommand are given together, or not at all',
+  })
+export type FilesOptions = z.infer<typeof filesOptions>
+
+export const filesSource: Source<FilesOptions> = {
+  kind: 'files',
+  async open(options, env, signal) {
+    signal.throwIfAborted()
+    const path = await resolveRoot(resolve(env.baseDir, options.path))
+    const clones = options.clone === 'auto' && (await canClone(path, env.scratchDir))
+    return new FilesSession(path, clones, options, env)
+  },
+}
+
+/** The directory itself, where the path is a symlink to it; the path, where there is nothing yet. */
+async function resolveRoot(path: string): Promise<string> {
+  try {
+    return await realpath(path)
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw unreachable(path, error)
+  }
+  try {
+    return join(await realpath(dirname(path)), basename(path))
+  } catch (cause) {
+    throw unreachable(dirname(path), cause)
+  }
+}
+
+interface CutState {
+  holding?: HookHold
+  hold?: Hold
+  report?: HoldReport
+  /** Of the directory when it was held: another one in its place was not held. */
+  identity?: string
+  mark?: Mark
+  manifest?: DirectoryManifest
+  clone?: string
+}
+
+class FilesSession implements SourceSession {
+  readonly traits: SourceTraits
+  readonly #path: string
+  readonly #clones: boolean
+  readonly #options: FilesOptions
+  readonly #env: SourceEnvironment
+  readonly #excluded: Excluded
+  readonly #cuts = new Map<CutId, CutState>()
+
+  constructor(path: string, clones: boolean, options: FilesOptions, env: SourceEnvironment) {
+    this.#path = path
+    this.#clones = clones
+    this.#options = options
+    this.#env = env
+    this.#excluded = excluding(options.exclude)
+    const holds = options.quiesceCommand !== undefined
+    this.traits = { hold: holds ? 'writes' : 'none', mark: holds && clones ? 'exact' : 'scan' }
+  }
+
+  async prepare(_cut: CutId, signal: AbortSignal): Promise<Readiness> {
+    signal.throwIfAborted()
+    const { manifest, unreadable } = await this.#scan(signal)
+    const notes = unreadable.map((name) => `${JSON.stringify(name)}: a name that is not UTF-8 cannot be stored`)
+    if (this.traits.hold === 'none') notes.push(`nothing holds the writers of ${this.#path}`)
+    const version = this.#clones ? 'files, cloned' : 'files, scanned'
+    return { estimateBytes: positionOf(manifest).bytes, version, notes }
+  }
+
+  async quiesce(cut: CutId, leaseMs: number, signal: AbortSignal): Promise<Hold> {
+    const { quiesceCommand: quiesce, resumeCommand: resume, hookTimeoutMs: timeoutMs } = this.#options
+    signal.throwIfAborted()
+    if (quiesce === undefined || resume === undefined) {
+      throw new Failure({
+        code: 'hold_unavailable',
+        message: `nothing can hold the writers of ${this.#path}`,
+        hint: 'Give quiesceCommand and resumeCommand, or let processes with gates write it.',
+      })
+    }
+    const state = this.#cut(cut)
+    if (state.hold !== undefined) return state.hold
+    state.identity = await this.#identity()
+    state.holding = await HookHold.begin(cut, leaseMs, { quiesce, resume, cwd: this.#env.baseDir, timeoutMs }, signal)
+    state.hold = { cut, endsAtMs: this.#env.clock.monotonicMs() + leaseMs }
+    return state.hold
+  }
+
+  async mark(cut: CutId, signal: AbortSignal): Promise<Mark> {
+    signal.throwIfAborted()
+    const state = this.#cut(cut)
+    if (state.mark !== undefined) return state.mark
+    const { settleMs, scansMax: triesMax } = this.#options
+    const scan = () => this.#scan(signal)
+    const still = await scanUntilStill({ scan, clock: this.#env.clock, settleMs, triesMax, signal })
+    const { manifest, unreadable } = still.scan
+    const caveats = [...still.caveats]
+    if (unreadable.length > 0) caveats.push(`${unreadable.length} names are not UTF-8: they are not stored`)
+    if (this.#clones) await this.#clone(cut, { state, manifest, caveats, signal })
+    state.manifest = manifest
+    state.mark = { cut, position: positionOf(manifest), caveats }
+    return state.mark
+  }
+
+  async resume(cut: CutId): Promise<HoldReport> {
+    const state = this.#cuts.get(cut)
+    if (state?.holding === undefined) return { unbroken: false, detail: 'there was no hold' }
+    state.report ??= await this.#resumeReport(state.holding, state.identity)
+    return state.report
+  }
+
+  async capture(cut: CutId, sink: CaptureSink, signal: AbortSignal): Promise<CaptureReport> {
+    signal.throwIfAborted()
+    const state = this.#cuts.get(cut)
+    if (state?.mark === undefined || state.manifest === undefined) {
+      throw new Failure({
+        code: 'mark_unknown',
+        message: `there is no mark of cut ${cut}`,
+        hint: 'It was released, or the agent was started again since. Take a new snapshot.',
+      })
+    }
+    if (state.clone !== undefined) {
+      const report = await sink.directory(treePart, state.clone, { exclude: this.#excluded })
+      return { ...report, notes: [] }
+    }
+    // Gone altogether is no torn directory, but a store that cannot be reached.
+    await this.#identity()
+    const report = await sink.directory(treePart, this.#path, { manifest: state.manifest })
+    signal.throwIfAborted()
+    return { ...report, notes: [] }
+  }
+
+  async release(cut: CutId): Promise<void> {
+    const state = this.#cuts.get(cut)
+    await state?.holding?.resume()
+    if (state?.clone !== undefined) await rm(state.clone, { recursive: true, force: true })
+    this.#cuts.delete(cut)
+  }
+
+  async checkTarget(parts: Parts, options: RestoreOptions, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted()
+    await checkTarget(this.#path, parts, options)
+  }
+
+  async restore(parts: Parts, options: RestoreOptions, signal: AbortSignal): Promise<RestoreReport> {
+    return restoreDirectory(this.#path, parts, options, signal)
+  }
+
+  async verify(parts: Parts, signal: AbortSignal): Promise<VerifyReport> {
+    return verifyDirectory(this.#path, parts, this.#excluded, signal)
+  }
+
+  async close(): Promise<void> {
+    for (const cut of [...this.#cuts.keys()]) await this.release(cut)
+  }
+
+  #scan(signal: AbortSignal) {
+    return scanDirectory(this.#path, this.#excluded, signal)
+  }
+
+  #cut(cut: CutId): CutState {
+    let state = this.#cuts.get(cut)
+    if (state === undefined) {
+      state = {}
+      this.#cuts.set(cut, state)
+    }
+    return state
+  }
+
+  async #clone(
+    cut: CutId,
+    at: { state: CutState; manifest: DirectoryManifest; caveats: string[]; signal: AbortSignal },
+  ): Promise<void> {
+    const to = join(this.#env.scratchDir, `files-${createHash('sha256').update(cut).digest('hex').slice(0, 32)}`)
+    // Known to `release` before it is there: a cancelled clone must be removed, too.
+    at.state.clone = to
+    if (!(await cloneTree(this.#path, to, { timeoutMs: this.#options.hookTimeoutMs, signal: at.signal }))) {
+      delete at.state.clone
+      at.caveats.push('the directory could not be cloned: it is captured in place')
+      return
+    }
+    const after = await this.#scan(at.signal)
+    if (!sameScan(at.manifest, after.manifest)) at.caveats.push('the directory changed while it was cloned')
+  }
+
+  async #resumeReport(holding: HookHold, identity: string | undefined): Promise<HoldReport> {
+    // Looked at before the resume: afterwards it would show nothing.
+    const found = await this.#identity().catch(() => undefined) // What is gone is another identity.
+    const report = await holding.resume()
+    if (!report.unbroken || found === identity) return report
+    return { unbroken: false, detail: `another directory has taken the place of ${this.#path}, or none` }
+  }
+
+  async #identity(): Promise<string> {
+    try {
+      const { dev, ino } = await stat(this.#path, { bigint: true })
+      return `${dev}:${ino}`
+    } catch (cause) {
+      throw unreachable(this.#path, cause)
+    }
+  }
+}
