@@ -141,6 +141,11 @@ async function refuseRemains(store: BlobStore): Promise<void> {
  * @throws Failure `repository_absent`, `repository_version_unsupported`, `password_wrong`, `object_damaged`, …
  */
 export async function openRepository(options: OpenOptions): Promise<Repository> {
+  return repositoryOver(await openVault(options))
+}
+
+/** As `openRepository`, for the modules and tests of this package. */
+export async function openVault(options: OpenOptions): Promise<Vault> {
   const { store, clock, entropy, random } = options
   if ((await store.size(configObject)) === undefined) {
     throw new Failure({
@@ -153,7 +158,7 @@ export async function openRepository(options: OpenOptions): Promise<Repository> 
   const access = { store, keys, entropy }
   const vault: Vault = { ...access, config, clock, random, index: createLoadedIndex(access) }
   await vault.index.refresh()
-  return repositoryOver(vault)
+  return vault
 }
 
 async function unlockConfig(

@@ -1,14 +1,17 @@
 /** Owns what the tests of this package share: a real world (clock, entropy), scratch directories, the real restic. */
 import { execFile, spawnSync } from 'node:child_process'
 import { randomFillSync } from 'node:crypto'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { lstat, mkdtemp, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { Clock, Entropy, Random } from '@stillpoint/core/kernel'
 import { onTestFinished } from 'vitest'
 import { openLocalStore } from './blob/local-store.ts'
-import { initRepository, openRepository, type Repository } from './repository.ts'
+import { sha256 } from './format/ids.ts'
+import { bytesFromName, nameFromBytes } from './format/node-name.ts'
+import { initRepository, openRepository, openVault, type Repository } from './repository.ts'
+import type { Vault } from './vault.ts'
 
 export const clock: Clock = {
   monotonicMs: () => performance.now(),
@@ -88,4 +91,42 @@ export async function restic(path: string, ...args: string[]): Promise<string> {
   const all = ['--repo', path, ...args]
   const { stdout } = await run('restic', all, { env, maxBuffer: 1 << 28, cwd: home })
   return stdout
+}
+
+/** What a restore must bring back, by path: kind, mode, owner, time (to the microsecond), content, shared inodes. */
+export async function fingerprint(directory: string): Promise<Record<string, string>> {
+  const found: Record<string, string> = {}
+  const inodes = new Map<bigint, number>()
+  async function visit(path: Buffer, name: string): Promise<void> {
+    const status = await lstat(path, { bigint: true })
+    const parts = [
+      status.mode.toString(8),
+      status.uid,
+      status.gid,
+      (status.mtimeNs - (((status.mtimeNs % 1000n) + 1000n) % 1000n)) / 1000n,
+    ]
+    if (status.isFile()) {
+      if (!inodes.has(status.ino)) inodes.set(status.ino, inodes.size)
+      parts.push(`file ${inodes.get(status.ino)} ${status.nlink}`, sha256(await readFile(path)))
+    } else if (status.isSymbolicLink()) parts.push(nameFromBytes(await readlink(path, { encoding: 'buffer' })))
+    if (name !== '') found[name] = parts.join(' ')
+    if (!status.isDirectory()) return
+    const names = (await readdir(path, { encoding: 'buffer' })).sort(Buffer.compare)
+    for (const child of names) {
+      await visit(Buffer.concat([path, Buffer.from('/'), child]), `${name}/${nameFromBytes(child)}`)
+    }
+  }
+  await visit(bytesFromName(directory), '')
+  return found
+}
+
+export async function collected(pieces: AsyncIterable<Uint8Array>): Promise<Buffer> {
+  const all: Uint8Array[] = []
+  for await (const piece of pieces) all.push(piece)
+  return Buffer.concat(all)
+}
+
+/** The inside of a repository, for tests that put something wrong into it. */
+export async function newVault(path: string): Promise<Vault> {
+  return openVault({ store: openLocalStore(path), password, ...world })
 }

@@ -14,16 +14,27 @@ import { damageHint, type Vault } from '../vault.ts'
 
 /** @throws Failure `object_missing`, `object_damaged`, and those of the store */
 export async function readBlob(vault: Vault, id: string, type: BlobType): Promise<Buffer> {
-  let places = vault.index.blobs.places(id, type)
-  if (places.length === 0) {
-    await vault.index.refresh()
-    places = vault.index.blobs.places(id, type)
-  }
-  let failure: unknown = new Failure({
-    code: 'object_missing',
-    message: `${type} blob ${id} is in no index of the repository`,
-    hint: damageHint,
-  })
+  const places = vault.index.blobs.places(id, type)
+  const first = await readAnyPlace(vault, places)
+  if (first instanceof Buffer) return first
+  if (isFailure(first, 'object_damaged')) throw first
+  // Not known, or not there any more: it was saved since the index was read, or a prune has moved it.
+  await vault.index.refresh()
+  const second = await readAnyPlace(vault, vault.index.blobs.places(id, type))
+  if (second instanceof Buffer) return second
+  throw (
+    second ??
+    new Failure({
+      code: 'object_missing',
+      message: `${type} blob ${id} is in no index of the repository`,
+      hint: damageHint,
+    })
+  )
+}
+
+/** The blob, or why it could not be read from the last place; undefined where there is no place. */
+async function readAnyPlace(vault: Vault, places: readonly BlobPlace[]): Promise<Buffer | Failure | undefined> {
+  let failure: Failure | undefined
   for (const place of places) {
     try {
       return await readPlace(vault, place)
@@ -32,7 +43,7 @@ export async function readBlob(vault: Vault, id: string, type: BlobType): Promis
       failure = error
     }
   }
-  throw failure
+  return failure
 }
 
 async function readPlace(vault: Vault, place: BlobPlace): Promise<Buffer> {

@@ -71,9 +71,22 @@ export async function applyMetadata(restore: Restore, handle: FileHandle, node: 
   await handle.utimes(seconds(node.atime), seconds(node.mtime))
 }
 
-/** Whole microseconds: what a JavaScript number can say about a time in this century. */
-function seconds(time: Timestamp): number {
-  return Number(time / 1000n) / 1e6
+/**
+ * The time as Node takes it: seconds, in a number of 53 bits, which the system is given truncated to nanoseconds.
+ * Chosen so that microseconds are right; a string, since a negative number would be taken for "now".
+ */
+export function seconds(time: Timestamp): string {
+  const nearest = Number(time) / 1e9
+  const ulp = 2 ** (Math.floor(Math.log2(Math.max(1, Math.abs(nearest)))) - 52)
+  const micros = (value: bigint) => (value - (((value % 1000n) + 1000n) % 1000n)) / 1000n
+  const fits = [nearest, nearest + ulp, nearest - ulp].find((value) => micros(asNanoseconds(value)) === micros(time))
+  return String(fits ?? nearest)
+}
+
+/** What the system makes of a number of seconds. */
+function asNanoseconds(value: number): bigint {
+  const whole = Math.trunc(value)
+  return BigInt(whole) * 1_000_000_000n + BigInt(Math.trunc((value - whole) * 1e9))
 }
 
 export async function makeSymlink(

@@ -40,7 +40,8 @@ export function metadataOf(name: string, status: BigIntStats, accounts: AccountN
     name,
     permissions: Number(status.mode) & 0o7777,
     mtime: status.mtimeNs,
-    atime: status.atimeNs,
+    // As restic does by default: else each reading would make another tree of an unchanged directory.
+    atime: status.mtimeNs,
     ctime: status.ctimeNs,
     uid: Number(status.uid),
     gid: Number(status.gid),

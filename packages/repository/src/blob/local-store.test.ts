@@ -1,0 +1,127 @@
+import { mkdir, readdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Failure } from '@stillpoint/core/kernel'
+import { describe, expect, test } from 'vitest'
+import { sha256 } from '../format/ids.ts'
+import { scratch } from '../testbed.ts'
+import type { BlobStore } from './blob-store.ts'
+import { describeBlobStore, failedChecks, type StoreUnderTest } from './conformance.ts'
+import { openLocalStore } from './local-store.ts'
+
+async function localStore(): Promise<StoreUnderTest> {
+  const path = await scratch()
+  return { store: openLocalStore(path), reopen: async () => openLocalStore(path), dispose: async () => {} }
+}
+
+describe('the local store conforms', () => {
+  describeBlobStore({ test }, localStore)
+})
+
+/** Ways of being wrong, each of which the suite must find. */
+const broken: Readonly<Record<string, (store: BlobStore) => Partial<BlobStore>>> = {
+  'put overwrites': (store) => ({
+    async put(object, bytes) {
+      if ((await store.size(object)) !== undefined) await store.delete(object)
+      return store.put(object, bytes)
+    },
+  }),
+  'put says "created" always': (store) => ({
+    async put(object, bytes) {
+      await store.put(object, bytes)
+      return 'created'
+    },
+  }),
+  'put stores nothing': () => ({ put: async () => 'created' }),
+  'put loses the last byte': (store) => ({ put: (object, bytes) => store.put(object, bytes.subarray(0, -1)) }),
+  'get ignores the range': (store) => ({ get: (object) => store.get(object) }),
+  'get is short at the end': (store) => ({
+    async get(object, range) {
+      const bytes = await store.get(object)
+      return range === undefined ? bytes : bytes.subarray(range.offset, range.offset + range.length)
+    },
+  }),
+  'get of what is absent is empty': (store) => ({
+    get: (object, range) => store.get(object, range).catch(() => Buffer.alloc(0)),
+  }),
+  'size is off': (store) => ({ size: async (object) => ((await store.size(object)) ?? -1) + 1 }),
+  'list leaves one out': (store) => ({ list: async (kind) => (await store.list(kind)).slice(1) }),
+  'list mixes kinds': (store) => ({
+    list: async (kind) => [...(await store.list(kind)), ...(kind === 'key' ? await store.list('lock') : [])],
+  }),
+  'delete deletes nothing': () => ({ delete: async () => {} }),
+  'delete of what is absent succeeds': (store) => ({ delete: (object) => store.delete(object).catch(() => {}) }),
+  'sweep takes packs': (store) => ({
+    async sweep() {
+      for (const { name } of await store.list('pack')) await store.delete({ kind: 'pack', name })
+      return 0
+    },
+  }),
+  'buffers are shared': (store) => {
+    const cache = new Map<string, Buffer>()
+    return {
+      async get(object, range) {
+        if (range !== undefined) return store.get(object, range)
+        const found = cache.get(object.name) ?? (await store.get(object))
+        cache.set(object.name, found)
+        return found
+      },
+    }
+  },
+}
+
+describe('the conformance suite finds broken stores', () => {
+  test('and passes the sound one', async () => {
+    expect(await failedChecks(localStore)).toEqual([])
+  })
+  for (const [name, breaking] of Object.entries(broken)) {
+    test(name, async () => {
+      const failed = await failedChecks(async () => {
+        const sound = await localStore()
+        const wrap = (store: BlobStore) => ({ ...store, ...breaking(store) })
+        return { ...sound, store: wrap(sound.store), reopen: async () => wrap(await sound.reopen()) }
+      })
+      expect(failed).not.toEqual([])
+    })
+  }
+})
+
+describe('what a crash leaves', () => {
+  test('temporaries are not listed, and swept', async () => {
+    const path = await scratch()
+    const store = openLocalStore(path)
+    await store.prepare()
+    const name = sha256(Buffer.from('x'))
+    const folder = join(path, 'data', name.slice(0, 2))
+    await writeFile(join(folder, `${name}-tmp-123-1`), 'half')
+    await writeFile(join(path, 'snapshots', `${name}-tmp-4711`), 'half')
+    await writeFile(join(path, 'snapshots', 'a note of somebody'), 'stays')
+    expect(await store.list('pack')).toEqual([])
+    expect(await store.sweep()).toBe(2)
+    expect(await readdir(folder)).toEqual([])
+    expect(await readdir(join(path, 'snapshots'))).toEqual(['a note of somebody'])
+  })
+
+  test('a put finds its way around a temporary of a dead process with the same pid', async () => {
+    const path = await scratch()
+    const store = openLocalStore(path)
+    await store.prepare()
+    const object = { kind: 'index', name: sha256(Buffer.from('x')) } as const
+    await writeFile(join(path, 'index', `${object.name}-tmp-${process.pid}-1`), 'half')
+    expect(await store.put(object, Buffer.from('x'))).toBe('created')
+    expect(await store.get(object)).toEqual(Buffer.from('x'))
+  })
+
+  test('folders below data are made when other programs have not', async () => {
+    const path = await scratch()
+    await mkdir(join(path, 'data'))
+    const store = openLocalStore(path)
+    const object = { kind: 'pack', name: sha256(Buffer.from('x')) } as const
+    expect(await store.put(object, Buffer.from('x'))).toBe('created')
+  })
+
+  test('a store that is not there is not made by a put', async () => {
+    const store = openLocalStore(join(await scratch(), 'absent'))
+    const object = { kind: 'pack', name: sha256(Buffer.from('x')) } as const
+    await expect(store.put(object, Buffer.from('x'))).rejects.toBeInstanceOf(Failure)
+  })
+})
