@@ -35,22 +35,26 @@ export type ParsedConfig =
   | { readonly state: 'invalid'; readonly problems: readonly ConfigProblem[] }
 
 /**
- * @param path of the file; relative paths start at the working directory. Messages show it as it is given.
+ * @param path of the file; relative paths start at the working directory. Messages show `shownAs`, or else the path.
  * @throws Failure `config_absent` | `config_unreadable` | `config_too_large` | `config_not_text` | `config_invalid`
  */
-export async function loadConfig(path: string, options: LoadOptions): Promise<SystemConfig> {
-  const text = decodeText(await readBounded(path), path)
+export async function loadConfig(
+  path: string,
+  options: LoadOptions & { readonly shownAs?: string },
+): Promise<SystemConfig> {
+  const shown = options.shownAs ?? path
+  const text = decodeText(await readBounded(path, shown), shown)
   const parsed = parseConfig(text, { ...options, path: resolve(path) })
   if (parsed.state === 'valid') return parsed.config
-  const texts = parsed.problems.slice(0, problemsShownMax).map((problem) => problemText(problem, path))
+  const texts = parsed.problems.slice(0, problemsShownMax).map((problem) => problemText(problem, shown))
   const more = parsed.problems.length - texts.length
   const list = [...texts, ...(more > 0 ? [`and ${more} more`] : [])]
   const message =
-    list.length === 1 ? (list[0] ?? '') : `${path} has ${parsed.problems.length} errors:\n  ${list.join('\n  ')}`
+    list.length === 1 ? (list[0] ?? '') : `${shown} has ${parsed.problems.length} errors:\n  ${list.join('\n  ')}`
   throw new Failure({ code: 'config_invalid', message, hint: 'docs/configuration.md lists every key.' })
 }
 
-async function readBounded(path: string): Promise<Uint8Array> {
+async function readBounded(path: string, shown: string): Promise<Uint8Array> {
   let file: FileHandle
   try {
     // O_NONBLOCK: a FIFO without a writer would block the open for ever.
@@ -59,20 +63,20 @@ async function readBounded(path: string): Promise<Uint8Array> {
     if (cause instanceof Error && 'code' in cause && cause.code === 'ENOENT') {
       throw new Failure({
         code: 'config_absent',
-        message: `there is no ${path}`,
+        message: `there is no ${shown}`,
         hint: 'Write one with "stillpoint init", change into the directory that has it, or name it with --config FILE.',
         cause,
       })
     }
-    throw unreadable(path, cause)
+    throw unreadable(shown, cause)
   }
   try {
-    if (!(await file.stat()).isFile()) throw unreadable(path, new Error('it is not a regular file'))
+    if (!(await file.stat()).isFile()) throw unreadable(shown, new Error('it is not a regular file'))
     const buffer = Buffer.alloc(configBytesMax + 1)
     let length = 0
     while (length < buffer.length) {
       const { bytesRead } = await file.read(buffer, length, buffer.length - length).catch((cause: unknown) => {
-        throw unreadable(path, cause)
+        throw unreadable(shown, cause)
       })
       if (bytesRead === 0) return buffer.subarray(0, length)
       length += bytesRead
@@ -82,7 +86,7 @@ async function readBounded(path: string): Promise<Uint8Array> {
   }
   throw new Failure({
     code: 'config_too_large',
-    message: `${path} is larger than ${configBytesMax / 1024} KiB`,
+    message: `${shown} is larger than ${configBytesMax / 1024} KiB`,
     hint: 'This is hardly a configuration of Stillpoint. Name the right file with --config FILE.',
   })
 }

@@ -1,0 +1,137 @@
+/**
+ * The process: its arguments, streams, signals and exit code. Nothing else touches them.
+ *
+ * Ctrl-C and SIGTERM: the first one aborts, and the command ends when every hold is released; the second one ends at
+ * once, and the holds end by their leases.
+ */
+import { readFileSync } from 'node:fs'
+import { createInterface } from 'node:readline/promises'
+import type { WriteStream } from 'node:tty'
+import { Failure } from '@stillpoint/core/kernel'
+import { CommanderError } from 'commander'
+import { type ExitCode, exitCodes } from './cli/exit-codes.ts'
+import { createOutput, type Terminal, type TextStream } from './cli/output.ts'
+import { buildProgram } from './cli/program.ts'
+import { createRunner } from './cli/session.ts'
+import { systemClock, systemEntropy, systemRandom } from './system-env.ts'
+
+/** How long something that a finished command has left open may keep the process alive. */
+const lingerMsMax = 3_000
+
+/** Runs one command line and answers its exit code. Installs signal handlers: once per process. */
+export async function main(args: readonly string[]): Promise<number> {
+  const interrupts = new AbortController()
+  const failedWrites: Error[] = []
+  const terminal = openTerminal(failedWrites)
+  // With --json stderr is for programs too: they learn it from the failure that follows.
+  const isJson = args.includes('--json')
+  const say = isJson ? () => {} : terminal.stderr.write
+  handleSignals(interrupts, say)
+  let code: ExitCode = exitCodes.succeeded
+  const host = {
+    terminal,
+    clock: systemClock,
+    random: systemRandom,
+    entropy: systemEntropy,
+    signal: interrupts.signal,
+    cwd: process.cwd(),
+  }
+  const run = createRunner(host, (ended) => {
+    code = ended
+  })
+  const program = buildProgram(run, readVersion(), {
+    out: terminal.stdout.write,
+    err: say,
+    outWidth: terminal.stdout.columns() ?? 100,
+    errWidth: terminal.stderr.columns() ?? 100,
+  })
+  try {
+    await program.parseAsync(args, { from: 'user' })
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error
+    // What was wrong with the arguments has been said, except with --json. Help that was asked for is no error.
+    if (isJson && error.exitCode !== 0)
+      createOutput(terminal, { json: true }).failure(usageFailure(error), exitCodes.usage)
+    code = error.exitCode === 0 ? exitCodes.succeeded : exitCodes.usage
+  }
+  // A failed write is told by an event: after the turn in which it was written.
+  await new Promise((resolve) => setImmediate(resolve))
+  if (failedWrites.length > 0 && code === exitCodes.succeeded) {
+    terminal.stderr.write(`error[output_failed]: ${failedWrites[0]?.message}\n`)
+    code = exitCodes.failed
+  }
+  setTimeout(() => process.exit(code), lingerMsMax).unref()
+  return code
+}
+
+function usageFailure(error: CommanderError): Failure {
+  const message = error.message.replace(/^error: /, '')
+  return new Failure({ code: 'usage', message, hint: 'See: stillpoint --help' })
+}
+
+function handleSignals(interrupts: AbortController, say: (text: string) => void): void {
+  const codes = { SIGINT: exitCodes.interrupted, SIGHUP: exitCodes.terminated, SIGTERM: exitCodes.terminated } as const
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(name, () => {
+      if (interrupts.signal.aborted) process.exit(codes[name])
+      say('\nStopping: releasing every hold. Once more to exit at once.\n')
+      const isInterrupt = name === 'SIGINT'
+      interrupts.abort(
+        new Failure({
+          code: isInterrupt ? 'interrupted' : 'terminated',
+          message: isInterrupt ? 'Interrupted' : `Ended by ${name}`,
+          retry: 'later',
+        }),
+      )
+    })
+  }
+}
+
+function openTerminal(failedWrites: Error[]): Terminal {
+  const stdout = textStream(process.stdout, failedWrites)
+  const stderr = textStream(process.stderr, [])
+  const { NO_COLOR, TERM } = process.env
+  return {
+    stdout,
+    stderr,
+    color: (NO_COLOR === undefined || NO_COLOR === '') && TERM !== 'dumb',
+    async ask(question, signal) {
+      if (!process.stdin.isTTY || !process.stderr.isTTY) return null
+      const reader = createInterface({ input: process.stdin, output: process.stderr })
+      // On a terminal in raw mode Ctrl-C is a key, not a signal.
+      reader.on('SIGINT', () => process.kill(process.pid, 'SIGINT'))
+      try {
+        return await reader.question(question, { signal })
+      } finally {
+        reader.close()
+      }
+    },
+  }
+}
+
+function textStream(stream: WriteStream, failedWrites: Error[]): TextStream {
+  let closed = false
+  stream.on('error', (error) => {
+    closed = true
+    // EPIPE: the reader has seen enough (`| head`). Anything else is a result that was lost: a full disk.
+    if (!('code' in error) || error.code !== 'EPIPE') failedWrites.push(error)
+  })
+  return {
+    write(text) {
+      if (!closed) stream.write(text)
+    },
+    isTTY: stream.isTTY === true,
+    columns: () => (stream.isTTY ? stream.columns : undefined),
+    get closed() {
+      return closed
+    },
+  }
+}
+
+function readVersion(): string {
+  const parsed: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'))
+  const isPackage = typeof parsed === 'object' && parsed !== null && 'version' in parsed
+  return isPackage && typeof parsed.version === 'string' ? parsed.version : 'unknown'
+}
+
+if (import.meta.main) process.exitCode = await main(process.argv.slice(2))
