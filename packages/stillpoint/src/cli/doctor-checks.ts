@@ -10,12 +10,11 @@ import { access, constants, mkdtemp, open, rm, stat, statfs } from 'node:fs/prom
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { type CutId, describeFailure, type FailureReport, isFailure } from '@stillpoint/core/kernel'
-import { openLocalStore, openRepository } from '@stillpoint/repository'
 import { z } from 'zod'
-import { readSecret } from '../config/secret.ts'
 import { type StoreConfig, type SystemConfig, storesIn } from '../config/system-config.ts'
+import { openConfiguredRepository } from '../coordinator/open-repository.ts'
 import { openSource } from '../sources/registry.ts'
-import { bytesText, elapsedText } from './quantities.ts'
+import { bytesText, countText, elapsedText } from './quantities.ts'
 import { randomHex } from './random-text.ts'
 import type { CommandHost } from './session.ts'
 
@@ -75,18 +74,11 @@ export async function checkRepository(host: CommandHost, config: SystemConfig): 
   const subject = 'repository'
   const checks: DoctorCheck[] = []
   const note = (detail: string) => checks.push({ subject, check: 'password file', status: 'warning', detail })
-  const password = await attempt(subject, 'password', async () => {
-    const secret = await readSecret(config.repository, config.baseDir, limited(host.signal), note)
-    return { value: secret, detail: 'can be read' }
-  })
-  checks.push(password.check)
-  if (password.value === undefined) return [...checks, ...(await checkSpace(subject, path))]
-  const secret = password.value
   const opened = await attempt(subject, 'open', async () => {
-    const store = openLocalStore(path)
-    const repository = await openRepository({ store, password: secret, clock, random, entropy })
+    const env = { clock, random, entropy, note, signal: limited(host.signal) }
+    const repository = await openConfiguredRepository(config, env)
     const snapshots = await repository.snapshots()
-    return { value: repository, detail: `${path}, ${snapshots.length} snapshots` }
+    return { value: repository, detail: `${path}, ${countText(snapshots.length, 'snapshot')}` }
   })
   checks.push(opened.check)
   if (opened.value === undefined) return [...checks, ...(await checkSpace(subject, path))]
@@ -163,7 +155,7 @@ export async function checkStore(host: CommandHost, config: SystemConfig, store:
   try {
     const env = { clock: host.clock, baseDir: config.baseDir, scratchDir, note }
     const ready = await attempt(store.name, store.source, async () => {
-      const session = await openSource(store, env, limited(host.signal))
+      const session = await openSource(store.source, store.options, env, limited(host.signal))
       try {
         // No cut has this id: nothing else is ever asked of it.
         const cut = `doctor-${randomHex(host.entropy, 8)}` as CutId

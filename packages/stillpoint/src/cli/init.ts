@@ -9,7 +9,6 @@ import { Failure, isFailure } from '@stillpoint/core/kernel'
 import { Command, Option } from 'commander'
 import { z } from 'zod'
 import { configFileName } from '../config/schema.ts'
-import { readSecret } from '../config/secret.ts'
 import type { SystemConfig } from '../config/system-config.ts'
 import { nameArgument } from './arguments.ts'
 import { configTemplate, nameFrom } from './config-template.ts'
@@ -76,7 +75,7 @@ async function init(session: CommandSession, options: InitOptions) {
     output.message(`${configFileName} is there already and stays as it is.`)
   }
   const config = await configOrNull(session, isWritten)
-  const isMade = config !== null && (await makeRepository(host, config))
+  const isMade = config !== null && (await makeRepository(session, config))
   if (config !== null) {
     const shown = relative(host.cwd, config.repository.path) || config.repository.path
     output.message(isMade ? `Made the repository ${shown}.` : `The repository ${shown} is there already.`)
@@ -105,15 +104,11 @@ async function configOrNull({ host, output }: CommandSession, isOurs: boolean): 
   }
 }
 
-async function makeRepository(host: CommandHost, config: SystemConfig): Promise<boolean> {
-  const { initRepository, openLocalStore } = await import('@stillpoint/repository')
-  const { clock, entropy } = host
-  const password = await readSecret(config.repository, config.baseDir, host.signal)
-  if (password === undefined) {
-    throw new Failure({ code: 'config_invalid', message: `${config.path} names no password for the repository` })
-  }
+async function makeRepository({ host, output }: CommandSession, config: SystemConfig): Promise<boolean> {
+  const { initConfiguredRepository } = await import('../coordinator/open-repository.ts')
+  const { clock, random, entropy, signal } = host
   try {
-    await initRepository({ store: openLocalStore(config.repository.path), password, entropy, clock })
+    await initConfiguredRepository(config, { clock, random, entropy, signal, note: output.warning })
     return true
   } catch (error) {
     if (isFailure(error, 'repository_exists')) return false
