@@ -101,6 +101,8 @@ async function request<T>(
       signal,
     })
     if (response.status !== 200) throw await failureIn(response, url)
+    const type = response.headers.get('content-type') ?? 'none'
+    if (!type.startsWith('application/x-ndjson')) throw invalidAnswer(url, `of type ${type.slice(0, 100)}`)
     return await resultIn(response, { call, context, url, onHeard })
   } catch (error) {
     outer.throwIfAborted()

@@ -14,7 +14,8 @@ import { isErrno } from './errno.ts'
 import { isOurServer, readServerFile, type ServerFile, serverFileName, tokenFileName } from './find-server.ts'
 import { obtainToken } from './token.ts'
 
-const lockFileName = 'server.lock'
+/** No system can be called so: the locks of systems are beside it, by their names. */
+const lockFileName = '.server.lock'
 const sqliteBusy = 5
 /** How long a server that has the lock may take to announce itself, before it is reported without its address. */
 const announcementMs = 2_000
