@@ -12,6 +12,7 @@ export type {
 } from './blob/blob-store.ts'
 export { type ConformanceApi, describeBlobStore } from './blob/conformance.ts'
 export { openLocalStore } from './blob/local-store.ts'
+export { type MemoryObjects, openMemoryStore } from './blob/memory-store.ts'
 export type { Chunking } from './chunk/cutter.ts'
 export type { BlobId, SnapshotId, TreeId } from './format/ids.ts'
 export type { ScryptCost } from './format/key-file.ts'

@@ -20,7 +20,7 @@ import {
   seeded,
   takeSnapshot,
   world,
-} from './testbed.ts'
+} from './testing/testbed.ts'
 
 const run = promisify(execFile)
 

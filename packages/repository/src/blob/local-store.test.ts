@@ -3,10 +3,17 @@ import { join } from 'node:path'
 import { Failure } from '@stillpoint/core/kernel'
 import { describe, expect, test } from 'vitest'
 import { sha256 } from '../format/ids.ts'
-import { scratch } from '../testbed.ts'
+import { scratch } from '../testing/testbed.ts'
 import type { BlobStore } from './blob-store.ts'
 import { describeBlobStore, failedChecks, type StoreUnderTest } from './conformance.ts'
 import { openLocalStore } from './local-store.ts'
+import { type MemoryObjects, openMemoryStore } from './memory-store.ts'
+
+/** The suite is tried on stores in memory: a sound one with one thing broken. */
+async function memoryStore(): Promise<StoreUnderTest> {
+  const objects: MemoryObjects = new Map()
+  return { store: openMemoryStore(objects), reopen: async () => openMemoryStore(objects), dispose: async () => {} }
+}
 
 async function localStore(): Promise<StoreUnderTest> {
   const path = await scratch()
@@ -15,6 +22,10 @@ async function localStore(): Promise<StoreUnderTest> {
 
 describe('the local store conforms', () => {
   describeBlobStore({ test }, localStore)
+})
+
+describe('the store in memory conforms', () => {
+  describeBlobStore({ test }, memoryStore)
 })
 
 /** Ways of being wrong, each of which the suite must find. */
@@ -71,12 +82,12 @@ const broken: Readonly<Record<string, (store: BlobStore) => Partial<BlobStore>>>
 
 describe('the conformance suite finds broken stores', () => {
   test('and passes the sound one', async () => {
-    expect(await failedChecks(localStore)).toEqual([])
+    expect(await failedChecks(memoryStore)).toEqual([])
   })
   for (const [name, breaking] of Object.entries(broken)) {
     test(name, async () => {
       const failed = await failedChecks(async () => {
-        const sound = await localStore()
+        const sound = await memoryStore()
         const wrap = (store: BlobStore) => ({ ...store, ...breaking(store) })
         return { ...sound, store: wrap(sound.store), reopen: async () => wrap(await sound.reopen()) }
       })

@@ -1,7 +1,7 @@
 import { createCipheriv } from 'node:crypto'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { entropy } from '../testbed.ts'
+import { entropy } from '../testing/testbed.ts'
 import { decodeDocument, encodeDocument } from './compression.ts'
 import { decodeConfig, encodeConfig } from './config.ts'
 import { type CryptKeys, generateKeys, seal, sealOverheadBytes, unseal } from './crypto.ts'

@@ -7,7 +7,7 @@ import { describe, expect, test } from 'vitest'
 import { sha256, treeId } from '../format/ids.ts'
 import type { Repository } from '../repository.ts'
 import type { TreeEntry } from '../save/tree-entry.ts'
-import { fingerprint, newRepository, newVault, scratch, seeded, takeSnapshot } from '../testbed.ts'
+import { fingerprint, newRepository, newVault, scratch, seeded, takeSnapshot } from '../testing/testbed.ts'
 import { seconds } from './place-node.ts'
 
 const run = promisify(execFile)

@@ -85,12 +85,17 @@ export async function startSave(vault: Vault, lock: HeldLock): Promise<Save> {
       lock.signal.throwIfAborted()
       const id = blobId(sha256(plaintext))
       content.push(id)
-      const work = sink.put({ id, type: 'data', plaintext }).finally(() => pending.delete(work))
+      // The failure is kept before the set forgets the chunk: the source may give its next piece only after that.
+      const work = sink
+        .put({ id, type: 'data', plaintext })
+        .then(
+          () => undefined,
+          (error: unknown) => {
+            failed ??= { error }
+          },
+        )
+        .finally(() => pending.delete(work))
       pending.add(work)
-      // Kept here: by the time the source has given its next chunk, this one may have failed and left the set.
-      work.catch((error: unknown) => {
-        failed ??= { error }
-      })
       if (pending.size >= chunksInFlightMax) await Promise.race(pending)
       if (failed !== undefined) throw failed.error
       bytes += plaintext.length

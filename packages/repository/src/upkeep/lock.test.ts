@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { Failure, isFailure } from '@stillpoint/core/kernel'
 import { describe, expect, test } from 'vitest'
 import { encodeLock, type LockRecord } from '../format/lock-file.ts'
-import { clock, hasTool, newRepository, newVault, reopen, restic, scratch } from '../testbed.ts'
+import { clock, hasTool, newRepository, newVault, reopen, restic, scratch } from '../testing/testbed.ts'
 import { type Vault, writeDocument } from '../vault.ts'
 import { createLockKeeper, lockStaleMs } from './lock.ts'
 

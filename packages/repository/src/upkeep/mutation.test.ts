@@ -1,11 +1,13 @@
 /** Every kind of damage to every kind of object is found, and nothing but a `Failure` comes of it. */
-import { chmod, cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isFailure } from '@stillpoint/core/kernel'
 import { describe, expect, test } from 'vitest'
 import type { BlobStore, ObjectName } from '../blob/blob-store.ts'
 import { openLocalStore } from '../blob/local-store.ts'
-import { newRepository, reopen, scratch, seeded, takeSnapshot } from '../testbed.ts'
+import { type MemoryObjects, openMemoryStore } from '../blob/memory-store.ts'
+import { openRepository } from '../repository.ts'
+import { newRepository, password, reopen, scratch, seeded, takeSnapshot, world } from '../testing/testbed.ts'
 
 const seed = 20261121
 const mutations = 300
@@ -40,44 +42,45 @@ async function choose(store: BlobStore, number: number): Promise<Mutation | unde
   return { object: { kind, name }, way, number }
 }
 
-async function apply(store: BlobStore, mutation: Mutation): Promise<void> {
-  const path = store.locate(mutation.object)
-  const bytes = await readFile(path)
-  await chmod(path, 0o600)
-  switch (mutation.way) {
+/** Objects of all kinds that hold a repository together, sealed under the same keys. */
+function apply(objects: MemoryObjects, { object, way }: Mutation): void {
+  const key = `${object.kind}/${object.name}`
+  const bytes = objects.get(key)
+  if (bytes === undefined) throw new Error(`${key} is not there`)
+  switch (way) {
     case 'truncate':
-      return writeFile(path, bytes.subarray(0, random.below(bytes.length)))
+      objects.set(key, bytes.subarray(0, random.below(bytes.length)))
+      return
     case 'flip': {
+      const flipped = Buffer.from(bytes)
       const at = random.below(bytes.length)
-      bytes[at] = (bytes[at] ?? 0) ^ (1 << random.below(8))
-      return writeFile(path, bytes)
+      flipped[at] = (flipped[at] ?? 0) ^ (1 << random.below(8))
+      objects.set(key, flipped)
+      return
     }
     case 'swap': {
-      // With another object of the repository, of any kind, sealed under the same keys.
-      const others = (
-        await Promise.all(kinds.map(async (kind) => (await store.list(kind)).map(({ name }) => ({ kind, name }))))
-      ).flat()
-      const candidates = others.filter((other) => other.name !== mutation.object.name)
-      const other = candidates[random.below(candidates.length)]
-      if (other === undefined) throw new Error('nothing to swap with')
-      const theirs = await readFile(store.locate(other))
-      await chmod(store.locate(other), 0o600)
-      await writeFile(path, theirs)
-      return writeFile(store.locate(other), bytes)
+      const others = [...objects].filter(([other]) => other !== key)
+      const [otherKey, otherBytes] = others[random.below(others.length)] ?? []
+      if (otherKey === undefined || otherBytes === undefined) throw new Error('nothing to swap with')
+      objects.set(key, otherBytes)
+      objects.set(otherKey, bytes)
+      return
     }
     case 'delete':
-      return rm(path)
+      objects.delete(key)
+      return
     case 'extend':
-      return writeFile(path, Buffer.concat([bytes, random.bytes(1 + random.below(100))]))
+      objects.set(key, Buffer.concat([bytes, random.bytes(1 + random.below(100))]))
+      return
     case 'empty':
-      return writeFile(path, '')
+      objects.set(key, Buffer.alloc(0))
   }
 }
 
 /** What a user sees: problems of the check, or the failure that keeps the repository from opening. */
-async function findings(path: string): Promise<readonly { code: string; message: string }[]> {
+async function findings(store: BlobStore): Promise<readonly { code: string; message: string }[]> {
   try {
-    const repository = await reopen(path)
+    const repository = await openRepository({ store, password, ...world })
     return (await repository.check({ readData: true })).problems
   } catch (error) {
     if (!isFailure(error)) throw error
@@ -85,22 +88,29 @@ async function findings(path: string): Promise<readonly { code: string; message:
   }
 }
 
+async function allObjects(store: BlobStore): Promise<MemoryObjects> {
+  const objects: MemoryObjects = new Map()
+  for (const kind of kinds) {
+    for (const { name } of await store.list(kind)) objects.set(`${kind}/${name}`, await store.get({ kind, name }))
+  }
+  return objects
+}
+
 describe(`${mutations} mutations, seed ${seed}`, () => {
   test('none is undetected, none crashes, each is named', async () => {
-    const home = await scratch()
-    await template(join(home, 'template'))
-    expect(await findings(join(home, 'template'))).toEqual([])
+    const path = join(await scratch(), 'template')
+    await template(path)
+    const sound = await allObjects(openLocalStore(path))
+    expect(await findings(openMemoryStore(new Map(sound)))).toEqual([])
     const undetected: Mutation[] = []
     const unnamed: string[] = []
     for (let number = 0; number < mutations; number += 1) {
-      const path = join(home, 'mutant')
-      await rm(path, { recursive: true, force: true })
-      await cp(join(home, 'template'), path, { recursive: true })
-      const store = openLocalStore(path)
+      const objects: MemoryObjects = new Map(sound)
+      const store = openMemoryStore(objects)
       const mutation = await choose(store, number)
       if (mutation === undefined) continue
-      await apply(store, mutation)
-      const found = await findings(path)
+      apply(objects, mutation)
+      const found = await findings(store)
       if (found.length === 0) undetected.push(mutation)
       const named = found.some(({ message }) => /[0-9a-f]{64}|config|no key of the repository/.test(message))
       if (found.length > 0 && !named) unnamed.push(found.map(({ message }) => message).join())

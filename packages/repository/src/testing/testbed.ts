@@ -1,48 +1,21 @@
 /** Owns what the tests of this package share: a real world (clock, entropy), scratch directories, the real restic. */
 import { execFile, spawnSync } from 'node:child_process'
-import { randomFillSync } from 'node:crypto'
 import { lstat, mkdtemp, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import type { Clock, Entropy, Random } from '@stillpoint/core/kernel'
 import { onTestFinished } from 'vitest'
-import { openLocalStore } from './blob/local-store.ts'
-import { sha256 } from './format/ids.ts'
-import { bytesFromName, nameFromBytes } from './format/node-name.ts'
-import { initRepository, openRepository, openVault, type Repository } from './repository.ts'
-import type { Vault } from './vault.ts'
+import { openLocalStore } from '../blob/local-store.ts'
+import { sha256 } from '../format/ids.ts'
+import { bytesFromName, nameFromBytes } from '../format/node-name.ts'
+import { initRepository, openRepository, openVault, type Repository } from '../repository.ts'
+import type { Vault } from '../vault.ts'
+import { clock, entropy, world } from './world.ts'
 
-export const clock: Clock = {
-  monotonicMs: () => performance.now(),
-  wallMs: () => Date.now(),
-  after(delayMs, wake) {
-    const timer = setTimeout(wake, delayMs).unref()
-    return () => clearTimeout(timer)
-  },
-}
-
-export const entropy: Entropy = { fill: (target) => void randomFillSync(target) }
-
-/** A seeded generator (mulberry32): decides in tests, so that a seed is a test. */
-export function seeded(seed: number): Random & { below(count: number): number; bytes(count: number): Buffer } {
-  let state = seed >>> 0
-  const uint32 = () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return (mixed ^ (mixed >>> 14)) >>> 0
-  }
-  const bytes = (count: number) => {
-    const words = Uint32Array.from({ length: Math.ceil(count / 4) }, uint32)
-    return Buffer.from(words.buffer, 0, count)
-  }
-  return { uint32, bytes, below: (count) => uint32() % count }
-}
+export * from './world.ts'
 
 export const password = 'correct horse'
 export const scryptCost = { n: 1024, r: 8, p: 1 }
-export const world = { clock, entropy, random: seeded(1) }
 
 /** A directory that is removed when the test ends. */
 export async function scratch(): Promise<string> {
