@@ -27,6 +27,7 @@ import type { SourceEnvironment, SourceSession } from '../sources/source.ts'
 import { RepositorySink } from './capture-sink.ts'
 import { type CutUploads, ProcessCaptures } from './process-captures.ts'
 import { StoreParticipant } from './store-participant.ts'
+import { UnheldStores } from './unheld-stores.ts'
 
 /** `openSource` of sources/registry.ts, or what a test puts in its place. */
 export type OpenSource = (store: StoreConfig, env: SourceEnvironment, signal: AbortSignal) => Promise<SourceSession>
@@ -79,7 +80,8 @@ export class Agent {
     const over = new AbortController()
     const scratch = join(this.#options.scratchRoot, plan.cut)
     const participants = new Map<ParticipantName, StoreParticipant>()
-    for (const { name } of storesOf(plan)) {
+    const unheld = new UnheldStores(this.#options.clock)
+    for (const { name, grade } of storesOf(plan)) {
       const store = defined(
         stores.find((each) => each.name === name),
         `the configuration of ${name}`,
@@ -88,7 +90,10 @@ export class Agent {
         name,
         incarnation: this.#newIncarnation(),
         clock: this.#options.clock,
-        open: (signal) => this.openSession(store, { scratchDir: join(scratch, name), note, signal }),
+        open: async (signal) => {
+          const session = await this.openSession(store, { scratchDir: join(scratch, name), note, signal })
+          return grade === 'quiesced' ? unheld.join(name, session) : session
+        },
         newSink: (onProgress, signal) => new RepositorySink({ save, onProgress, signal }),
         report: (fact) => onFact(name, fact),
         note: (text) => note(name, text),
@@ -130,6 +135,10 @@ export class Agent {
     const { clock, baseDir, openSource } = this.#options
     const env = { clock, baseDir, scratchDir, note: (text: string) => note(store.name, text) }
     return openSource(store, env, signal)
+  }
+
+  get openSource(): OpenSource {
+    return this.#options.openSource
   }
 
   /** A private directory below the scratch root. */

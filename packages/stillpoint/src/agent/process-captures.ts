@@ -44,8 +44,8 @@ interface OpenCut {
 }
 
 export interface CutUploads {
-  /** What was stored of a channel. */
-  channel(channel: ChannelId): ChannelContents | undefined
+  /** What was stored of each channel, by its id. */
+  channels(): ReadonlyMap<string, ChannelContents>
   /** From now on nothing is taken for this cut. */
   close(): void
 }
@@ -64,7 +64,13 @@ export class ProcessCaptures {
     const uploads = new Map(processes.map((name) => [name, newUpload()]))
     this.#cuts.set(cut, { save, signal, uploads })
     return {
-      channel: (channel) => uploads.get(channelEnds(channel).to)?.channels.get(channel)?.contents,
+      channels: () => {
+        const stored = new Map<string, ChannelContents>()
+        for (const { channels } of uploads.values()) {
+          for (const [channel, { contents }] of channels) stored.set(channel, contents)
+        }
+        return stored
+      },
       close: () => {
         this.#cuts.delete(cut)
       },

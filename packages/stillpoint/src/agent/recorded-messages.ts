@@ -3,25 +3,13 @@
  *
  * Owns: what a line must hold. Used where lines come in from a process, and where a snapshot is verified.
  */
-import type { RecordedMessage } from '@stillpoint/core'
+import { parseFrame, type RecordedMessage, readRecordedMessage } from '@stillpoint/core'
 import { type ChannelId, Failure } from '@stillpoint/core/kernel'
-import { z } from 'zod'
 
 /** Longer than any message that an adapter takes: a line without an end must not fill the memory. */
 export const lineBytesMax = 64 * 1024 * 1024
 
-const messageSchema = z.strictObject({
-  message: z.string().min(1).max(256),
-  session: z.string().min(1).max(256),
-  seq: z.int().min(1),
-  epoch: z.int().min(0),
-  kind: z.enum(['message', 'request', 'reply']),
-  meta: z.record(z.string(), z.string()),
-  encoding: z.enum(['utf8', 'base64']),
-  payload: z.string(),
-})
-
-export type RecordedPlace = Pick<z.output<typeof messageSchema>, 'message' | 'session' | 'seq'>
+export type RecordedPlace = Pick<RecordedMessage, 'message' | 'session' | 'seq'>
 
 /**
  * Passes the bytes on as they are, after each line in them was checked and shown to `onMessage`.
@@ -55,17 +43,18 @@ export async function* readRecordedMessages(
   if (restBytes > 0) throw invalid(channel, line, 'does not end: the upload was cut short')
 }
 
-function parseLine(bytes: Uint8Array, channel: ChannelId, line: number): RecordedPlace {
-  let value: unknown
+function parseLine(bytes: Uint8Array, channel: ChannelId, line: number): RecordedMessage {
   try {
-    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+    return parseFrame(text, readRecordedMessage, 'recorded message')
   } catch (cause) {
-    throw invalid(channel, line, 'is not JSON in UTF-8', cause)
+    throw invalid(
+      channel,
+      line,
+      `is not a recorded message: ${cause instanceof Error ? cause.message : String(cause)}`,
+      cause,
+    )
   }
-  const parsed = messageSchema.safeParse(value)
-  if (parsed.success) return parsed.data satisfies Record<keyof RecordedMessage, unknown>
-  const issue = parsed.error.issues[0]
-  throw invalid(channel, line, `is not a recorded message: ${issue?.path.join('.') ?? ''} ${issue?.message ?? ''}`)
 }
 
 function invalid(channel: ChannelId, line: number, what: string, cause?: unknown): Failure {
