@@ -79,10 +79,19 @@ function participantBlocks(store: FoundStore, taken: Set<string>): readonly stri
     case 'sqlite':
     case 'files': {
       const name = unique(nameFrom(store.path.replace(/\.(sqlite3?|db3?)$/i, ''), store.kind), taken)
-      return [`  ${name}:`, `    source: ${store.kind}`, `    path: ${quoted(store.path)}`]
+      const block = [`  ${name}:`, `    source: ${store.kind}`, `    path: ${quoted(store.path)}`]
+      return store.kind === 'files' ? [...block, ...filesHint] : block
     }
   }
 }
+
+const filesHint = [
+  '    # Nothing holds the writers of a directory by itself. Name the processes with the SDK that write it,',
+  '    #   writers: [orders]',
+  '    # or give commands that hold them for a moment and let them go:',
+  '    #   quiesceCommand: …',
+  '    #   resumeCommand: …',
+]
 
 function postgresBlocks(store: Extract<FoundStore, { kind: 'postgres' }>, taken: Set<string>): readonly string[] {
   const { host, port, user, databases } = store

@@ -161,6 +161,7 @@ export async function checkStore(host: CommandHost, config: SystemConfig, store:
         const cut = `doctor-${randomHex(host.entropy, 8)}` as CutId
         const readiness = await session.prepare(cut, limited(host.signal))
         await session.release(cut)
+        if (session.traits.hold === 'none' && store.writers === 'unknown') notes.push(unheld(store))
         return { value: readiness, detail: `${readiness.version}, about ${bytesText(readiness.estimateBytes)}` }
       } finally {
         await session.close()
@@ -170,6 +171,18 @@ export async function checkStore(host: CommandHost, config: SystemConfig, store:
     return { checks: [ready.check, ...notes], estimateBytes: ready.value?.estimateBytes ?? 0 }
   } finally {
     await rm(scratchDir, { recursive: true, force: true })
+  }
+}
+
+/** A cut of it would be refused when it is to be held: better said now. */
+function unheld({ name, source }: StoreConfig): DoctorCheck {
+  return {
+    subject: name,
+    check: 'hold',
+    status: 'missing',
+    code: 'hold_unavailable',
+    detail: 'nothing can hold its writers',
+    hint: `Name the processes that write it (writers: […]), or give commands that hold them (docs/configuration.md, source ${source}).`,
   }
 }
 

@@ -8,7 +8,7 @@ import { openOperations, readConfig, withOperations } from './context.ts'
 import { type ExitCode, exitCodeOf, exitCodes } from './exit-codes.ts'
 import { type ConfigOptions, type ProgressFlags, withConfig, withExamples, withJson, withVerbose } from './help.ts'
 import { countdownText, shortId, timeText } from './quantities.ts'
-import { detailLines } from './render-snapshot.ts'
+import { detailLines, listLines } from './render-snapshot.ts'
 import type { CommandSession, RunCommand } from './session.ts'
 import { nextRun, sleep } from './waiting.ts'
 
@@ -52,7 +52,14 @@ export function takeCommand(run: RunCommand): Command {
   ])
 }
 
-async function takeOnce(session: CommandSession, config: SystemConfig, options: TakeOptions): Promise<ExitCode> {
+type Report = (snapshot: SnapshotDetail) => readonly string[]
+
+async function takeOnce(
+  session: CommandSession,
+  config: SystemConfig,
+  options: TakeOptions,
+  report?: Report,
+): Promise<ExitCode> {
   const { host, output } = session
   const request: TakeRequest = { allowInconsistent: options.allowInconsistent === true, tags: options.tag ?? [] }
   const system = { config, ...(await openOperations(host, config)) }
@@ -60,17 +67,14 @@ async function takeOnce(session: CommandSession, config: SystemConfig, options: 
   const snapshot = await withOperations(session, settings, ({ operations }, context) =>
     operations.take(request, context),
   )
-  return reportTaken(output, snapshot)
-}
-
-function reportTaken(output: CommandSession['output'], snapshot: SnapshotDetail): ExitCode {
+  const width = output.terminal.stdout.columns()
   output.result(snapshot)
-  output.lines(detailLines(snapshot, { width: output.terminal.stdout.columns(), tone: output.tone }))
+  output.lines(report?.(snapshot) ?? detailLines(snapshot, { width, tone: output.tone }))
   if (snapshot.verdict === 'inconsistent') {
     output.warning('this snapshot is not consistent; it was sealed because of --allow-inconsistent')
     return exitCodes.partial
   }
-  output.message(`Check it with: stillpoint verify ${shortId(snapshot.id)}`)
+  if (report === undefined) output.message(`Check it with: stillpoint verify ${shortId(snapshot.id)}`)
   return exitCodes.succeeded
 }
 
@@ -85,9 +89,17 @@ async function takeEvery(
   const startMs = host.clock.monotonicMs()
   let last: ExitCode = exitCodes.succeeded
   let runs = 0
+  let isFirst = true
+  // A table that grows by a line per run.
+  const report: Report = (snapshot) => {
+    const lines = listLines([snapshot], { width: output.terminal.stdout.columns(), tone: output.tone })
+    const shown = isFirst ? lines : lines.slice(1)
+    isFirst = false
+    return shown
+  }
   while (!output.terminal.stdout.closed) {
     try {
-      last = await takeOnce(session, config, options)
+      last = await takeOnce(session, config, options, report)
     } catch (error) {
       host.signal.throwIfAborted()
       last = exitCodeOf(error)

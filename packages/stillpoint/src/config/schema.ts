@@ -134,7 +134,9 @@ export const configSchema = z.strictObject({
         .describe('How often a snapshot is tried before it fails.'),
       backoff: durationSchema({ minMs: 0, maxMs: 3_600_000 })
         .default(defaultRetries.backoffMs)
-        .describe('Pause before the second attempt; it doubles with each further one.'),
+        .describe(
+          `Pause before the second attempt; it doubles with each further one. Default: ${durationText(defaultRetries.backoffMs)}.`,
+        ),
     })
     .default({ attempts: defaultRetries.attempts, backoff: defaultRetries.backoffMs })
     .describe('What happens when an attempt fails before anything was sealed.'),

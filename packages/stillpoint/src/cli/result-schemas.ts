@@ -1,0 +1,35 @@
+/**
+ * What `--json` prints, per command: the schemas that docs/schemas/ is generated from.
+ *
+ * Fields are added, never changed or removed.
+ */
+import { z } from 'zod'
+import {
+  diffResultSchema,
+  failureSchema,
+  removeResultSchema,
+  restoreResultSchema,
+  snapshotDetailSchema,
+  snapshotListSchema,
+  verifyResultSchema,
+} from '../server/api-schema.ts'
+import { doctorResultSchema } from './doctor-checks.ts'
+import { initResultSchema } from './init.ts'
+import { upResultSchema } from './up.ts'
+
+/** On stderr, as the last line, when a command with `--json` fails. */
+export const errorSchema = z.looseObject({ error: failureSchema, exitCode: z.int() })
+
+export const resultSchemas: ReadonlyMap<string, z.ZodType> = new Map<string, z.ZodType>([
+  ['init', initResultSchema],
+  ['up', upResultSchema],
+  ['take', snapshotDetailSchema],
+  ['list', z.looseObject({ snapshots: snapshotListSchema })],
+  ['show', snapshotDetailSchema],
+  ['verify', verifyResultSchema],
+  ['diff', diffResultSchema],
+  ['restore', restoreResultSchema],
+  ['delete', removeResultSchema],
+  ['doctor', doctorResultSchema],
+  ['error', errorSchema],
+])
