@@ -44,11 +44,11 @@ function make(name: string, rows: number): string {
   return path
 }
 
-function rowsOf(path: string): number {
+function rowsOf(path: string, where = 'true'): number {
   const database = openFile(path)
   try {
     expect(database.prepare('PRAGMA integrity_check').get()).toEqual({ integrity_check: 'ok' })
-    return Number(database.prepare('SELECT count(*) AS n FROM t').get()?.['n'])
+    return Number(database.prepare(`SELECT count(*) AS n FROM t WHERE ${where}`).get()?.['n'])
   } finally {
     database.close()
   }
@@ -261,6 +261,8 @@ describe('the restore of a SQLite database', () => {
       import { DatabaseSync } from 'node:sqlite'
       const db = new DatabaseSync(${JSON.stringify(path)})
       for (let i = 0; i < ${rows}; i += 1) db.exec("INSERT INTO t (v) VALUES ('old')")
+      // Pages all over the file, so that this log in a new file would show.
+      db.exec("UPDATE t SET v = 'old' WHERE id % 20 = 0")
       console.log('written')
       setInterval(() => {}, 1000)
     `)
@@ -291,6 +293,7 @@ describe('the restore of a SQLite database', () => {
       const rows = rowsOf(path)
       seen.add(rows)
       expect([300, 1007]).toContain(rows)
+      expect(rowsOf(path, "v LIKE 'fresh%'")).toBe(rows === 300 ? 300 : 0)
       if (printed !== '') {
         expect(rows).toBe(300)
         expect(Number(printed)).toBeGreaterThan(8)
