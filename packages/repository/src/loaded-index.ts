@@ -4,6 +4,7 @@
  * Invariants: 1. index files never change: those that are loaded need not be read again. 2. When one that was loaded is
  * gone (a prune elsewhere), everything is read anew: its packs may be gone too.
  */
+import { isFailure } from '@stillpoint/core/kernel'
 import { type BlobIndex, createBlobIndex } from './blob-index.ts'
 import { decodeIndex, type IndexedPack } from './format/index-file.ts'
 import { type ObjectAccess, readDocument } from './vault.ts'
@@ -16,6 +17,8 @@ export interface LoadedIndex {
   adopt(name: string, packs: readonly IndexedPack[]): void
 }
 
+const attemptsMax = 5
+
 export function createLoadedIndex(access: ObjectAccess): LoadedIndex {
   let blobs = createBlobIndex()
   let files = new Set<string>()
@@ -23,7 +26,17 @@ export function createLoadedIndex(access: ObjectAccess): LoadedIndex {
   let queued: Promise<void> | undefined
 
   async function reload(): Promise<void> {
-    const names = (await access.store.list('index')).map((object) => object.name)
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await loadListed((await access.store.list('index')).map((object) => object.name))
+      } catch (error) {
+        // A prune elsewhere may replace files between listing and reading, when we hold no lock.
+        if (!isFailure(error, 'object_missing') || attempt === attemptsMax) throw error
+      }
+    }
+  }
+
+  async function loadListed(names: readonly string[]): Promise<void> {
     const present = new Set(names)
     const gone = [...files].some((name) => !present.has(name))
     const target = gone ? createBlobIndex() : blobs

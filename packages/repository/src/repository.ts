@@ -28,7 +28,7 @@ import { createLoadedIndex } from './loaded-index.ts'
 import { type Save, startSave } from './save/save.ts'
 import { composeRoot, type SealOptions, sealSnapshot } from './save/seal.ts'
 import { type CheckOptions, type CheckReport, checkRepository } from './upkeep/check.ts'
-import { createLockKeeper, type LockMode } from './upkeep/lock.ts'
+import { createLockKeeper, createReadOnlyKeeper, type LockMode, readOnlyFailure } from './upkeep/lock.ts'
 import { damaged, type Vault } from './vault.ts'
 
 export interface InitOptions {
@@ -47,6 +47,8 @@ export interface OpenOptions {
   readonly clock: Clock
   readonly entropy: Entropy
   readonly random: Random
+  /** For media that cannot be written: no locks are taken, nothing can be saved or deleted. */
+  readonly readOnly?: boolean
 }
 
 export interface Repository {
@@ -141,7 +143,7 @@ async function refuseRemains(store: BlobStore): Promise<void> {
  * @throws Failure `repository_absent`, `repository_version_unsupported`, `password_wrong`, `object_damaged`, …
  */
 export async function openRepository(options: OpenOptions): Promise<Repository> {
-  return repositoryOver(await openVault(options))
+  return repositoryOver(await openVault(options), options.readOnly ?? false)
 }
 
 /** As `openRepository`, for the modules and tests of this package. */
@@ -194,9 +196,12 @@ function openConfig(store: BlobStore, sealed: Uint8Array, keys: CryptKeys): Conf
   }
 }
 
-function repositoryOver(vault: Vault): Repository {
-  const locks = createLockKeeper(vault)
-  const begin = async () => startSave(vault, await locks.acquire('shared'))
+function repositoryOver(vault: Vault, readOnly: boolean): Repository {
+  const locks = readOnly ? createReadOnlyKeeper() : createLockKeeper(vault)
+  const begin = async () => {
+    if (readOnly) throw readOnlyFailure()
+    return startSave(vault, await locks.acquire('shared'))
+  }
   return {
     id: vault.config.id,
     startSave: begin,

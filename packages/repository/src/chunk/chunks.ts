@@ -10,12 +10,10 @@ const bufferBytesFirst = 64 << 10
 export async function* chunksOf(
   source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
   cutter: Cutter,
-  signal?: AbortSignal,
 ): AsyncGenerator<Buffer> {
   let buffer = Buffer.allocUnsafeSlow(Math.min(bufferBytesFirst, cutter.bytesMax))
   let length = 0
   for await (const piece of source) {
-    signal?.throwIfAborted()
     for (let taken = 0; taken < piece.length; ) {
       if (length === buffer.length) buffer = widened(buffer, cutter.bytesMax)
       const part = piece.subarray(taken, taken + buffer.length - length)

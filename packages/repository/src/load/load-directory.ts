@@ -77,7 +77,10 @@ export async function loadDirectory(
     options.signal?.throwIfAborted()
     where.lockSignal.throwIfAborted()
   }
-  const total = await surveyTree(vault, where.tree, options.signal)
+  const total = await surveyTree(vault, where.tree, {
+    signal: options.signal,
+    passOverDamage: options.onProblem === 'continue',
+  })
   const done = { files: 0, bytes: 0 }
   const skipped: { path: string; reason: string }[] = []
   const problems: { path: string; failure: Failure }[] = []

@@ -2,7 +2,7 @@
  * Owns looking through a whole tree before anything of it is restored: how much there is, and that no name in it can
  * lead out of the target. What a tree contains was decided by whoever had the keys once, and is not trusted.
  */
-import { Failure, type TreeId } from '@stillpoint/core/kernel'
+import { Failure, isFailure, type TreeId } from '@stillpoint/core/kernel'
 import { bytesFromName } from '../format/node-name.ts'
 import { type TreeNode, unsafeName } from '../format/tree.ts'
 import type { Vault } from '../vault.ts'
@@ -16,15 +16,31 @@ export interface TreeSurvey {
 /** Deeper paths than any system takes (4096 bytes). */
 const depthMax = 2048
 
+export interface SurveyOptions {
+  readonly signal: AbortSignal | undefined
+  /** Trees that cannot be read count for nothing: they are reported when their turn comes. */
+  readonly passOverDamage: boolean
+}
+
 /** @throws Failure `tree_unsafe`, `object_missing`, `object_damaged` */
-export async function surveyTree(vault: Vault, root: TreeId, signal?: AbortSignal): Promise<TreeSurvey> {
+export async function surveyTree(vault: Vault, root: TreeId, options: SurveyOptions): Promise<TreeSurvey> {
   const known = new Map<TreeId, TreeSurvey>()
+  async function readable(tree: TreeId): Promise<readonly TreeNode[]> {
+    try {
+      return await readTree(vault, tree)
+    } catch (error) {
+      const damaged = isFailure(error, 'object_damaged') || isFailure(error, 'object_missing')
+      if (damaged && options.passOverDamage) return []
+      throw error
+    }
+  }
+
   async function survey(tree: TreeId, depth: number): Promise<TreeSurvey> {
-    signal?.throwIfAborted()
+    options.signal?.throwIfAborted()
     const found = known.get(tree)
     if (found !== undefined) return found
     if (depth > depthMax) throw unsafe(tree, `directories nested deeper than ${depthMax}`)
-    const nodes = await readTree(vault, tree)
+    const nodes = await readable(tree)
     requireSafeNames(tree, nodes)
     let files = 0
     let bytes = 0

@@ -97,7 +97,9 @@ export async function saveDirectory(
   const root = await openAnchored(path).catch((error: unknown) => {
     throw storageFailure(error, 'reading', path)
   })
-  const tree = await saveFolder(walk, root, '', options.parentTree)
+  const tree = await saveFolder(walk, root, '', options.parentTree).catch((error: unknown) => {
+    throw errnoOf(error) === undefined ? error : storageFailure(error, 'reading', path)
+  })
   for (const vanished of walk.unseen) walk.changed.add(vanished)
   const { files, bytes, errors, skipped } = walk
   return { tree, files, bytes, changed: [...walk.changed].sort(), errors, skipped }

@@ -107,7 +107,7 @@ describe('a save', () => {
     const path = join(await scratch(), 'repository')
     const repository = await newRepository(path)
     const save = await repository.startSave()
-    await save.saveBytes(random.bytes(60 << 20))
+    await save.saveBytes(random.bytes(50 << 20))
     await save.discard()
     const { packs, unreferencedPacks } = await repository.check()
     expect([packs, unreferencedPacks]).toEqual([0, []])
@@ -125,6 +125,83 @@ describe('a save', () => {
     const kept = await save.saveBytes(Buffer.from('kept'))
     await save.finish()
     expect(await collected(repository.readFile(kept))).toEqual(Buffer.from('kept'))
+  })
+})
+
+describe('an abort', () => {
+  test('ends a stream whose source hangs, and leaves no lock', async () => {
+    const path = join(await scratch(), 'repository')
+    const repository = await newRepository(path)
+    const save = await repository.startSave()
+    async function* hanging(): AsyncGenerator<Uint8Array> {
+      yield Buffer.from('some')
+      await new Promise(() => {})
+    }
+    const saving = save.saveStream(hanging(), { signal: AbortSignal.timeout(50) })
+    await expect(saving).rejects.toMatchObject({ name: 'TimeoutError' })
+    await save.discard()
+    expect(await readdir(join(path, 'locks'))).toEqual([])
+  })
+})
+
+describe('opened for reading only', () => {
+  test('reads and checks without a lock, and writes nothing', async () => {
+    const home = await scratch()
+    const path = join(home, 'repository')
+    await mkdir(join(home, 'source'))
+    await writeFile(join(home, 'source', 'a'), 'a')
+    const { saved } = await takeSnapshot(await newRepository(path), join(home, 'source'))
+    const store: BlobStore = { ...openLocalStore(path), put: () => Promise.reject(new Error('not to be written')) }
+    const repository = await openRepository({ store, password, ...world, readOnly: true })
+    expect((await repository.check({ readData: true })).problems).toEqual([])
+    expect(await repository.loadDirectory(saved.tree, join(home, 'restored'))).toMatchObject({ files: 1 })
+    const { id } = await repository.findSnapshot('latest')
+    for (const writing of [
+      repository.startSave(),
+      repository.deleteSnapshot(id),
+      sealed(repository, { tree: saved.tree }),
+    ]) {
+      await expect(writing).rejects.toMatchObject({ code: 'repository_read_only' })
+    }
+  })
+})
+
+describe('opening', () => {
+  test('what is absent, there already, or not ours to open is named', async () => {
+    const path = join(await scratch(), 'repository')
+    await expect(reopen(path)).rejects.toMatchObject({ code: 'repository_absent' })
+    await newRepository(path)
+    await expect(newRepository(path)).rejects.toMatchObject({ code: 'repository_exists' })
+    const store = openLocalStore(path)
+    const wrong = openRepository({ store, ...world, password: `${password}\n` })
+    await expect(wrong).rejects.toMatchObject({ code: 'password_wrong', message: expect.stringContaining(path) })
+    const [key] = await store.list('key')
+    await store.delete({ kind: 'config', name: 'config' })
+    const again = initRepository({ store, password: 'new', entropy, clock, scryptCost })
+    // Nothing was saved yet: what an interrupted init has left is no repository.
+    await again
+    await expect(reopen(path)).rejects.toMatchObject({ code: 'password_wrong' })
+    expect((await store.list('key')).map(({ name }) => name)).not.toContain(key?.name)
+  })
+
+  test('a repository that lost its config is not overwritten', async () => {
+    const home = await scratch()
+    const path = join(home, 'repository')
+    await mkdir(join(home, 'source'))
+    await takeSnapshot(await newRepository(path), join(home, 'source'))
+    await openLocalStore(path).delete({ kind: 'config', name: 'config' })
+    await expect(newRepository(path)).rejects.toMatchObject({ code: 'repository_exists' })
+  })
+
+  test('of many inits at once one makes it, and its password opens it', async () => {
+    const store = openMemoryStore()
+    const passwords = ['a', 'b', 'c', 'd']
+    const made = await Promise.allSettled(
+      passwords.map((each) => initRepository({ store, password: each, entropy, clock, scryptCost })),
+    )
+    const winner = passwords[made.findIndex((result) => result.status === 'fulfilled')] ?? ''
+    expect(made.filter((result) => result.status === 'fulfilled')).toHaveLength(1)
+    expect((await openRepository({ store, ...world, password: winner })).id).toHaveLength(64)
   })
 })
 
@@ -168,7 +245,7 @@ describe('when the store fails', () => {
       },
     }))
     const save = await repository.startSave()
-    const large = save.saveBytes(random.bytes(70 << 20))
+    const large = save.saveBytes(random.bytes(52 << 20))
     await expect(large).rejects.toMatchObject({ code: 'no_space' })
     await expect(save.saveBytes(Buffer.from('more'))).rejects.toMatchObject({ code: 'no_space' })
     await expect(save.finish()).rejects.toMatchObject({ code: 'no_space' })

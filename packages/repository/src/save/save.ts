@@ -6,6 +6,7 @@
  * so that nothing is deduplicated against a pack that a prune has removed.
  */
 import type { TreeId } from '@stillpoint/core/kernel'
+import { untilAborted } from '../chunk/abortable.ts'
 import { chunksOf } from '../chunk/chunks.ts'
 import { type Chunking, createCutter } from '../chunk/cutter.ts'
 import { deriveGearTable } from '../chunk/gear-table.ts'
@@ -80,9 +81,8 @@ export async function startSave(vault: Vault, lock: HeldLock): Promise<Save> {
     const pending = new Set<Promise<unknown>>()
     let bytes = 0
     let failed: { readonly error: unknown } | undefined
-    for await (const plaintext of chunksOf(source, cutter, options.signal)) {
-      options.signal?.throwIfAborted()
-      lock.signal.throwIfAborted()
+    const signal = AbortSignal.any([lock.signal, ...(options.signal === undefined ? [] : [options.signal])])
+    for await (const plaintext of chunksOf(untilAborted(source, signal), cutter)) {
       const id = blobId(sha256(plaintext))
       content.push(id)
       // The failure is kept before the set forgets the chunk: the source may give its next piece only after that.

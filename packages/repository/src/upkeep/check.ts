@@ -89,7 +89,7 @@ export async function checkRepository(
 }
 
 /** Runs a part; what it finds wrong with objects is a problem, other errors go up. */
-async function noting(check: Check, part: () => Promise<void>): Promise<void> {
+async function noting(check: Check, part: () => Promise<void>, path?: string): Promise<void> {
   check.abort()
   try {
     await part()
@@ -99,7 +99,9 @@ async function noting(check: Check, part: () => Promise<void>): Promise<void> {
     if (!unreadable && !isFailure(error, 'object_damaged') && !isFailure(error, 'object_missing')) {
       if (!isFailure(error, 'tree_unsafe')) throw error
     }
-    check.problems.push(error)
+    const { code, message, hint } = error
+    const where = path === undefined ? message : `${path}: ${message}`
+    check.problems.push(new Failure({ code, message: where, ...(hint === undefined ? {} : { hint }), cause: error }))
   }
 }
 
@@ -163,14 +165,18 @@ async function checkTrees(
     const { tree, path } = next
     if (seen.has(tree)) continue
     seen.add(tree)
-    await noting(check, async () => {
-      const nodes = await readTree(check.vault, tree)
-      requireSafeNames(tree, nodes)
-      for (const node of nodes) {
-        if (node.type === 'dir') open.push({ tree: node.subtree, path: `${path}${node.name}/` })
-        if (node.type === 'file') checkContent(check, node, `${path}${node.name}`)
-      }
-    })
+    await noting(
+      check,
+      async () => {
+        const nodes = await readTree(check.vault, tree)
+        requireSafeNames(tree, nodes)
+        for (const node of nodes) {
+          if (node.type === 'dir') open.push({ tree: node.subtree, path: `${path}${node.name}/` })
+          if (node.type === 'file') checkContent(check, node, `${path}${node.name}`)
+        }
+      },
+      path,
+    )
     check.progress({ stage: 'trees', done: seen.size })
   }
   return seen.size

@@ -108,6 +108,24 @@ export function createLockKeeper(vault: Vault): LockKeeper {
   }
 }
 
+export function readOnlyFailure(): Failure {
+  const message = 'the repository was opened for reading only'
+  return new Failure({ code: 'repository_read_only', message, hint: 'Open it for writing.' })
+}
+
+/** Takes no locks, for places that cannot be written, where nobody else can write either. */
+export function createReadOnlyKeeper(): LockKeeper {
+  const acquire = async (mode: LockMode): Promise<HeldLock> => {
+    if (mode === 'exclusive') throw readOnlyFailure()
+    return { signal: new AbortController().signal, release: async () => {} }
+  }
+  return {
+    acquire,
+    withLock: async (mode, action) => action((await acquire(mode)).signal),
+    unlock: () => Promise.reject(readOnlyFailure()),
+  }
+}
+
 /** From a held lock back to its file, for nesting. */
 const lockFiles = new WeakMap<AbortSignal, LockFile>()
 
