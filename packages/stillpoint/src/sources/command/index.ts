@@ -275,11 +275,23 @@ class CommandSession implements SourceSession {
         await file.writeFile(chunk)
         bytes += chunk.length
       }
+    } catch (error) {
+      throw error instanceof Error && 'code' in error && error.code === 'ENOSPC' ? scratchFull(path, error) : error
     } finally {
       await file.close()
     }
     return { bytes, sha256: hash.digest('hex') }
   }
+}
+
+function scratchFull(path: string, cause: unknown): Failure {
+  return new Failure({
+    code: 'disk_full',
+    message: `no space left for what the capture command prints: ${path}`,
+    hint: 'Free space there, or give a mark command, so that nothing needs to be kept.',
+    retry: 'later',
+    cause,
+  })
 }
 
 function readPosition(printed: string): Record<string, string | number> {
