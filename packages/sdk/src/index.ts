@@ -1,1 +1,12 @@
-export {}
+/** @stillpoint/sdk: makes a Node service a participant of consistent snapshots. See README.md. */
+export type { Clock, Random } from '@stillpoint/core/kernel'
+export { Failure, isFailure } from '@stillpoint/core/kernel'
+export type { FastifyLike, FastifyPluginLike } from './http/fastify.ts'
+export type { HttpHandlerOptions, HttpListener } from './http/node-handler.ts'
+export { join, sdkVersion } from './join.ts'
+export type { InboundMessage, JsonValue, Payload, PayloadType } from './message.ts'
+export type { JoinOptions } from './options.ts'
+export type { Listening, Participant, ParticipantStatus, WorkOptions } from './participant.ts'
+export type { RestoredPart, RestoredState, StateHooks, StatePart, StateParts } from './state/hooks.ts'
+export type { Channel } from './websocket/outbound-channel.ts'
+export type { MessageHandler } from './websocket/receivers.ts'

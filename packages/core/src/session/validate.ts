@@ -55,7 +55,10 @@ import {
   text,
 } from './shape.ts'
 
-const name: Reader<ParticipantName> = (value, path) => {
+/** The building blocks, for protocols that live elsewhere (between two processes). */
+export * as shape from './shape.ts'
+
+export const readName: Reader<ParticipantName> = (value, path) => {
   try {
     return participantName(text(value, path))
   } catch (cause) {
@@ -63,7 +66,7 @@ const name: Reader<ParticipantName> = (value, path) => {
   }
 }
 
-const channel: Reader<ChannelId> = (value, path) => {
+export const readChannel: Reader<ChannelId> = (value, path) => {
   const found = id(value, path)
   try {
     channelEnds(found as ChannelId)
@@ -74,10 +77,10 @@ const channel: Reader<ChannelId> = (value, path) => {
 }
 
 // A brand says only that the text has been through here.
-const cutId: Reader<CutId> = (value, path) => id(value, path) as CutId
-const incarnation: Reader<Incarnation> = (value, path) => id(value, path) as Incarnation
-const session: Reader<SessionId> = (value, path) => id(value, path) as SessionId
-const message: Reader<MessageId> = (value, path) => id(value, path) as MessageId
+export const readCutId: Reader<CutId> = (value, path) => id(value, path) as CutId
+export const readIncarnation: Reader<Incarnation> = (value, path) => id(value, path) as Incarnation
+export const readSession: Reader<SessionId> = (value, path) => id(value, path) as SessionId
+export const readMessage: Reader<MessageId> = (value, path) => id(value, path) as MessageId
 
 const tree: Reader<TreeId> = (value, path) => {
   const found = text(value, path)
@@ -103,7 +106,7 @@ const received: Reader<Received> = (value, path) => {
 
 const literal = <const T extends string>(tag: T): Reader<T> => oneOf(tag)
 
-const cutRef = objectOf<CutRef>({ cut: cutId, epoch: count, generation: count, fencing: count })
+const cutRef = objectOf<CutRef>({ cut: readCutId, epoch: count, generation: count, fencing: count })
 
 const failureReport = objectOf<FailureReport>({
   code: text,
@@ -115,27 +118,27 @@ const failureReport = objectOf<FailureReport>({
 export const readStamp: Reader<Stamp> = objectOf<Stamp>({
   generation: count,
   epoch: count,
-  channel,
-  session,
+  channel: readChannel,
+  session: readSession,
   seq: count,
-  message,
+  message: readMessage,
 })
 
 const sentAtCut = objectOf<SentAtCut>({
-  channel,
-  session,
+  channel: readChannel,
+  session: readSession,
   fifo: flag,
   volatile: flag,
   sent: count,
   uncertain: ascending,
 })
 
-const receivedAtCut = objectOf<ReceivedAtCut>({ channel, session, received, epochMax: count })
+const receivedAtCut = objectOf<ReceivedAtCut>({ channel: readChannel, session: readSession, received, epochMax: count })
 
 const openHandler = objectOf<OpenHandler>({
   startedBy: oneOf('message', 'outsider', 'process'),
-  message: optional(message),
-  channel: optional(channel),
+  message: optional(readMessage),
+  channel: optional(readChannel),
   transactional: flag,
   cutOffBy: oneOf('deadline', 'reply'),
 })
@@ -148,7 +151,7 @@ const position: Reader<string | number> = (value, path) => {
 const markEvidence = taggedBy<MarkEvidence>('kind', {
   process: objectOf<ProcessMark>({
     kind: literal('process'),
-    incarnation,
+    incarnation: readIncarnation,
     epochEntered: count,
     enteredBy: oneOf('order', 'message', 'marker'),
     sent: listOf(sentAtCut),
@@ -159,7 +162,7 @@ const markEvidence = taggedBy<MarkEvidence>('kind', {
   }),
   store: objectOf<StoreMark>({
     kind: literal('store'),
-    incarnation,
+    incarnation: readIncarnation,
     grade: oneOf('owned', 'gated', 'quiesced'),
     position: recordOf(position),
     caveats: listOf(longText),
@@ -176,9 +179,9 @@ const holdEvidence = objectOf<HoldEvidence>({
 })
 
 const drained = objectOf<Drained>({
-  channel,
-  session,
-  recorded: listOf(objectOf<Recorded>({ seq: count, message })),
+  channel: readChannel,
+  session: readSession,
+  recorded: listOf(objectOf<Recorded>({ seq: count, message: readMessage })),
   missing: ascending,
   endedBy: oneOf('counts', 'marker', 'deadline'),
 })
@@ -196,9 +199,9 @@ export const readCaptureEvidence: Reader<CaptureEvidence> = objectOf<CaptureEvid
 const role = taggedBy<Role>('kind', {
   process: objectOf<Extract<Role, { kind: 'process' }>>({
     kind: literal('process'),
-    incarnation,
+    incarnation: readIncarnation,
     gated: flag,
-    owns: listOf(name),
+    owns: listOf(readName),
     handlerMs: millis,
     leaseMs: millis,
   }),
@@ -241,7 +244,7 @@ export const readFact: Reader<Fact> = taggedBy<Fact>('type', {
   ready: objectOf<FactOf<'ready'>>({
     type: literal('ready'),
     ref: cutRef,
-    incarnation,
+    incarnation: readIncarnation,
     estimateBytes: count,
     version: text,
     notes: listOf(longText),
@@ -278,8 +281,8 @@ export const readProcessFrame: Reader<ProcessFrame> = taggedBy<ProcessFrame>('ty
   hello: objectOf<ProcessFrameOf<'hello'>>({
     type: literal('hello'),
     version: oneOf(sessionProtocolVersion),
-    participant: name,
-    incarnation,
+    participant: readName,
+    incarnation: readIncarnation,
     generation: nullable(count),
     epoch: count,
     sdkVersion: text,
@@ -311,13 +314,13 @@ export const readServerFrame: Reader<ServerFrame> = taggedBy<ServerFrame>('type'
 /** @throws Failure `frame_invalid` */
 export const readRestoreContents: Reader<RestoreContents> = objectOf<RestoreContents>({
   parts: listOf(text),
-  channels: listOf(channel),
+  channels: listOf(readChannel),
 })
 
 /** One line of a channel's state. @throws Failure `frame_invalid` */
 export const readRecordedMessage: Reader<RecordedMessage> = objectOf<RecordedMessage>({
-  message,
-  session,
+  message: readMessage,
+  session: readSession,
   seq: count,
   epoch: count,
   kind: oneOf('message', 'request', 'reply'),
