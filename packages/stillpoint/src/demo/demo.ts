@@ -213,7 +213,7 @@ function show({ stage, bank }: Play, snapshot: SnapshotDetail, inFlight: readonl
   const sum = inFlight.reduce((total, { amount }) => total + amount, 0)
   stage.say([
     '',
-    `${inFlight.length} transfers in flight, ${money(sum)}: sent before the cut, booked after it, kept as channel state.`,
+    `${inFlight.length} ${inFlight.length === 1 ? 'transfer' : 'transfers'} in flight, ${money(sum)}: sent before the cut, booked after it, kept as channel state.`,
     `Verdict: ${stage.tone(snapshot.verdict, snapshot.verdict === 'consistent' ? 'good' : 'bad')}, recomputable from the certificate in the snapshot.`,
   ])
 }

@@ -4,7 +4,7 @@
  * Owns: the processes and what they told. Every process that it starts is gone after `kill` or `close`.
  */
 import { type ChildProcess, fork } from 'node:child_process'
-import { rm } from 'node:fs/promises'
+import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Clock, Failure } from '@stillpoint/core/kernel'
@@ -101,7 +101,8 @@ export function createBank(options: BankOptions): Bank {
       await Promise.all(ended)
     },
     async destroyLedgers() {
-      await rm(join(options.dir, 'ledgers'), { recursive: true, force: true })
+      const ledgers = join(options.dir, 'ledgers')
+      for (const file of await readdir(ledgers)) await rm(join(ledgers, file))
     },
     ledgersTotal: () => branchNames.reduce((sum, name) => sum + readTotal(ledgerPath(options.dir, name)), 0),
   }

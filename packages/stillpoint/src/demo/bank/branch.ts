@@ -7,9 +7,9 @@ import { systemClock as clock, systemRandom as random } from '../../system-env.t
 import { type Ledger, openLedger, type Transfer } from './ledger.ts'
 import type { BranchArguments, BranchEvent, BranchNews, BranchOrder } from './messages.ts'
 
-/** Mean time between two transfers of a branch, and the time that booking one takes; milliseconds. */
-const sendEveryMs = 6
-const bookMs = 5
+/** Mean time between two transfers of a branch, and that booking one takes: a branch is busy, and keeps up. */
+const sendEveryMs = 4
+const bookMs = 6
 const eventsKept = 400
 const eventsAfterMs = 150
 
