@@ -14,7 +14,6 @@ const statusByCode: Readonly<Record<string, number>> = {
   part_absent: 404,
   channel_absent: 404,
   snapshot_ambiguous: 409,
-  session_ended: 409,
   session_foreign: 409,
   cut_not_running: 409,
   cut_unknown: 409,
@@ -27,7 +26,6 @@ const statusByCode: Readonly<Record<string, number>> = {
   request_too_large: 413,
   media_type_unsupported: 415,
   unexpected: 500,
-  upload_cut_off: 400,
   server_stopping: 503,
 }
 

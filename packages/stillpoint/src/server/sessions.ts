@@ -232,13 +232,13 @@ export function createSessions(options: SessionsOptions): Sessions {
         case 'fact':
           return emit({ type: 'fact', from: name, incarnation, fact: checkedFact(session, frame.fact) })
         case 'restored':
-          if (!session.offered.has(frame.restore)) throw refusals.notOffered(name, frame.restore)
+          if (isStrangeRestore(session, frame.restore)) return
           // Durable first: whoever is told of it may rely on it after a crash.
           await options.catalog().completeRestore(config.system, name, frame.restore)
           if (!session.connection.isOpen()) return
           return emit({ type: 'restored', name, restore: frame.restore })
         case 'restoreFailed': {
-          if (!session.offered.has(frame.restore)) throw refusals.notOffered(name, frame.restore)
+          if (isStrangeRestore(session, frame.restore)) return
           const { message } = frame.failure
           log({ level: 'error', message: `Process ${name} cannot be restored: ${message}`, restore: frame.restore })
           return emit({ type: 'restoreFailed', name, restore: frame.restore, message })
@@ -248,6 +248,13 @@ export function createSessions(options: SessionsOptions): Sessions {
       log({ level: 'error', message: `The session of ${name} ends: ${describeFailure(error).message}` })
       refuse(session.connection, error)
     }
+  }
+
+  /** C8: an answer to a restore that is over, or never was, changes nothing. */
+  function isStrangeRestore(session: Session, restore: string): boolean {
+    if (session.offered.has(restore)) return false
+    log({ level: 'info', message: `Ignored: ${refusals.notOffered(session.process.name, restore).message}` })
+    return true
   }
 
   function lose(session: Session, reason: string): void {

@@ -16,7 +16,7 @@ const context = { signal: new AbortController().signal, onEvent: () => {} }
 
 /** A server in a process of its own; its first line: the URL, or the code of its failure. */
 async function startKillable(directory: string) {
-  const program = fileURLToPath(new URL('killable-server.ts', import.meta.url))
+  const program = fileURLToPath(new URL('killable-workbench.ts', import.meta.url))
   const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', program, directory], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })

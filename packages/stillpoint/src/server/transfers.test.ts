@@ -172,7 +172,7 @@ describe('uploads', () => {
     expect(await put(`${foreign}/orders/state/part`)).toEqual([409, 'session_foreign'])
     expect(await put(`${foreign}/payments/state/part`)).toEqual([409, 'cut_not_running'])
     expect(await put(`${path.replace('cut-1', 'cut-2')}/state/part`)).toEqual([409, 'cut_not_running'])
-    expect(await put(`/s/${'0'.repeat(32)}/v1/captures/cut-1/orders/state/part`)).toEqual([409, 'session_ended'])
+    expect(await put(`/s/${'0'.repeat(32)}/v1/captures/cut-1/orders/state/part`)).toEqual([503, 'session_ended'])
     expect(await put('/s/short/v1/captures/cut-1/orders/state/part')).toEqual([400, 'request_invalid'])
     const unauthorized = await fetch(new URL(`${path}/state/part`, server.url), { method: 'PUT', body: 'x' })
     expect(unauthorized.status).toBe(401)
@@ -185,7 +185,7 @@ describe('uploads', () => {
     await until(() => server.processes.connected().length === 1, 'orders is gone')
     await joinedProcess(server, 'orders', 'life-2')
     order(server, 'prepare')
-    expect(await put(`${path}/state/part`)).toEqual([409, 'session_ended'])
+    expect(await put(`${path}/state/part`)).toEqual([503, 'session_ended'])
     expect([...stored]).toEqual([])
   })
 
