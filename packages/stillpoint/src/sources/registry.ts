@@ -8,6 +8,8 @@ import { Failure } from '@stillpoint/core/kernel'
 import type { z } from 'zod'
 import { commandOptions, commandSource } from './command/index.ts'
 import { filesOptions, filesSource } from './files/index.ts'
+import { postgresOptions, postgresSource } from './postgres/postgres.ts'
+import { redisOptions, redisSource } from './redis/redis.ts'
 import type { Source, SourceEnvironment, SourceSession } from './source.ts'
 import { sqliteOptions, sqliteSource } from './sqlite/index.ts'
 
@@ -36,6 +38,8 @@ function registered<Options>(source: Source<Options>, optionsSchema: z.ZodType<O
 }
 
 export const sources: ReadonlyMap<string, RegisteredSource> = new Map([
+  registered(postgresSource, postgresOptions),
+  registered(redisSource, redisOptions),
   registered(sqliteSource, sqliteOptions),
   registered(filesSource, filesOptions),
   registered(commandSource, commandOptions),
