@@ -202,6 +202,8 @@ function failed(
   nowMs: number,
 ): Acceptance {
   const { failure, during } = fact
+  // What is captured is durable; and while the seal is being written, its answer decides (C6).
+  if (step.state.phase === 'seal' || track.captured !== null) return 'stale'
   if (during === 'capture' && failure.retry === 'later' && track.captureTries + 1 < captureTriesMax) {
     setTrack(step, from, { captureTries: track.captureTries + 1 })
     order(step, from, { type: 'capture', ref: step.state.ref })

@@ -12,6 +12,7 @@ import type {
   CutRef,
   Drained,
   Fact,
+  HoldEvidence,
   OpenHandler,
   Order,
   ProcessMark,
@@ -138,7 +139,8 @@ export interface CutWork {
   readonly overran: readonly OpenHandler[]
   readonly entering: Entering | null
   readonly mark: ProcessMark | null
-  readonly resumed: boolean
+  /** What was answered to `resume`: the same again to the same order. */
+  readonly resumed: HoldEvidence | null
   readonly recordings: readonly Recording[]
   readonly draining: Draining | null
   readonly drained: readonly Drained[] | null

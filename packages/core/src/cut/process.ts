@@ -12,9 +12,10 @@ import type { FailureReport } from '../kernel/failure.ts'
 import { beginDrain, tryDrained } from './drain.ts'
 import { adoptEpoch, beginEntering, noteOverrun, record, tryEnter, tryMarking } from './entry.ts'
 import { admit, admitMarker, finish, isQuiet, openGate, pump, requestSend } from './gate.ts'
-import { type CutRef, type Fact, type Order, sameCut } from './messages.ts'
+import { type CutRef, type Fact, type HoldEvidence, type Order, sameCut } from './messages.ts'
 import {
   type CutWork,
+  type Gate,
   type Origin,
   type ProcessEffect,
   type ProcessInput,
@@ -89,7 +90,7 @@ function handle(step: Step, input: ProcessInput): void {
     case 'disconnected':
       // Until everybody has marked, a cut without its coordinator is void: the process goes on serving. After that the
       // mark is kept for a while: the next coordinator may ask for it.
-      if (step.state.work?.resumed === true) patchWork(step, { orphanedAtMs: input.nowMs })
+      if (step.state.work?.resumed != null) patchWork(step, { orphanedAtMs: input.nowMs })
       else abandon(step)
       return advance(step, input.nowMs)
     case 'generationEntered':
@@ -190,7 +191,8 @@ function prepare(step: Step, order: Extract<Order, { type: 'prepare' }>, nowMs: 
     if (ref.epoch <= state.work.ref.epoch && ref.fencing <= state.work.ref.fencing) return refuse(epochPast(state, ref))
     abandon(step) // A newer cut is the news that the older one is over.
   }
-  if (ref.epoch <= step.state.epoch) return refuse(epochPast(step.state, ref))
+  // The order to prepare the same cut may come again, also after this process has entered its epoch.
+  if (step.state.work === null && ref.epoch <= step.state.epoch) return refuse(epochPast(step.state, ref))
   patch(step, { fencing: Math.max(state.fencing, ref.fencing) })
   if (step.state.work === null) patch(step, { work: newWork(ref, role) })
   const { incarnation } = state
@@ -208,7 +210,7 @@ function newWork(ref: CutRef, role: CutWork['role']): CutWork {
     overran: [],
     entering: null,
     mark: null,
-    resumed: false,
+    resumed: null,
     recordings: [],
     draining: null,
     drained: null,
@@ -256,17 +258,15 @@ function tryClose(step: Step, nowMs: number): void {
 }
 
 function resume(step: Step, work: CutWork, nowMs: number): void {
+  if (work.resumed !== null) return report(step, { type: 'resumed', ref: work.ref, evidence: work.resumed })
   const hold = work.hold
   const broken =
     hold === null ? 'nothing was held' : (hold.broken ?? (nowMs >= hold.endsAtMs ? 'the lease ended' : null))
   const heldMs = hold === null ? 0 : nowMs - hold.sinceMs
-  const evidence = { unbroken: broken === null, hold: hold?.number ?? 0, heldMs }
-  patchWork(step, { resumed: true })
-  report(step, {
-    type: 'resumed',
-    ref: work.ref,
-    evidence: broken === null ? evidence : { ...evidence, detail: broken },
-  })
+  const base = { unbroken: broken === null, hold: hold?.number ?? 0, heldMs }
+  const evidence: HoldEvidence = broken === null ? base : { ...base, detail: broken }
+  patchWork(step, { resumed: evidence })
+  report(step, { type: 'resumed', ref: work.ref, evidence })
   if (step.state.gate.kind !== 'open') openGate(step)
 }
 
@@ -286,13 +286,23 @@ function expire(step: Step, nowMs: number): void {
     return fail(step, 'mark', { code: 'mark_timed_out', message, retry: 'later' })
   }
   if (work.orphanedAtMs !== null && nowMs >= work.orphanedAtMs + orphanMsMax) return abandon(step)
-  const { hold } = work
-  if (hold === null || work.resumed || nowMs < hold.endsAtMs) return
-  // A process that gates nothing has let its ingress go when it entered: there is nothing left to break.
-  if (work.mark !== null && !work.role.gated) return
+  const endsAtMs = holdEndMs(step.state)
+  if (endsAtMs === null || nowMs < endsAtMs) return
   // C5: no hold outlives its lease, whoever crashed.
-  if (hold.broken === null) patchWork(step, { hold: { ...hold, broken: 'the lease ended' } })
-  if (gate.kind === 'closed' || (gate.kind === 'closing' && !gate.local)) openGate(step)
+  if (work.hold?.broken === null) patchWork(step, { hold: { ...work.hold, broken: 'the lease ended' } })
+  if (isHeldGate(gate)) openGate(step)
+}
+
+/** When the lease ends what is held here; `null` when nothing is left that it could end. */
+function holdEndMs({ gate, work }: ProcessState): number | null {
+  if (work === null || work.hold === null || work.resumed !== null) return null
+  // A process that gates nothing has let its ingress go when it entered: there is nothing left to break.
+  if (work.mark !== null && !work.role.gated) return null
+  return work.hold.broken === null || isHeldGate(gate) ? work.hold.endsAtMs : null
+}
+
+function isHeldGate(gate: Gate): boolean {
+  return gate.kind === 'closed' || (gate.kind === 'closing' && !gate.local)
 }
 
 /** This process cannot go on with the cut: it says so, and is free. */
@@ -319,14 +329,16 @@ function enterGeneration(step: Step, generation: number, epoch: number): void {
   const { state } = step
   if (generation < state.generation || (generation === state.generation && epoch <= state.epoch)) return
   if (generation === state.generation) return adoptEpoch(step, epoch)
+  // Before the gate opens: they are stamped for a generation that nobody accepts any more.
+  for (const { send } of state.heldSends) step.effects.push({ type: 'sendRefused', send })
+  patch(step, { heldSends: [] })
   abandon(step)
   for (const { item, origin } of step.state.waiting) {
     const isColoured = origin.kind === 'message' || origin.kind === 'reply'
     if (isColoured) step.effects.push({ type: 'refuse', item, reason: 'older-generation' })
   }
   const waiting = step.state.waiting.filter(({ origin }) => origin.kind === 'outsider' || origin.kind === 'process')
-  for (const { send } of step.state.heldSends) step.effects.push({ type: 'sendRefused', send })
-  patch(step, { generation, epoch, waiting, inbound: new Map(), outbound: new Map(), heldSends: [] })
+  patch(step, { generation, epoch, waiting, inbound: new Map(), outbound: new Map() })
 }
 
 function unknownCut(state: ProcessState, ref: CutRef): FailureReport {
@@ -348,7 +360,8 @@ export function nextProcessDeadlineMs(state: ProcessState): number | null {
   const { gate, work } = state
   const deadlines: number[] = []
   if (gate.kind === 'closing' || gate.kind === 'marking') deadlines.push(gate.deadlineMs)
-  if (work !== null && work.hold !== null && !work.resumed) deadlines.push(work.hold.endsAtMs)
+  const endsAtMs = holdEndMs(state)
+  if (endsAtMs !== null) deadlines.push(endsAtMs)
   if (work !== null && work.orphanedAtMs !== null) deadlines.push(work.orphanedAtMs + orphanMsMax)
   if (work !== null && work.draining !== null && work.drained === null) deadlines.push(work.draining.deadlineAtMs)
   return deadlines.length === 0 ? null : Math.min(...deadlines)

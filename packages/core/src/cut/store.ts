@@ -122,6 +122,7 @@ export function decideStore(
       if (isCurrent(step.state, input.ref)) step.effects.push({ type: 'report', fact: { ...input } })
       break
     case 'disconnected':
+      step.state = { ...step.state, next: null }
       end(step, { report: false })
       break
     case 'ticked':
@@ -179,7 +180,7 @@ function handleOrder(step: Step, order: Order, nowMs: number): void {
   if (order.type === 'prepare') return prepare(step, order)
   const { work } = step.state
   if (work === null || !sameCut(work.ref, ref) || (work.ending !== null && order.type !== 'release')) {
-    if (order.type === 'release') return report(step, { type: 'released', ref })
+    if (order.type === 'release') return forget(step, ref)
     const message = `"${step.state.name}" takes no part in cut ${ref.cut}`
     return report(step, {
       type: 'failed',
@@ -214,9 +215,15 @@ function prepare(step: Step, order: Extract<Order, { type: 'prepare' }>): void {
   const { ref, role } = order
   const { work } = step.state
   if (role.kind !== 'store') return
-  if (work !== null && sameCut(work.ref, ref)) {
+  if (work !== null && sameCut(work.ref, ref) && work.ending === null) {
     if (work.prepared !== null) reportReady(step, work)
     return
+  }
+  const newest = step.state.next?.ref ?? work?.ref
+  if (newest !== undefined && !isNewer(ref, newest)) {
+    const message = `"${step.state.name}" takes part in cut ${newest.cut} already, which is not older than ${ref.cut}`
+    const failure: FailureReport = { code: 'epoch_past', message, retry: 'later' }
+    return report(step, { type: 'failed', ref, during: 'prepare', failure })
   }
   step.state = { ...step.state, fencing: Math.max(step.state.fencing, ref.fencing) }
   if (work !== null) {
@@ -226,6 +233,20 @@ function prepare(step: Step, order: Extract<Order, { type: 'prepare' }>): void {
     return
   }
   step.state = { ...step.state, work: newWork(ref, role) }
+}
+
+/** Of a later coordinator, generation or attempt (C8). An equal one is the same order again. */
+function isNewer(ref: CutRef, than: CutRef): boolean {
+  if (sameCut(ref, than)) return true
+  if (ref.fencing !== than.fencing) return ref.fencing > than.fencing
+  return ref.generation !== than.generation ? ref.generation > than.generation : ref.epoch > than.epoch
+}
+
+/** A cut that this store has nothing of is released by having nothing, not even its turn (C7). */
+function forget(step: Step, ref: CutRef): void {
+  const { next } = step.state
+  if (next !== null && sameCut(next.ref, ref)) step.state = { ...step.state, next: null }
+  report(step, { type: 'released', ref })
 }
 
 function newWork(ref: CutRef, role: StoreWork['role']): StoreWork {

@@ -5,10 +5,13 @@
  * `consistent` needs every rule below to hold. Each rule cites the invariant that it checks, and every finding says
  * who and what, so that a verdict can be argued with.
  */
+
+import { unreachable } from '../kernel/assert.ts'
+import { describeFailure, Failure } from '../kernel/failure.ts'
 import { channelEnds, type ParticipantName } from '../kernel/ids.ts'
-import type { Certificate, ProcessEvidence } from './certificate.ts'
-import type { Drained, SentAtCut } from './messages.ts'
-import { type Plan, participantOf, processesOf, storesOf } from './plan.ts'
+import type { Certificate, ProcessEvidence, StoreEvidence } from './certificate.ts'
+import type { Drained, Received, SentAtCut } from './messages.ts'
+import { type Plan, participantOf, processesOf, type StorePlan, storesOf } from './plan.ts'
 import { addReceived, hasReceived, missingFrom, nothingReceived } from './received.ts'
 
 export type Verdict =
@@ -25,25 +28,51 @@ interface Findings {
 /** Recomputes the verdict from the evidence. Total: a certificate with holes is `inconsistent`, never an exception. */
 export function verdictOf(certificate: Certificate): Verdict {
   const findings: Findings = { broken: [], lost: [] }
-  checkPresence(certificate, findings)
-  checkOrder(certificate, findings)
-  checkHolds(certificate, findings)
-  checkStores(certificate, findings)
-  for (const [name, evidence] of Object.entries(certificate.processes)) {
-    checkProcess(certificate.plan, name, evidence, findings)
-  }
-  checkChannels(certificate, findings)
+  read('the certificate', findings, () => {
+    wholeNumber(certificate.plan.epoch, 'the epoch of the plan')
+    checkPresence(certificate, findings)
+    checkOrder(certificate, findings)
+    checkHolds(certificate, findings)
+    checkStores(certificate, findings)
+    for (const [name, evidence] of Object.entries(certificate.processes)) {
+      read(name, findings, () => checkProcess(certificate.plan, name, evidence, findings))
+      read(name, findings, () => checkChannels(certificate, name, evidence, findings))
+    }
+  })
   const { broken, lost } = findings
   if (broken.length > 0) return { kind: 'inconsistent', reasons: [...broken, ...lost] }
   return lost.length > 0 ? { kind: 'crash-consistent', reasons: lost } : { kind: 'consistent', reasons: [] }
 }
 
+/**
+ * A certificate comes from outside, perhaps damaged: what cannot be read is a finding against its owner. The checks are
+ * pure, so nothing else is swallowed here.
+ */
+function read(owner: string, { broken }: Findings, check: () => void): void {
+  try {
+    check()
+  } catch (error) {
+    broken.push(`${owner}: its evidence cannot be read: ${describeFailure(error).message}`)
+  }
+}
+
+/** A number that is not there compares as false with everything: unchecked, a hole would pass every rule. */
+function wholeNumber(value: unknown, what: string): number {
+  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value
+  throw new Failure({ code: 'certificate_invalid', message: `${what} is ${JSON.stringify(value)}, not a whole number` })
+}
+
+/** The record's own entry: a participant may be called `constructor`. */
+function ownOf<T>(record: Readonly<Record<string, T>>, name: string): T | undefined {
+  return Object.hasOwn(record, name) ? record[name] : undefined
+}
+
 /** Everybody of the plan, and nobody else, with a tree (C6). */
 function checkPresence({ plan, processes, stores, trees }: Certificate, { broken }: Findings): void {
   for (const { kind, name } of plan.participants) {
-    if ((kind === 'process' ? processes : stores)[name] === undefined)
-      broken.push(`${name}: there is no evidence of it`)
-    if (trees[name] === undefined) broken.push(`${name}: nothing of it was captured`)
+    const evidence = kind === 'process' ? ownOf(processes, name) : ownOf(stores, name)
+    if (evidence === undefined) broken.push(`${name}: there is no evidence of it`)
+    if (ownOf(trees, name) === undefined) broken.push(`${name}: nothing of it was captured`)
   }
   for (const name of [...Object.keys(processes), ...Object.keys(stores)]) {
     if (participantOf(plan, name as ParticipantName) === undefined) broken.push(`${name}: is not in the plan`)
@@ -51,35 +80,58 @@ function checkPresence({ plan, processes, stores, trees }: Certificate, { broken
 }
 
 /** C4: no order to mark before every hold; C3: no order to resume before every mark. By the coordinator's own order. */
-function checkOrder({ plan, steps }: Certificate, { broken }: Findings): void {
-  const valid = new Map<string, number>()
+function checkOrder(certificate: Certificate, { broken }: Findings): void {
+  const { plan, steps } = certificate
+  const held = new Map<string, number>()
+  const ordered = new Set<string>()
   const marked = new Set<string>()
+  const letGo = new Set<string>()
   for (const step of steps) {
+    const who = step.participant
     switch (step.step) {
       case 'held':
-        valid.set(step.participant, step.hold)
+        held.set(who, wholeNumber(step.hold, `the hold of ${who}`))
         break
       case 'reopened':
-        if (valid.get(step.participant) === step.hold) valid.delete(step.participant)
+        if (held.get(who) !== step.hold) break
+        held.delete(who)
+        if (ordered.size > 0) broken.push(`${who}: reopened its gate after the marks had been ordered (C5)`)
         break
       case 'markOrdered':
+        ordered.add(who)
         for (const name of mustBeHeld(plan)) {
-          if (!valid.has(name)) broken.push(`${step.participant}: ordered to mark before ${name} was held (C4)`)
+          if (!held.has(name)) broken.push(`${who}: ordered to mark before ${name} was held (C4)`)
         }
         break
       case 'marked':
-        marked.add(step.participant)
+        marked.add(who)
+        if (!ordered.has(who)) broken.push(`${who}: marked before it was ordered to (C4)`)
         break
       case 'resumeOrdered':
+        letGo.add(who)
         for (const { name } of plan.participants) {
-          if (!marked.has(name)) broken.push(`${step.participant}: resumed before ${name} had marked (C3)`)
+          if (!marked.has(name)) broken.push(`${who}: resumed before ${name} had marked (C3)`)
         }
         break
       case 'resumed':
+        if (!letGo.has(who)) broken.push(`${who}: was let go before it was ordered to resume (C5)`)
         break
+      default:
+        unreachable(step)
     }
   }
   for (const { name } of plan.participants) if (!marked.has(name)) broken.push(`${name}: did not mark`)
+  for (const name of mustBeHeld(plan)) {
+    if (!letGo.has(name)) broken.push(`${name}: was never ordered to resume (C3)`)
+    const reliedOn = evidenceOf(certificate, name)?.holdReliedOn
+    if (reliedOn !== undefined && held.get(name) !== reliedOn) {
+      broken.push(`${name}: the marks relied on hold ${reliedOn}, which is not the one that it acknowledged last (C5)`)
+    }
+  }
+}
+
+function evidenceOf({ processes, stores }: Certificate, name: string): ProcessEvidence | StoreEvidence | undefined {
+  return ownOf(processes, name) ?? ownOf(stores, name)
 }
 
 /** Those whose hold every mark waits for: all processes, and the stores with unknown writers. */
@@ -89,28 +141,34 @@ export function mustBeHeld(plan: Plan): readonly ParticipantName[] {
 }
 
 /** C5: a hold that may have ended is no hold. */
-function checkHolds({ plan, processes, stores }: Certificate, { broken }: Findings): void {
-  for (const name of mustBeHeld(plan)) {
-    const evidence = processes[name] ?? stores[name]
+function checkHolds(certificate: Certificate, findings: Findings): void {
+  for (const name of mustBeHeld(certificate.plan)) {
+    const evidence = evidenceOf(certificate, name)
     if (evidence === undefined) continue // Found missing above.
-    const { hold, holdReliedOn } = evidence
-    if (hold.unbroken !== true)
-      broken.push(`${name}: its hold may have ended early (C5)${hold.detail ? `: ${hold.detail}` : ''}`)
-    else if (hold.hold !== holdReliedOn)
-      broken.push(`${name}: was held again after the hold that the marks relied on (C5)`)
+    read(name, findings, () => checkHold(name, evidence, findings))
   }
 }
 
-function checkStores({ plan, stores }: Certificate, { broken }: Findings): void {
+function checkHold(name: string, { hold, holdReliedOn }: ProcessEvidence | StoreEvidence, { broken }: Findings): void {
+  if (hold.unbroken !== true)
+    broken.push(`${name}: its hold may have ended early (C5)${hold.detail ? `: ${hold.detail}` : ''}`)
+  else if (wholeNumber(hold.hold, 'the number of the hold') !== holdReliedOn)
+    broken.push(`${name}: was held again after the hold that the marks relied on (C5)`)
+}
+
+function checkStores({ plan, stores }: Certificate, findings: Findings): void {
   for (const store of storesOf(plan)) {
-    const evidence = stores[store.name]
-    if (evidence === undefined) continue
-    if (evidence.mark.grade !== store.grade) {
-      broken.push(`${store.name}: marked as ${evidence.mark.grade}, planned as ${store.grade}`)
-    }
-    for (const caveat of evidence.mark.caveats) broken.push(`${store.name}: ${caveat}`)
-    for (const part of evidence.torn) broken.push(`${store.name}: ${part} changed between the mark and its capture`)
+    const evidence = ownOf(stores, store.name)
+    if (evidence !== undefined) read(store.name, findings, () => checkStore(store, evidence, findings))
   }
+}
+
+function checkStore(store: StorePlan, evidence: StoreEvidence, { broken }: Findings): void {
+  if (evidence.mark.grade !== store.grade) {
+    broken.push(`${store.name}: marked as ${evidence.mark.grade}, planned as ${store.grade}`)
+  }
+  for (const caveat of evidence.mark.caveats) broken.push(`${store.name}: ${caveat}`)
+  for (const part of evidence.torn) broken.push(`${store.name}: ${part} changed between the mark and its capture`)
 }
 
 const cutOffWords = {
@@ -124,13 +182,13 @@ function checkProcess(plan: Plan, name: string, { mark }: ProcessEvidence, { bro
   if (planned === undefined) return // Found above.
   if (mark.incarnation !== planned.incarnation) broken.push(`${name}: marked by another incarnation (C8)`)
   if (mark.epochEntered !== plan.epoch) broken.push(`${name}: entered epoch ${mark.epochEntered}, not ${plan.epoch}`)
-  if (mark.uncolouredHandled > 0) {
+  if (wholeNumber(mark.uncolouredHandled, 'the count of uncoloured messages') > 0) {
     broken.push(
       `${name}: handled ${mark.uncolouredHandled} messages from outside while its ingress should have been held`,
     )
   }
   for (const { channel, epochMax } of mark.received) {
-    if (epochMax >= plan.epoch)
+    if (wholeNumber(epochMax, `the greatest epoch on ${channel}`) >= plan.epoch)
       broken.push(`${name}: received a message of epoch ${epochMax} on ${channel} before its mark (C1)`)
   }
   for (const handler of mark.openHandlers) {
@@ -145,16 +203,20 @@ function checkProcess(plan: Plan, name: string, { mark }: ProcessEvidence, { bro
 }
 
 /** C2: what was sent before the cut was received in it, or is recorded, exactly once. What is neither is named. */
-function checkChannels({ plan, processes }: Certificate, findings: Findings): void {
-  for (const [sender, { mark }] of Object.entries(processes)) {
-    for (const sent of mark.sent) {
-      const { from, to } = channelEnds(sent.channel)
-      if (from !== sender) findings.broken.push(`${sender}: reports what ${from} sent on ${sent.channel}`)
-      const receiver = processes[to]
-      if (receiver !== undefined) checkSession(sent, receiver, findings)
-      else if (participantOf(plan, to) === undefined && sent.sent > 0) {
-        findings.lost.push(`${sent.channel}: its receiver takes no part in this cut`)
-      }
+function checkChannels(
+  { plan, processes }: Certificate,
+  sender: string,
+  { mark }: ProcessEvidence,
+  findings: Findings,
+): void {
+  for (const sent of mark.sent) {
+    wholeNumber(sent.sent, `the count of messages sent on ${sent.channel}`)
+    const { from, to } = channelEnds(sent.channel)
+    if (from !== sender) findings.broken.push(`${sender}: reports what ${from} sent on ${sent.channel}`)
+    const receiver = ownOf(processes, to)
+    if (receiver !== undefined) read(to, findings, () => checkSession(sent, receiver, findings))
+    else if (participantOf(plan, to) === undefined && sent.sent > 0) {
+      findings.lost.push(`${sent.channel}: its receiver takes no part in this cut`)
     }
   }
 }
@@ -162,22 +224,25 @@ function checkChannels({ plan, processes }: Certificate, findings: Findings): vo
 function checkSession(sent: SentAtCut, receiver: ProcessEvidence, { broken, lost }: Findings): void {
   const isSame = (one: { channel: string; session: string }): boolean =>
     one.channel === sent.channel && one.session === sent.session
-  const received = receiver.mark.received.find(isSame)?.received ?? nothingReceived
+  const received = checked(receiver.mark.received.find(isSame)?.received ?? nothingReceived, sent.channel)
   const drained: Drained | undefined = receiver.drained.find(isSame)
   let here = received
   for (const { seq } of drained?.recorded ?? []) {
-    if (hasReceived(here, seq))
+    if (hasReceived(here, wholeNumber(seq, `a recorded message of ${sent.channel}`)))
       broken.push(`${sent.channel}: message ${seq} is received and recorded, or recorded twice (C2)`)
     here = addReceived(here, seq)
   }
-  const beyond = here.beyond.at(-1) ?? here.upTo
-  if (Math.max(beyond, here.upTo) > sent.sent) {
-    broken.push(`${sent.channel}: message ${Math.max(beyond, here.upTo)} was received and had not been sent (C1)`)
-  }
+  const newest = here.beyond.reduce((a, b) => Math.max(a, b), here.upTo)
+  if (newest > sent.sent) broken.push(`${sent.channel}: message ${newest} was received and had not been sent (C1)`)
   const missing = missingFrom(here, sent.sent)
   if (missing.length === 0) return
   const text = `${sent.channel}: ${missing.length} of ${sent.sent} messages were neither received nor recorded`
   const isExplained = sent.volatile || missing.every((seq) => sent.uncertain.includes(seq))
   if (isExplained) lost.push(`${text}, as in a crash`)
   else broken.push(`${text} (C2)`)
+}
+
+function checked(received: Received, channel: string): Received {
+  for (const seq of [received.upTo, ...received.beyond]) wholeNumber(seq, `a message received on ${channel}`)
+  return received
 }
