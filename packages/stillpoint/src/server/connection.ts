@@ -33,124 +33,133 @@ export interface ConnectionHandlers {
   readonly onEnd: (reason: string) => void
 }
 
-export interface Connection {
-  /** False when the connection has ended, or ends because its peer does not read. */
-  send(frame: ServerFrame): boolean
-  /** Whether the peer shows a sign of life from now on within this time. */
-  answersWithin(waitMs: number): Promise<boolean>
-  /** Ends it, saying why. What was sent before still arrives, if the peer reads it. */
-  end(code: CloseCode, reason: string): void
-  isOpen(): boolean
-}
-
 /** Codes of RFC 6455, section 7.4.1. */
 export type CloseCode = 1001 | 1003 | 1008 | 1011 | 1013
 const reasonBytesMax = 123
 
-export function openConnection(
-  socket: WebSocket,
-  { clock, limits, handlers }: { clock: Clock; limits: ConnectionLimits; handlers: ConnectionHandlers },
-): Connection {
-  let open = true
-  let lastError: string | undefined
-  let silentBeats = 0
-  let allowance = limits.frameBurst
-  let allowanceAtMs = clock.monotonicMs()
-  let stopBeat = clock.after(limits.heartbeatMs, beat)
-  const waitingForLife = new Set<(alive: boolean) => void>()
+export interface ConnectionOptions {
+  readonly clock: Clock
+  readonly limits: ConnectionLimits
+  readonly handlers: ConnectionHandlers
+}
 
-  function ended(reason: string): void {
-    if (!open) return
-    open = false
-    stopBeat()
-    for (const answer of waitingForLife) answer(false)
-    waitingForLife.clear()
-    handlers.onEnd(reason)
+export class Connection {
+  readonly #socket: WebSocket
+  readonly #clock: Clock
+  readonly #limits: ConnectionLimits
+  readonly #handlers: ConnectionHandlers
+  readonly #waitingForLife = new Set<(alive: boolean) => void>()
+  #open = true
+  #lastError: string | undefined
+  #silentBeats = 0
+  #allowance: number
+  #allowanceAtMs: number
+  #stopBeat: () => void
+
+  constructor(socket: WebSocket, { clock, limits, handlers }: ConnectionOptions) {
+    this.#socket = socket
+    this.#clock = clock
+    this.#limits = limits
+    this.#handlers = handlers
+    this.#allowance = limits.frameBurst
+    this.#allowanceAtMs = clock.monotonicMs()
+    this.#stopBeat = clock.after(limits.heartbeatMs, () => this.#beat())
+    socket.on('message', (data: RawData, isBinary: boolean) => this.#receive(data, isBinary))
+    socket.on('ping', () => void this.#admitted())
+    socket.on('pong', () => void this.#admitted())
+    // Always followed by `close`, which has no words for what happened.
+    socket.on('error', (error) => {
+      this.#lastError = error.message
+    })
+    socket.on('close', (code, reason) => this.#ended(this.#lastError ?? closeText(code, reason.toString('utf8'))))
   }
 
-  function end(code: CloseCode, reason: string): void {
-    if (!open) return
-    socket.close(code, closeReason(reason))
-    // The peer may never answer the close: then it is cut off.
-    const stop = clock.after(limits.closeMs, () => socket.terminate())
-    socket.once('close', stop)
-    ended(reason)
+  isOpen(): boolean {
+    return this.#open
   }
 
-  function drop(reason: string): void {
-    socket.terminate()
-    ended(reason)
+  /** False when the connection has ended, or ends because its peer does not read. */
+  send(frame: ServerFrame): boolean {
+    if (!this.#open) return false
+    const { bufferedBytesMax } = this.#limits
+    if (this.#socket.bufferedAmount > bufferedBytesMax) {
+      this.#drop(`it does not read what it is sent: more than ${bufferedBytesMax} bytes are waiting`)
+      return false
+    }
+    // An error in sending closes the socket, and that is told by `close`.
+    this.#socket.send(JSON.stringify(frame), () => {})
+    return true
   }
 
-  function beat(): void {
-    // Beats are counted, not milliseconds: when we ourselves stood still, the peer is not to blame.
-    if (silentBeats >= limits.silentBeatsMax) return drop(`it has been silent for ${silentBeats} heartbeats`)
-    silentBeats += 1
-    socket.ping()
-    stopBeat = clock.after(limits.heartbeatMs, beat)
-  }
-
-  function heard(): void {
-    silentBeats = 0
-    for (const answer of waitingForLife) answer(true)
-    waitingForLife.clear()
-  }
-
-  /** A bucket of allowances: refilled by time, emptied by frames. */
-  function isAllowed(): boolean {
-    const nowMs = clock.monotonicMs()
-    const refilled = allowance + ((nowMs - allowanceAtMs) / 1_000) * limits.framesPerSecond
-    allowance = Math.min(limits.frameBurst, refilled) - 1
-    allowanceAtMs = nowMs
-    if (allowance >= 0) return true
-    end(1008, `it sends more than ${limits.framesPerSecond} frames per second`)
-    return false
-  }
-
-  socket.on('message', (data: RawData, isBinary: boolean) => {
-    if (!open || !isAllowed()) return
-    heard()
-    if (isBinary) return end(1003, 'it sent a binary frame; frames are JSON texts')
-    handlers.onText(textOf(data))
-  })
-  socket.on('ping', () => {
-    if (open && isAllowed()) heard()
-  })
-  socket.on('pong', () => {
-    if (open && isAllowed()) heard()
-  })
-  // Always followed by `close`, which has no words for what happened.
-  socket.on('error', (error) => {
-    lastError = error.message
-  })
-  socket.on('close', (code, reason) => ended(lastError ?? closeText(code, reason.toString('utf8'))))
-
-  return {
-    send(frame) {
-      if (!open) return false
-      if (socket.bufferedAmount > limits.bufferedBytesMax) {
-        drop(`it does not read what it is sent: more than ${limits.bufferedBytesMax} bytes are waiting`)
-        return false
+  /** Whether the peer shows a sign of life from now on within this time. */
+  answersWithin(waitMs: number): Promise<boolean> {
+    if (!this.#open) return Promise.resolve(false)
+    return new Promise((resolve) => {
+      const settle = (alive: boolean) => {
+        this.#waitingForLife.delete(settle)
+        cancel()
+        resolve(alive)
       }
-      // An error in sending closes the socket, and that is told by `close`.
-      socket.send(JSON.stringify(frame), () => {})
-      return true
-    },
-    answersWithin(waitMs) {
-      if (!open) return Promise.resolve(false)
-      return new Promise((resolve) => {
-        const settle = (alive: boolean) => {
-          waitingForLife.delete(settle)
-          cancel()
-          resolve(alive)
-        }
-        const cancel = clock.after(waitMs, () => settle(false))
-        waitingForLife.add(settle)
-        socket.ping()
-      })
-    },
-    end,
-    isOpen: () => open,
+      const cancel = this.#clock.after(waitMs, () => settle(false))
+      this.#waitingForLife.add(settle)
+      this.#socket.ping()
+    })
+  }
+
+  /** Ends it, saying why. What was sent before still arrives, if the peer reads it. */
+  end(code: CloseCode, reason: string): void {
+    if (!this.#open) return
+    this.#socket.close(code, closeReason(reason))
+    // The peer may never answer the close: then it is cut off.
+    const stop = this.#clock.after(this.#limits.closeMs, () => this.#socket.terminate())
+    this.#socket.once('close', stop)
+    this.#ended(reason)
+  }
+
+  #drop(reason: string): void {
+    this.#socket.terminate()
+    this.#ended(reason)
+  }
+
+  #ended(reason: string): void {
+    if (!this.#open) return
+    this.#open = false
+    this.#stopBeat()
+    for (const answer of [...this.#waitingForLife]) answer(false)
+    this.#handlers.onEnd(reason)
+  }
+
+  #beat(): void {
+    // Beats are counted, not milliseconds: when we ourselves stood still, the peer is not to blame.
+    if (this.#silentBeats >= this.#limits.silentBeatsMax) {
+      return this.#drop(`it has been silent for ${this.#silentBeats} heartbeats`)
+    }
+    this.#silentBeats += 1
+    this.#socket.ping()
+    this.#stopBeat = this.#clock.after(this.#limits.heartbeatMs, () => this.#beat())
+  }
+
+  #receive(data: RawData, isBinary: boolean): void {
+    if (!this.#admitted()) return
+    if (isBinary) return this.end(1003, 'it sent a binary frame; frames are JSON texts')
+    this.#handlers.onText(textOf(data))
+  }
+
+  /** A frame of any kind is a sign of life, and uses up an allowance: a bucket that time refills. */
+  #admitted(): boolean {
+    if (!this.#open) return false
+    const { frameBurst, framesPerSecond } = this.#limits
+    const nowMs = this.#clock.monotonicMs()
+    const refilled = this.#allowance + ((nowMs - this.#allowanceAtMs) / 1_000) * framesPerSecond
+    this.#allowance = Math.min(frameBurst, refilled) - 1
+    this.#allowanceAtMs = nowMs
+    if (this.#allowance < 0) {
+      this.end(1008, `it sends more than ${framesPerSecond} frames per second`)
+      return false
+    }
+    this.#silentBeats = 0
+    for (const answer of [...this.#waitingForLife]) answer(true)
+    return true
   }
 }
 

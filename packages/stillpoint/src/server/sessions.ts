@@ -15,26 +15,20 @@
 import {
   type CutRef,
   type Fact,
+  type Order,
   parseFrame,
   type RestoreOffer,
   readProcessFrame,
   type ServerFrame,
   sessionProtocolVersion,
 } from '@stillpoint/core'
-import {
-  assert,
-  type Clock,
-  describeFailure,
-  type Entropy,
-  Failure,
-  type ParticipantName,
-} from '@stillpoint/core/kernel'
+import { type Clock, describeFailure, type Entropy, Failure, type ParticipantName } from '@stillpoint/core/kernel'
 import type { WebSocket } from 'ws'
 import type { Catalog } from '../catalog/catalog.ts'
 import { processesIn, type SystemConfig } from '../config/system-config.ts'
 import type { ConnectedProcess, ProcessDirectory, ProcessEvent } from '../coordinator/process-directory.ts'
 import { admit, type Hello, refusals } from './admission.ts'
-import { type CloseCode, type Connection, type ConnectionLimits, openConnection } from './connection.ts'
+import { type CloseCode, Connection, type ConnectionLimits } from './connection.ts'
 import type { LiveEvents } from './live-events.ts'
 import type { Log } from './ports.ts'
 
@@ -77,18 +71,6 @@ interface Session {
   readonly over: AbortController
 }
 
-/** What may go on in the name of a session by HTTP, and until when. */
-export interface Sessions extends ProcessDirectory {
-  /** Takes over a socket whose request has been found good. `baseUrl`: where its peer reaches this server. */
-  accept(socket: WebSocket, baseUrl: string): void
-  /** @throws Failure `session_ended`, `session_foreign`, `cut_not_running` */
-  uploadSignal(session: string, participant: ParticipantName, cut: string): AbortSignal
-  /** @throws Failure `session_ended`, `session_foreign`, `restore_not_offered` */
-  restoreSignal(session: string, participant: ParticipantName, restore: string): AbortSignal
-  /** Ends all. */
-  close(): void
-}
-
 export interface SessionsOptions {
   readonly config: SystemConfig
   readonly catalog: () => Catalog
@@ -99,98 +81,169 @@ export interface SessionsOptions {
   readonly limits: SessionLimits
 }
 
-export function createSessions(options: SessionsOptions): Sessions {
-  const { config, clock, entropy, limits, log } = options
-  const declared = new Set(processesIn(config).map(({ name }) => name))
-  const byName = new Map<ParticipantName, Session>()
-  const byId = new Map<string, Session>()
-  const contended = new Set<ParticipantName>()
-  const connections = new Set<Connection>()
-  const { emit, subscribe } = createEventQueue()
-  let closing = false
+/** A connection on its way to a session. */
+interface Caller {
+  readonly connection: Connection
+  readonly baseUrl: string
+  state: 'greeting' | 'admitting' | Session
+}
 
-  function accept(socket: WebSocket, baseUrl: string): void {
-    let state: 'greeting' | 'admitting' | Session = 'greeting'
+export class Sessions implements ProcessDirectory {
+  readonly #options: SessionsOptions
+  readonly #declared: ReadonlySet<ParticipantName>
+  readonly #byName = new Map<ParticipantName, Session>()
+  readonly #byId = new Map<string, Session>()
+  /** Names that a second process wants, while the first is asked whether it lives. */
+  readonly #contended = new Set<ParticipantName>()
+  readonly #connections = new Set<Connection>()
+  readonly #events = createEventQueue()
+  #closing = false
+
+  constructor(options: SessionsOptions) {
+    this.#options = options
+    this.#declared = new Set(processesIn(options.config).map(({ name }) => name))
+  }
+
+  connected(): readonly ConnectedProcess[] {
+    return [...this.#byName.values()].map(({ process }) => process)
+  }
+
+  subscribe(listener: (event: ProcessEvent) => void): () => void {
+    return this.#events.subscribe(listener)
+  }
+
+  send(to: ConnectedProcess, order: Order): boolean {
+    const session = this.#post(to, { type: 'order', order })
+    if (session === undefined) return false
+    if (order.type === 'prepare') {
+      session.cut?.over.abort(refusals.cutOver(session.cut.ref.cut))
+      session.cut = { ref: order.ref, over: new AbortController() }
+    } else if (order.type === 'release' && session.cut?.ref.cut === order.ref.cut) {
+      session.cut.over.abort(refusals.cutOver(order.ref.cut))
+      session.cut = null
+    }
+    return true
+  }
+
+  offerRestore(to: ConnectedProcess, offer: RestoreOffer): boolean {
+    const session = this.#post(to, { type: 'restore', offer })
+    session?.offered.add(offer.restore)
+    return session !== undefined
+  }
+
+  /**
+   * Until when this session may upload for this cut.
+   * @throws Failure `session_ended`, `session_foreign`, `cut_not_running`
+   */
+  uploadSignal(id: string, participant: ParticipantName, cut: string): AbortSignal {
+    const session = this.#sessionOf(id, participant)
+    if (session.cut?.ref.cut !== cut) throw refusals.cutOver(cut)
+    return session.cut.over.signal
+  }
+
+  /**
+   * Until when this session may read what this restore brings.
+   * @throws Failure `session_ended`, `session_foreign`, `restore_not_offered`
+   */
+  restoreSignal(id: string, participant: ParticipantName, restore: string): AbortSignal {
+    const session = this.#sessionOf(id, participant)
+    if (!session.offered.has(restore)) throw refusals.notOffered(participant, restore)
+    return session.over.signal
+  }
+
+  /** Ends all. */
+  close(): void {
+    this.#closing = true
+    for (const connection of [...this.#connections]) connection.end(1001, 'the server is being stopped')
+  }
+
+  /** Takes over a socket whose request has been found good. `baseUrl`: where its peer reaches this server. */
+  accept(socket: WebSocket, baseUrl: string): void {
+    const { clock, limits } = this.#options
     const inbox = createInbox()
-    const connection = openConnection(socket, {
-      clock,
-      limits,
-      handlers: {
-        onText(text) {
-          if (state === 'greeting') {
-            state = 'admitting'
-            cancelHello()
-            void greet(text)
-          } else if (state === 'admitting') refuse(connection, refusals.impatient())
-          else {
-            const session = state
-            inbox(() => receive(session, text))
-          }
-        },
-        onEnd(reason) {
-          cancelHello()
-          connections.delete(connection)
-          if (typeof state !== 'string') lose(state, reason)
-        },
+    const handlers = {
+      onText: (text: string) => {
+        cancelHello()
+        if (caller.state === 'greeting') {
+          caller.state = 'admitting'
+          void this.#greet(caller, text)
+        } else if (caller.state === 'admitting') refuse(connection, refusals.impatient())
+        else {
+          const session = caller.state
+          inbox(() => this.#receive(session, text))
+        }
       },
-    })
+      onEnd: (reason: string) => {
+        cancelHello()
+        this.#connections.delete(connection)
+        if (typeof caller.state !== 'string') this.#lose(caller.state, reason)
+      },
+    }
+    const connection = new Connection(socket, { clock, limits, handlers })
+    const caller: Caller = { connection, baseUrl, state: 'greeting' }
     const cancelHello = clock.after(limits.helloMs, () => refuse(connection, refusals.silent(limits.helloMs)))
-    if (closing) return connection.end(1001, 'the server is being stopped')
-    if (connections.size >= limits.connectionsMax) return refuse(connection, refusals.tooMany(limits.connectionsMax))
-    connections.add(connection)
+    if (this.#closing) return connection.end(1001, 'the server is being stopped')
+    if (this.#connections.size >= limits.connectionsMax) {
+      return refuse(connection, refusals.tooMany(limits.connectionsMax))
+    }
+    this.#connections.add(connection)
+  }
 
-    async function greet(text: string): Promise<void> {
-      try {
-        const hello = readHello(text)
-        await makeRoom(hello)
-        if (!connection.isOpen()) return
-        const session = enter(hello, connection)
-        state = session
-        const admission = await admit(hello, config.system, options.catalog())
-        if (!connection.isOpen()) return
-        welcome(session, { ...admission, agentUrl: `${baseUrl}/s/${session.id}` })
-      } catch (error) {
-        const failure = describeFailure(error)
-        const level = error instanceof Failure ? 'warn' : 'error'
-        log({ level, message: `A process was refused: ${failure.message}`, code: failure.code })
-        refuse(connection, error)
-      }
+  async #greet(caller: Caller, text: string): Promise<void> {
+    const { config, catalog, log } = this.#options
+    const { connection, baseUrl } = caller
+    try {
+      const hello = this.#readHello(text)
+      await this.#makeRoom(hello)
+      if (!connection.isOpen()) return
+      const session = this.#enter(hello, connection)
+      caller.state = session
+      const admission = await admit(hello, config.system, catalog())
+      if (!connection.isOpen()) return
+      this.#welcome(session, { ...admission, agentUrl: `${baseUrl}/s/${session.id}` })
+    } catch (error) {
+      const failure = describeFailure(error)
+      const level = error instanceof Failure ? 'warn' : 'error'
+      log({ level, message: `A process was refused: ${failure.message}`, code: failure.code })
+      refuse(connection, error)
     }
   }
 
-  function readHello(text: string): Hello {
+  #readHello(text: string): Hello {
+    const { config, limits } = this.#options
     if (Buffer.byteLength(text) > limits.helloBytesMax) throw refusals.notHello('it is too long')
     const version = versionIn(text)
     if (version !== undefined && version !== sessionProtocolVersion) throw refusals.version(version)
     const frame = parseFrame(text, readProcessFrame, 'The first frame of a process')
     if (frame.type !== 'hello') throw refusals.notHello(`it is a "${frame.type}"`)
-    if (!declared.has(frame.participant)) throw refusals.undeclared(frame.participant, [...declared], config.path)
-    return frame
+    if (this.#declared.has(frame.participant)) return frame
+    throw refusals.undeclared(frame.participant, [...this.#declared], config.path)
   }
 
-  /** S1. Answers when the name is free. @throws Failure `participant_connected` */
-  async function makeRoom({ participant, incarnation }: Hello): Promise<void> {
-    const first = byName.get(participant)
+  /** S1. Answers when whoever had the name has gone. @throws Failure `participant_connected` */
+  async #makeRoom({ participant, incarnation }: Hello): Promise<void> {
+    const first = this.#byName.get(participant)
     if (first === undefined) return
     if (first.process.incarnation === incarnation) {
       // The same process again: it has given up a connection that we have not seen end yet.
       return first.connection.end(1008, 'the process has opened another connection')
     }
-    if (contended.has(participant)) throw refusals.connected(participant)
-    contended.add(participant)
+    if (this.#contended.has(participant)) throw refusals.connected(participant)
+    this.#contended.add(participant)
     try {
-      if (await first.connection.answersWithin(limits.probeMs)) throw refusals.connected(participant)
+      const answers = await first.connection.answersWithin(this.#options.limits.probeMs)
+      if (answers) throw refusals.connected(participant)
       first.connection.end(1008, 'it did not answer, and another process has taken its name')
     } finally {
-      contended.delete(participant)
+      this.#contended.delete(participant)
     }
-    if (byName.has(participant)) throw refusals.connected(participant)
   }
 
-  function enter({ participant, incarnation }: Hello, connection: Connection): Session {
-    assert(!byName.has(participant), `the name ${participant} is free (S1)`)
+  /** S1. In one step with its check. @throws Failure `participant_connected`: somebody else was faster */
+  #enter({ participant, incarnation }: Hello, connection: Connection): Session {
+    if (this.#byName.has(participant)) throw refusals.connected(participant)
     const id = new Uint8Array(16)
-    entropy.fill(id)
+    this.#options.entropy.fill(id)
     const session: Session = {
       id: Buffer.from(id).toString('hex'),
       process: { name: participant, incarnation },
@@ -200,27 +253,27 @@ export function createSessions(options: SessionsOptions): Sessions {
       offered: new Set(),
       over: new AbortController(),
     }
-    byName.set(participant, session)
-    byId.set(session.id, session)
+    this.#byName.set(participant, session)
+    this.#byId.set(session.id, session)
     return session
   }
 
   /** S3: the welcome first, then what has been waiting for it. */
-  function welcome(session: Session, fields: Omit<Extract<ServerFrame, { type: 'welcome' }>, 'type' | 'system'>): void {
+  #welcome(session: Session, fields: Omit<Extract<ServerFrame, { type: 'welcome' }>, 'type' | 'system'>): void {
     const waiting = session.waiting ?? []
     session.waiting = null
     const { name, incarnation } = session.process
     if (fields.restore !== null) session.offered.add(fields.restore.restore)
-    session.connection.send({ type: 'welcome', system: config.system, ...fields })
+    session.connection.send({ type: 'welcome', system: this.#options.config.system, ...fields })
     for (const frame of waiting) {
       if (frame.type === 'restore' && frame.offer.restore === fields.restore?.restore) continue
       session.connection.send(frame)
     }
-    log({ level: 'info', message: `Process ${name} has joined`, incarnation })
-    options.events.publish({ type: 'processConnected', name, incarnation })
+    this.#options.log({ level: 'info', message: `Process ${name} has joined`, incarnation })
+    this.#options.events.publish({ type: 'processConnected', name, incarnation })
   }
 
-  async function receive(session: Session, text: string): Promise<void> {
+  async #receive(session: Session, text: string): Promise<void> {
     if (!session.connection.isOpen()) return
     const { name, incarnation } = session.process
     try {
@@ -230,48 +283,55 @@ export function createSessions(options: SessionsOptions): Sessions {
         case 'hello':
           throw refusals.helloAgain()
         case 'fact':
-          return emit({ type: 'fact', from: name, incarnation, fact: checkedFact(session, frame.fact) })
+          return this.#events.emit({ type: 'fact', from: name, incarnation, fact: checkedFact(session, frame.fact) })
         case 'restored':
-          if (isStrangeRestore(session, frame.restore)) return
+          if (this.#isStrangeRestore(session, frame.restore)) return
           // Durable first: whoever is told of it may rely on it after a crash.
-          await options.catalog().completeRestore(config.system, name, frame.restore)
+          await this.#options.catalog().completeRestore(this.#options.config.system, name, frame.restore)
           if (!session.connection.isOpen()) return
-          return emit({ type: 'restored', name, restore: frame.restore })
+          return this.#events.emit({ type: 'restored', name, restore: frame.restore })
         case 'restoreFailed': {
-          if (isStrangeRestore(session, frame.restore)) return
+          if (this.#isStrangeRestore(session, frame.restore)) return
           const { message } = frame.failure
-          log({ level: 'error', message: `Process ${name} cannot be restored: ${message}`, restore: frame.restore })
-          return emit({ type: 'restoreFailed', name, restore: frame.restore, message })
+          this.#options.log({
+            level: 'error',
+            message: `Process ${name} cannot be restored: ${message}`,
+            restore: frame.restore,
+          })
+          return this.#events.emit({ type: 'restoreFailed', name, restore: frame.restore, message })
         }
       }
     } catch (error) {
-      log({ level: 'error', message: `The session of ${name} ends: ${describeFailure(error).message}` })
+      this.#options.log({ level: 'error', message: `The session of ${name} ends: ${describeFailure(error).message}` })
       refuse(session.connection, error)
     }
   }
 
   /** C8: an answer to a restore that is over, or never was, changes nothing. */
-  function isStrangeRestore(session: Session, restore: string): boolean {
+  #isStrangeRestore(session: Session, restore: string): boolean {
     if (session.offered.has(restore)) return false
-    log({ level: 'info', message: `Ignored: ${refusals.notOffered(session.process.name, restore).message}` })
+    this.#options.log({
+      level: 'info',
+      message: `Ignored: ${refusals.notOffered(session.process.name, restore).message}`,
+    })
     return true
   }
 
-  function lose(session: Session, reason: string): void {
+  #lose(session: Session, reason: string): void {
     const { name, incarnation } = session.process
-    byId.delete(session.id)
-    if (byName.get(name) === session) byName.delete(name)
+    this.#byId.delete(session.id)
+    if (this.#byName.get(name) === session) this.#byName.delete(name)
     session.over.abort(refusals.ended(name, reason))
     session.cut?.over.abort(session.over.signal.reason)
     if (session.waiting === null) {
-      log({ level: 'warn', message: `Process ${name} is gone: ${reason}`, incarnation })
-      options.events.publish({ type: 'processLost', name, incarnation, reason })
+      this.#options.log({ level: 'warn', message: `Process ${name} is gone: ${reason}`, incarnation })
+      this.#options.events.publish({ type: 'processLost', name, incarnation, reason })
     }
-    emit({ type: 'lost', name, incarnation })
+    this.#events.emit({ type: 'lost', name, incarnation })
   }
 
-  function post(to: ConnectedProcess, frame: ServerFrame): Session | undefined {
-    const session = byName.get(to.name)
+  #post(to: ConnectedProcess, frame: ServerFrame): Session | undefined {
+    const session = this.#byName.get(to.name)
     if (session === undefined || session.process.incarnation !== to.incarnation) return undefined
     if (session.waiting !== null) session.waiting.push(frame)
     else if (!session.connection.send(frame)) return undefined
@@ -279,48 +339,11 @@ export function createSessions(options: SessionsOptions): Sessions {
   }
 
   /** The session, if it is this participant's. */
-  function sessionOf(id: string, participant: ParticipantName): Session {
-    const session = byId.get(id)
+  #sessionOf(id: string, participant: ParticipantName): Session {
+    const session = this.#byId.get(id)
     if (session === undefined) throw refusals.ended(participant, 'its session is over')
     if (session.process.name !== participant) throw refusals.foreign(participant)
     return session
-  }
-
-  return {
-    accept,
-    subscribe,
-    connected: () => [...byName.values()].map(({ process }) => process),
-    send(to, order) {
-      const session = post(to, { type: 'order', order })
-      if (session === undefined) return false
-      if (order.type === 'prepare') {
-        session.cut?.over.abort(refusals.cutOver(session.cut.ref.cut))
-        session.cut = { ref: order.ref, over: new AbortController() }
-      } else if (order.type === 'release' && session.cut?.ref.cut === order.ref.cut) {
-        session.cut.over.abort(refusals.cutOver(order.ref.cut))
-        session.cut = null
-      }
-      return true
-    },
-    offerRestore(to: ConnectedProcess, offer: RestoreOffer) {
-      const session = post(to, { type: 'restore', offer })
-      session?.offered.add(offer.restore)
-      return session !== undefined
-    },
-    uploadSignal(id, participant, cut) {
-      const session = sessionOf(id, participant)
-      if (session.cut?.ref.cut !== cut) throw refusals.cutOver(cut)
-      return session.cut.over.signal
-    },
-    restoreSignal(id, participant, restore) {
-      const session = sessionOf(id, participant)
-      if (!session.offered.has(restore)) throw refusals.notOffered(participant, restore)
-      return session.over.signal
-    },
-    close() {
-      closing = true
-      for (const connection of [...connections]) connection.end(1001, 'the server is being stopped')
-    },
   }
 }
 

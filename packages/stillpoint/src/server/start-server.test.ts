@@ -153,6 +153,16 @@ describe('a server', () => {
     expect(second.url).toMatch(/^http:/)
   })
 
+  test('does not use a directory that everybody can write, and leaves its mode alone', async () => {
+    await using directory = await temporaryDirectory('server')
+    await chmod(directory.path, 0o777)
+    await expect(startTestServer({ directory })).rejects.toMatchObject({
+      code: 'state_directory_unusable',
+      message: expect.stringContaining(directory.path),
+    })
+    expect(await modeOf(directory.path)).toBe('777')
+  })
+
   test('that ends cancels what runs, waits for its release, and only then lets the sessions go', async () => {
     const order: string[] = []
     const server = await startTestServer({

@@ -14,7 +14,7 @@ import { createLiveEvents } from './live-events.ts'
 import type { Log, OperationsFactory, ServedSystem } from './ports.ts'
 import { createRunningOperations, type RunningOperations } from './running-operations.ts'
 import { type RunningSchedule, startSchedule } from './schedules.ts'
-import { createSessions, defaultSessionLimits, type SessionLimits, type Sessions } from './sessions.ts'
+import { defaultSessionLimits, type SessionLimits, Sessions } from './sessions.ts'
 import { type ClaimedDirectory, claimStateDirectory } from './state-directory.ts'
 
 export interface StartServerOptions {
@@ -91,7 +91,7 @@ async function serve(
     return served
   }
   const catalog = () => system().catalog
-  const sessions = createSessions({ config, catalog, clock, entropy, events, log, limits })
+  const sessions = new Sessions({ config, catalog, clock, entropy, events, log, limits })
   const { token } = directory
   const { aliveMs, frameBytesMax } = limits
   const listenHost = config.server.host

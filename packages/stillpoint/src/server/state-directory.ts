@@ -6,7 +6,7 @@
  *   nothing is ever written). It ends with its process, however that ends, and is never judged by a pid or a clock.
  * - `server.json` appears whole or not at all, is written only by the holder of the lock, and is only an announcement.
  */
-import { chmod, mkdir, open, rename, rm, stat } from 'node:fs/promises'
+import { mkdir, open, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { type Clock, type Entropy, Failure } from '@stillpoint/core/kernel'
@@ -69,18 +69,14 @@ export async function claimStateDirectory(
 async function prepareDirectory(stateDir: string): Promise<void> {
   try {
     await mkdir(stateDir, { recursive: true, mode: 0o700 })
-    const { mode, uid } = await stat(stateDir)
-    // Whoever can write here can put a token of theirs here.
-    if ((mode & 0o022) !== 0) {
-      if (uid !== process.getuid?.()) throw new Error('other users can write it, and it belongs to one of them')
-      await chmod(stateDir, mode & 0o755)
-    }
+    // Whoever can write here can put a token of theirs here. Its mode is not ours to change: it may be /tmp.
+    if (((await stat(stateDir)).mode & 0o002) !== 0) throw new Error('every user of this machine can write it')
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause)
     throw new Failure({
       code: 'state_directory_unusable',
       message: `The state directory ${stateDir} cannot be used: ${why}`,
-      hint: 'Set "stateDir" to a directory that the user who runs stillpoint owns.',
+      hint: 'Set "stateDir" to a directory of its own that only the user who runs stillpoint can write.',
       cause,
     })
   }

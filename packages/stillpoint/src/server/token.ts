@@ -63,6 +63,8 @@ export async function readToken(path: string): Promise<string | undefined> {
       const stat = await file.stat()
       if (!stat.isFile()) throw new Error('it is not a regular file')
       if ((stat.mode & 0o077) !== 0) throw tooOpen(path, stat.mode)
+      const uid = process.getuid?.() ?? 0
+      if (uid !== 0 && stat.uid !== uid) throw new Error('it belongs to another user')
       if (stat.size > 1_024) throw damaged(path)
       text = await file.readFile('utf8')
     } finally {
