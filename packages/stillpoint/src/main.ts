@@ -56,9 +56,10 @@ export async function main(args: readonly string[]): Promise<number> {
   }
   // A failed write is told by an event: after the turn in which it was written.
   await new Promise((resolve) => setImmediate(resolve))
-  if (failedWrites.length > 0 && code === exitCodes.succeeded) {
-    terminal.stderr.write(`error[output_failed]: ${failedWrites[0]?.message}\n`)
+  const [lost] = failedWrites
+  if (lost !== undefined && code === exitCodes.succeeded) {
     code = exitCodes.failed
+    createOutput(terminal, { json: isJson }).failure(outputFailed(lost), code)
   }
   setTimeout(() => process.exit(code), lingerMsMax).unref()
   return code
@@ -67,6 +68,11 @@ export async function main(args: readonly string[]): Promise<number> {
 function usageFailure(error: CommanderError): Failure {
   const message = error.message.replace(/^error: /, '')
   return new Failure({ code: 'usage', message, hint: 'See: stillpoint --help' })
+}
+
+function outputFailed(cause: Error): Failure {
+  const message = `The result could not be written to stdout: ${cause.message}`
+  return new Failure({ code: 'output_failed', message, hint: 'What the command did is done.', cause })
 }
 
 function handleSignals(interrupts: AbortController, say: (text: string) => void): void {

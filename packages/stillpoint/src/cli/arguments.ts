@@ -32,8 +32,8 @@ export function nameArgument(text: string, earlier: readonly string[] = []): rea
 }
 
 export function tagArgument(text: string, earlier: readonly string[] = []): readonly string[] {
-  if (!/^[^\p{Cc},]{1,128}$/u.test(text)) {
-    throw new InvalidArgumentError('Use 1 to 128 characters, without commas and control characters.')
+  if (!/^[^\s\p{Cc},=]{1,64}$/u.test(text)) {
+    throw new InvalidArgumentError('Use 1 to 64 characters without spaces, commas and "=".')
   }
   return [...earlier, text]
 }

@@ -86,9 +86,10 @@ function participantBlocks(store: FoundStore, taken: Set<string>): readonly stri
 }
 
 const filesHint = [
-  '    # Nothing holds the writers of a directory by itself. Name the processes with the SDK that write it,',
+  '    # Nothing holds the writers of a directory by itself: it has to stand still for the moment of the mark.',
+  '    # Under steady load name the processes with the SDK that write it,',
   '    #   writers: [orders]',
-  '    # or give commands that hold them for a moment and let them go:',
+  '    # or give commands that hold its writers for that moment, and let them go:',
   '    #   quiesceCommand: …',
   '    #   resumeCommand: …',
 ]

@@ -174,14 +174,14 @@ export async function checkStore(host: CommandHost, config: SystemConfig, store:
   }
 }
 
-/** A cut of it would be refused when it is to be held: better said now. */
+/** It can be marked only while nobody writes, and a snapshot under load may be refused: better said now. */
 function unheld({ name, source }: StoreConfig): DoctorCheck {
   return {
     subject: name,
     check: 'hold',
-    status: 'missing',
+    status: 'warning',
     code: 'hold_unavailable',
-    detail: 'nothing can hold its writers',
+    detail: 'nothing can hold its writers: a snapshot is taken only if it stands still for a moment',
     hint: `Name the processes that write it (writers: […]), or give commands that hold them (docs/configuration.md, source ${source}).`,
   }
 }
