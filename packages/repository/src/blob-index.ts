@@ -48,82 +48,90 @@ function columns(rows: number): Columns {
   }
 }
 
+/** The columns, and the table of row numbers plus one, by id. */
+interface Rows {
+  data: Columns
+  table: Uint32Array
+  size: number
+}
+
+/** Ids are uniformly distributed already: four of their bytes are the hash. */
+function slotOf(rows: Rows, ids: Buffer, at: number): number {
+  return ids.readUInt32LE(at) % rows.table.length
+}
+
+function linkRow(rows: Rows, row: number): void {
+  let slot = slotOf(rows, rows.data.ids, row * idBytes)
+  while (rows.table[slot] !== 0) slot = (slot + 1) % rows.table.length
+  rows.table[slot] = row + 1
+}
+
+function grow(rows: Rows): void {
+  const { data } = rows
+  const wider = columns(data.packs.length * 2)
+  wider.ids.set(data.ids)
+  wider.packs.set(data.packs)
+  wider.offsets.set(data.offsets)
+  wider.lengths.set(data.lengths)
+  wider.plain.set(data.plain)
+  rows.data = wider
+  rows.table = new Uint32Array(Math.ceil(wider.packs.length * 1.5))
+  for (let row = 0; row < rows.size; row += 1) linkRow(rows, row)
+}
+
+const typeOf = ({ data }: Rows, row: number): BlobType => ((data.packs[row] ?? 0) >= treeBit ? 'tree' : 'data')
+const packNumberOf = ({ data }: Rows, row: number) => (data.packs[row] ?? 0) % treeBit
+
+const key = Buffer.alloc(idBytes)
+
+/** Rows with this id and type, in the order of insertion. */
+function rowsOf(rows: Rows, id: string, type: BlobType): number[] {
+  assert(key.write(id, 'hex') === idBytes, 'an id has 64 hexadecimal digits')
+  const found: number[] = []
+  for (let slot = slotOf(rows, key, 0); ; slot = (slot + 1) % rows.table.length) {
+    const row = (rows.table[slot] ?? 0) - 1
+    if (row < 0) return found
+    const at = row * idBytes
+    if (rows.data.ids.compare(key, 0, idBytes, at, at + idBytes) === 0 && typeOf(rows, row) === type) found.push(row)
+  }
+}
+
+function addRow(rows: Rows, entry: PackEntry, pack: number): void {
+  const known = rowsOf(rows, entry.id, entry.type)
+  if (known.some((row) => packNumberOf(rows, row) === pack && rows.data.offsets[row] === entry.offset)) return
+  if (rows.size === rows.data.packs.length) grow(rows)
+  const { data, size } = rows
+  data.ids.write(entry.id, size * idBytes, 'hex')
+  data.packs[size] = pack + (entry.type === 'tree' ? treeBit : 0)
+  data.offsets[size] = entry.offset
+  data.lengths[size] = entry.length
+  data.plain[size] = entry.plainBytes ?? 0
+  linkRow(rows, size)
+  rows.size += 1
+}
+
 export function createBlobIndex(): BlobIndex {
-  let data = columns(rowsFirst)
-  let table = new Uint32Array(rowsFirst * 2)
-  let size = 0
+  const rows: Rows = { data: columns(rowsFirst), table: new Uint32Array(rowsFirst * 2), size: 0 }
   const packs: PackId[] = []
   const packNumbers = new Map<PackId, number>()
-  const key = Buffer.alloc(idBytes)
-
-  function slotOf(ids: Buffer, at: number): number {
-    // Ids are uniformly distributed already: four of their bytes are the hash.
-    return ids.readUInt32LE(at) % table.length
-  }
-
-  function grow(): void {
-    const wider = columns(data.packs.length * 2)
-    wider.ids.set(data.ids)
-    wider.packs.set(data.packs)
-    wider.offsets.set(data.offsets)
-    wider.lengths.set(data.lengths)
-    wider.plain.set(data.plain)
-    data = wider
-    table = new Uint32Array(Math.ceil(wider.packs.length * 1.5))
-    for (let row = 0; row < size; row += 1) link(row)
-  }
-
-  function link(row: number): void {
-    let slot = slotOf(data.ids, row * idBytes)
-    while (table[slot] !== 0) slot = (slot + 1) % table.length
-    table[slot] = row + 1
-  }
-
-  /** Rows with this id and type, in the order of insertion. */
-  function rowsOf(id: string, type: BlobType): number[] {
-    assert(key.write(id, 'hex') === idBytes, 'an id has 64 hexadecimal digits')
-    const rows: number[] = []
-    for (let slot = slotOf(key, 0); ; slot = (slot + 1) % table.length) {
-      const row = (table[slot] ?? 0) - 1
-      if (row < 0) return rows
-      const at = row * idBytes
-      if (data.ids.compare(key, 0, idBytes, at, at + idBytes) === 0 && typeOf(row) === type) rows.push(row)
-    }
-  }
-
-  const typeOf = (row: number): BlobType => ((data.packs[row] ?? 0) >= treeBit ? 'tree' : 'data')
-  const packOf = (row: number) => (data.packs[row] ?? 0) % treeBit
 
   function placeAt(row: number): BlobPlace {
-    const pack = packs[packOf(row)]
+    const pack = packs[packNumberOf(rows, row)]
     assert(pack !== undefined, 'each row has a pack')
-    const plain = data.plain[row] ?? 0
+    const { ids, offsets, lengths, plain } = rows.data
     return {
       pack,
-      id: data.ids.toString('hex', row * idBytes, (row + 1) * idBytes),
-      type: typeOf(row),
-      offset: data.offsets[row] ?? 0,
-      length: data.lengths[row] ?? 0,
-      plainBytes: plain === 0 ? undefined : plain,
+      id: ids.toString('hex', row * idBytes, (row + 1) * idBytes),
+      type: typeOf(rows, row),
+      offset: offsets[row] ?? 0,
+      length: lengths[row] ?? 0,
+      plainBytes: plain[row] === 0 ? undefined : plain[row],
     }
-  }
-
-  function addEntry(entry: PackEntry, pack: number): void {
-    const known = rowsOf(entry.id, entry.type)
-    if (known.some((row) => packOf(row) === pack && data.offsets[row] === entry.offset)) return
-    if (size === data.packs.length) grow()
-    data.ids.write(entry.id, size * idBytes, 'hex')
-    data.packs[size] = pack + (entry.type === 'tree' ? treeBit : 0)
-    data.offsets[size] = entry.offset
-    data.lengths[size] = entry.length
-    data.plain[size] = entry.plainBytes ?? 0
-    link(size)
-    size += 1
   }
 
   return {
     get size() {
-      return size
+      return rows.size
     },
     packs,
     add(pack) {
@@ -132,13 +140,13 @@ export function createBlobIndex(): BlobIndex {
         number = packs.push(pack.id) - 1
         packNumbers.set(pack.id, number)
       }
-      for (const entry of pack.entries) addEntry(entry, number)
+      for (const entry of pack.entries) addRow(rows, entry, number)
     },
-    has: (id, type) => rowsOf(id, type).length > 0,
-    places: (id, type) => rowsOf(id, type).map(placeAt),
+    has: (id, type) => rowsOf(rows, id, type).length > 0,
+    places: (id, type) => rowsOf(rows, id, type).map(placeAt),
     byPack() {
       const grouped = new Map<PackId, PackEntry[]>(packs.map((pack) => [pack, []]))
-      for (let row = 0; row < size; row += 1) {
+      for (let row = 0; row < rows.size; row += 1) {
         const place = placeAt(row)
         grouped.get(place.pack)?.push(place)
       }

@@ -1,36 +1,29 @@
 /**
- * Owns the way of new blobs into packs and indexes: deduplication, assignment to open packs, writing, order.
- * Does not own chunking, trees or locks.
+ * Owns taking in new blobs: deduplication, how much is under way, and what a failure does to the save.
+ * Does not own chunking, trees or locks; nor which pack a blob goes to, nor writing it.
  *
- * Invariants: 1. an index file is written only after all packs in it are durable. 2. A blob that failed to be stored
- * poisons the sink: nothing that refers to it can be finished. 3. Data and tree blobs lie in separate packs.
- * 4. To which of the open packs a blob goes is decided by secure randomness, so that the sizes of chunks in a row cannot
- * be read off a pack (Alexeev, Percival, Zhang: "Chunking Attacks on File Backup Services", IACR ePrint 2025/532).
+ * Invariant: a blob that failed to be stored poisons the sink: nothing that refers to it can be finished.
  */
-import { assert, Failure } from '@stillpoint/core/kernel'
+import { Failure } from '@stillpoint/core/kernel'
 import type { BlobType } from '../format/ids.ts'
-import { encodeIndex, type IndexedPack, indexBlobsMax } from '../format/index-file.ts'
-import { type Vault, writeDocument } from '../vault.ts'
-import { type SealedBlob, sealBlob } from './blob-coder.ts'
-import { buildPack } from './pack-builder.ts'
+import type { Vault } from '../vault.ts'
+import { sealBlob } from './blob-coder.ts'
+import { createOpenPacks } from './open-packs.ts'
+import { createPackWriter } from './pack-writer.ts'
 
-/** restic's default target. */
-const packBytesTarget = 16 << 20
-/** Keeps a pack of tiny blobs well below the largest header. */
-const packBlobsMax = 20_000
-const openPacks: Readonly<Record<BlobType, number>> = { data: 3, tree: 2 }
-/** Packs in the making at one time; more writers wait. */
+/** Packs in the making at one time; more blobs wait. */
 const packsInFlightMax = 2
 const blobsInFlightMax = 8
 
-interface OpenPack {
-  blobs: SealedBlob[]
-  bytes: number
+export interface NewBlob {
+  readonly id: string
+  readonly type: BlobType
+  readonly plaintext: Uint8Array
 }
 
 export interface BlobSink {
   /** True where the blob was not stored before. Resolves when it is accepted, not when it is durable. */
-  put(blob: { readonly id: string; readonly type: BlobType; readonly plaintext: Uint8Array }): Promise<boolean>
+  put(blob: NewBlob): Promise<boolean>
   /** Whether the blob is stored or about to be. */
   has(id: string, type: BlobType): boolean
   /** Everything durable and indexed. The sink is closed. */
@@ -39,169 +32,109 @@ export interface BlobSink {
   discard(): Promise<void>
 }
 
+const closed = () =>
+  new Failure({ code: 'save_closed', message: 'this save is finished or discarded', hint: 'Start another one.' })
+
 export function createBlobSink(vault: Vault): BlobSink {
   const claimed: Record<BlobType, Set<string>> = { data: new Set(), tree: new Set() }
-  const open: Record<BlobType, OpenPack[]> = { data: emptyPacks('data'), tree: emptyPacks('tree') }
-  const working = new Set<Promise<void>>()
-  let unindexed: IndexedPack[] = []
-  let unindexedBlobs = 0
-  let packsInFlight = 0
+  const open = createOpenPacks(vault.entropy)
+  const writer = createPackWriter(vault)
+  const work = createTrackedWork()
   let blobsInFlight = 0
-  let waiting: (() => void)[] = []
-  let state: 'open' | 'closed' = 'open'
-  let poison: { readonly error: unknown } | undefined
+  let isOpen = true
 
   const has = (id: string, type: BlobType) => claimed[type].has(id) || vault.index.blobs.has(id, type)
+  const isFull = () => blobsInFlight >= blobsInFlightMax || writer.inFlight >= packsInFlightMax
 
-  function throwIfUnusable(): void {
-    if (poison !== undefined) throw poison.error
-    if (state === 'closed') {
-      throw new Failure({ code: 'save_closed', message: 'this save is finished or discarded; start another one' })
+  async function take(blob: NewBlob): Promise<void> {
+    while (isFull()) {
+      await work.change()
+      work.throwIfPoisoned()
     }
-  }
-
-  function settle(): void {
-    const woken = waiting
-    waiting = []
-    for (const wake of woken) wake()
-  }
-
-  async function roomForBlob(): Promise<void> {
-    while (blobsInFlight >= blobsInFlightMax || packsInFlight >= packsInFlightMax) {
-      await new Promise<void>((resolve) => waiting.push(resolve))
-      throwIfUnusable()
-    }
+    if (!isOpen) throw closed()
     blobsInFlight += 1
-  }
-
-  /** Remembers work so that finish can wait for it; a failure of it poisons the sink. */
-  function track(work: Promise<void>): Promise<void> {
-    const tracked = work
-      .catch((error: unknown) => {
-        poison ??= { error }
-      })
-      .finally(() => {
-        working.delete(tracked)
-        settle()
-      })
-    working.add(tracked)
-    return tracked
-  }
-
-  function assign(blob: SealedBlob): void {
-    const packs = open[blob.type]
-    const pack = packs[chooseBelow(packs.length)]
-    assert(pack !== undefined, 'the choice is one of the open packs')
-    pack.blobs.push(blob)
-    pack.bytes += blob.sealed.length
-    if (pack.bytes < packBytesTarget && pack.blobs.length < packBlobsMax) return
-    const full = pack.blobs
-    pack.blobs = []
-    pack.bytes = 0
-    track(store(full))
-  }
-
-  function chooseBelow(count: number): number {
-    const bytes = Buffer.alloc(4)
-    vault.entropy.fill(bytes)
-    return bytes.readUInt32LE() % count
-  }
-
-  async function store(blobs: readonly SealedBlob[]): Promise<void> {
-    packsInFlight += 1
     try {
-      const { id, entries, bytes } = await buildPack(blobs, vault.keys, vault.entropy)
-      await vault.store.put({ kind: 'pack', name: id }, bytes)
-      unindexed.push({ id, entries })
-      unindexedBlobs += entries.length
+      const full = open.add(await sealBlob(blob, vault.keys, vault.entropy))
+      if (full !== undefined) void work.track(writer.write(full))
     } finally {
-      packsInFlight -= 1
+      blobsInFlight -= 1
     }
-    if (unindexedBlobs >= indexBlobsMax) await writeIndex()
-  }
-
-  async function writeIndex(): Promise<void> {
-    const packs = unindexed
-    if (packs.length === 0) return
-    unindexed = []
-    unindexedBlobs = 0
-    const name = await writeDocument(vault, 'index', encodeIndex(packs))
-    vault.index.adopt(name, packs)
-  }
-
-  async function put(blob: { id: string; type: BlobType; plaintext: Uint8Array }): Promise<boolean> {
-    throwIfUnusable()
-    if (has(blob.id, blob.type)) return false
-    claimed[blob.type].add(blob.id)
-    await track(
-      (async () => {
-        await roomForBlob()
-        try {
-          assign(await sealBlob(blob, vault.keys, vault.entropy))
-        } finally {
-          blobsInFlight -= 1
-        }
-      })(),
-    )
-    if (poison !== undefined) throw poison.error
-    return true
-  }
-
-  async function idle(): Promise<void> {
-    while (working.size > 0) await Promise.all(working)
-  }
-
-  /** What is left in the open packs of a type, in random order, in as few packs as possible. */
-  function remainders(type: BlobType): SealedBlob[][] {
-    const blobs = open[type].flatMap((pack) => pack.blobs)
-    open[type] = emptyPacks(type)
-    for (let last = blobs.length - 1; last > 0; last -= 1) {
-      const other = chooseBelow(last + 1)
-      const [left, right] = [blobs[last], blobs[other]]
-      assert(left !== undefined && right !== undefined, 'both are within')
-      blobs[last] = right
-      blobs[other] = left
-    }
-    return split(blobs)
   }
 
   return {
-    put,
     has,
+    async put(blob) {
+      work.throwIfPoisoned()
+      if (!isOpen) throw closed()
+      if (has(blob.id, blob.type)) return false
+      claimed[blob.type].add(blob.id)
+      await work.track(take(blob))
+      work.throwIfPoisoned()
+      return true
+    },
     async finish() {
-      throwIfUnusable()
-      state = 'closed'
-      await idle()
-      for (const type of ['data', 'tree'] as const) for (const blobs of remainders(type)) await track(store(blobs))
-      if (poison === undefined) await track(writeIndex())
-      if (poison !== undefined) throw poison.error
+      work.throwIfPoisoned()
+      isOpen = false
+      await work.idle()
+      for (const type of ['data', 'tree'] as const) {
+        for (const blobs of open.takeRest(type)) await work.track(writer.write(blobs))
+      }
+      work.throwIfPoisoned()
+      await work.track(writer.writeIndex())
+      work.throwIfPoisoned()
     },
     async discard() {
-      state = 'closed'
-      poison ??= { error: new Failure({ code: 'save_closed', message: 'this save was discarded' }) }
-      settle()
-      await idle()
-      // No index has ever named these packs, so nobody can refer to them.
-      for (const pack of unindexed) await vault.store.delete({ kind: 'pack', name: pack.id })
-      unindexed = []
+      isOpen = false
+      work.poison(closed())
+      await work.idle()
+      await writer.removeUnindexed()
     },
   }
 }
 
-function emptyPacks(type: BlobType): OpenPack[] {
-  return Array.from({ length: openPacks[type] }, () => ({ blobs: [], bytes: 0 }))
+interface TrackedWork {
+  /** Resolves when the work has ended, however it did; a failure of it poisons all. */
+  track(work: Promise<void>): Promise<void>
+  poison(error: unknown): void
+  throwIfPoisoned(): void
+  /** Resolves when any work has ended, or all is poisoned. */
+  change(): Promise<void>
+  /** Resolves when no work is under way. */
+  idle(): Promise<void>
 }
 
-function split(blobs: readonly SealedBlob[]): SealedBlob[][] {
-  const packs: SealedBlob[][] = []
-  let bytes = Number.POSITIVE_INFINITY
-  for (const blob of blobs) {
-    if (bytes >= packBytesTarget || (packs.at(-1)?.length ?? 0) >= packBlobsMax) {
-      packs.push([])
-      bytes = 0
-    }
-    packs.at(-1)?.push(blob)
-    bytes += blob.sealed.length
+function createTrackedWork(): TrackedWork {
+  const working = new Set<Promise<void>>()
+  let waiting: (() => void)[] = []
+  let poisoned: { readonly error: unknown } | undefined
+
+  function wake(): void {
+    const woken = waiting
+    waiting = []
+    for (const resolve of woken) resolve()
   }
-  return packs
+
+  function poison(error: unknown): void {
+    poisoned ??= { error }
+    wake()
+  }
+
+  return {
+    poison,
+    track(work) {
+      const tracked = work.catch(poison).finally(() => {
+        working.delete(tracked)
+        wake()
+      })
+      working.add(tracked)
+      return tracked
+    },
+    throwIfPoisoned() {
+      if (poisoned !== undefined) throw poisoned.error
+    },
+    change: () => new Promise((resolve) => waiting.push(resolve)),
+    async idle() {
+      while (working.size > 0) await Promise.all(working)
+    },
+  }
 }

@@ -53,7 +53,7 @@ describe(`a save that is killed, seed ${seed}`, () => {
     const repository = await newRepository(path)
     const first = await takeSnapshot(repository, source)
     let locksLeft = 0
-    for (let turn = 0; turn < 8; turn += 1) {
+    for (let turn = 0; turn < 6; turn += 1) {
       await killedSave(path, source, random.below(250))
       locksLeft += (await readdir(join(path, 'locks'))).length
       const after = await reopen(path)

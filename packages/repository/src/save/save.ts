@@ -9,7 +9,7 @@ import type { TreeId } from '@stillpoint/core/kernel'
 import { untilAborted } from '../chunk/abortable.ts'
 import { chunksOf } from '../chunk/chunks.ts'
 import { type Chunking, createCutter } from '../chunk/cutter.ts'
-import { deriveGearTable } from '../chunk/gear-table.ts'
+import { deriveGearTable, type GearTable } from '../chunk/gear-table.ts'
 import { type BlobId, blobId, sha256, treeId } from '../format/ids.ts'
 import { timestampFromMs } from '../format/timestamp.ts'
 import { encodeTree } from '../format/tree.ts'
@@ -17,7 +17,7 @@ import type { HeldLock } from '../upkeep/lock.ts'
 import type { Vault } from '../vault.ts'
 import { type BlobSink, createBlobSink } from './blob-sink.ts'
 import { type SaveDirectoryOptions, type SavedDirectory, saveDirectory } from './save-directory.ts'
-import { completeEntry, requireStored, type TreeEntry } from './tree-entry.ts'
+import { completeEntry, requireKnownType, requireStored, type TreeEntry } from './tree-entry.ts'
 
 export interface SavedContent {
   readonly content: readonly BlobId[]
@@ -40,7 +40,7 @@ export interface Save {
   saveDirectory(path: string, options?: SaveDirectoryOptions): Promise<SavedDirectory>
   /**
    * Saves one directory of a tree.
-   * @throws Failure `tree_unsafe` (names), `object_missing` (content or subtree that is not stored)
+   * @throws Failure `tree_unsafe` (names), `node_unsupported`, `object_missing` (content or subtree that is not stored)
    */
   saveTree(entries: readonly TreeEntry[]): Promise<TreeId>
   /** Everything durable: packs, then indexes. Call it after all other calls have resolved. Releases the lock. */
@@ -72,39 +72,8 @@ export async function startSave(vault: Vault, lock: HeldLock): Promise<Save> {
   const sink = createBlobSink(vault)
   const gear = deriveGearTable(vault.keys, vault.config.id)
 
-  async function saveStream(
-    source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
-    options: SaveStreamOptions = {},
-  ): Promise<SavedContent> {
-    const cutter = createCutter(options.chunking ?? { kind: 'content' }, gear)
-    const content: BlobId[] = []
-    const pending = new Set<Promise<unknown>>()
-    let bytes = 0
-    let failed: { readonly error: unknown } | undefined
-    const signal = AbortSignal.any([lock.signal, ...(options.signal === undefined ? [] : [options.signal])])
-    for await (const plaintext of chunksOf(untilAborted(source, signal), cutter)) {
-      const id = blobId(sha256(plaintext))
-      content.push(id)
-      // The failure is kept before the set forgets the chunk: the source may give its next piece only after that.
-      const work = sink
-        .put({ id, type: 'data', plaintext })
-        .then(
-          () => undefined,
-          (error: unknown) => {
-            failed ??= { error }
-          },
-        )
-        .finally(() => pending.delete(work))
-      pending.add(work)
-      if (pending.size >= chunksInFlightMax) await Promise.race(pending)
-      if (failed !== undefined) throw failed.error
-      bytes += plaintext.length
-      options.onProgress?.({ bytes })
-    }
-    await Promise.all(pending)
-    if (failed !== undefined) throw failed.error
-    return { content, bytes }
-  }
+  const saveStream: Save['saveStream'] = (source, options = {}) =>
+    streamInto(sink, lock.signal, { source, gear, options })
 
   async function saveTree(entries: readonly TreeEntry[]): Promise<TreeId> {
     lock.signal.throwIfAborted()
@@ -112,7 +81,10 @@ export async function startSave(vault: Vault, lock: HeldLock): Promise<Save> {
     const nodes = entries.map((entry) => completeEntry(entry, time))
     const has = sink.has
     if (nodes.some((node) => !isStored(node, has))) await vault.index.refresh()
-    for (const node of nodes) requireStored(node, has)
+    for (const node of nodes) {
+      requireKnownType(node)
+      requireStored(node, has)
+    }
     const plaintext = encodeTree(nodes)
     const id = treeId(sha256(plaintext))
     await sink.put({ id, type: 'tree', plaintext })
@@ -123,7 +95,7 @@ export async function startSave(vault: Vault, lock: HeldLock): Promise<Save> {
   const context: SaveContext = { vault, sink, saveStream, saveTree, lockSignal: lock.signal }
   return {
     saveStream,
-    saveBytes: (bytes, options) => saveStream([bytes], options),
+    saveBytes: (bytes, options) => streamInto(sink, lock.signal, { source: [bytes], gear, options: options ?? {} }),
     saveDirectory: (path, options = {}) => saveDirectory(context, path, options),
     saveTree,
     async finish() {
@@ -148,6 +120,44 @@ export async function startSave(vault: Vault, lock: HeldLock): Promise<Save> {
       }
     },
   }
+}
+
+interface Streaming {
+  readonly source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>
+  readonly gear: GearTable
+  readonly options: SaveStreamOptions
+}
+
+async function streamInto(sink: BlobSink, lockSignal: AbortSignal, streaming: Streaming): Promise<SavedContent> {
+  const { source, gear, options } = streaming
+  const cutter = createCutter(options.chunking ?? { kind: 'content' }, gear)
+  const content: BlobId[] = []
+  const pending = new Set<Promise<unknown>>()
+  let bytes = 0
+  let failed: { readonly error: unknown } | undefined
+  const signal = AbortSignal.any([lockSignal, ...(options.signal === undefined ? [] : [options.signal])])
+  for await (const plaintext of chunksOf(untilAborted(source, signal), cutter)) {
+    const id = blobId(sha256(plaintext))
+    content.push(id)
+    // The failure is kept before the set forgets the chunk: the source may give its next piece only after that.
+    const work = sink
+      .put({ id, type: 'data', plaintext })
+      .then(
+        () => undefined,
+        (error: unknown) => {
+          failed ??= { error }
+        },
+      )
+      .finally(() => pending.delete(work))
+    pending.add(work)
+    if (pending.size >= chunksInFlightMax) await Promise.race(pending)
+    if (failed !== undefined) throw failed.error
+    bytes += plaintext.length
+    options.onProgress?.({ bytes })
+  }
+  await Promise.all(pending)
+  if (failed !== undefined) throw failed.error
+  return { content, bytes }
 }
 
 function isStored(node: Parameters<typeof requireStored>[0], has: BlobSink['has']): boolean {

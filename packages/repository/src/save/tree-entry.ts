@@ -28,6 +28,16 @@ export function completeEntry(entry: TreeEntry, time: Timestamp): TreeNode {
   }
 }
 
+/** restic refuses trees with nodes of a type that it does not know. @throws Failure `node_unsupported` */
+export function requireKnownType(node: TreeNode): void {
+  if (node.type !== 'irregular') return
+  throw new Failure({
+    code: 'node_unsupported',
+    message: `${JSON.stringify(node.name)} is of a kind that a tree cannot hold`,
+    hint: 'Leave it out.',
+  })
+}
+
 /** @throws Failure `object_missing` */
 export function requireStored(node: TreeNode, has: (id: string, type: BlobType) => boolean): void {
   const missing =

@@ -23,7 +23,8 @@ export function seeded(seed: number): Random & { below(count: number): number; b
     return (mixed ^ (mixed >>> 14)) >>> 0
   }
   const bytes = (count: number) => {
-    const words = Uint32Array.from({ length: Math.ceil(count / 4) }, uint32)
+    const words = new Uint32Array(Math.ceil(count / 4))
+    for (let at = 0; at < words.length; at += 1) words[at] = uint32()
     return Buffer.from(words.buffer, 0, count)
   }
   return { uint32, bytes, below: (count) => uint32() % count }

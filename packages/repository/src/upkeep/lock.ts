@@ -85,7 +85,7 @@ export function createLockKeeper(vault: Vault): LockKeeper {
       if (outer !== undefined && outer.holders > 0 && (outer.mode === 'exclusive' || mode === 'shared')) {
         return hold(outer)
       }
-      if (mode === 'shared' && shared !== undefined) return hold(shared)
+      if (mode === 'shared' && shared !== undefined && !shared.lost.signal.aborted) return hold(shared)
       const file = await createLock(vault, mode)
       if (mode === 'shared') shared = file
       return hold(file)

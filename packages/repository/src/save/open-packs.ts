@@ -1,0 +1,87 @@
+/**
+ * Owns which pack a blob goes to. Nothing here waits or writes.
+ *
+ * Invariants: 1. data and tree blobs lie in separate packs. 2. To which of the open packs a blob goes is decided by
+ * secure randomness, so that the sizes of chunks in a row cannot be read off a pack (Alexeev, Percival, Zhang: "Chunking
+ * Attacks on File Backup Services", IACR ePrint 2025/532).
+ */
+import { assert, type Entropy } from '@stillpoint/core/kernel'
+import type { BlobType } from '../format/ids.ts'
+import type { SealedBlob } from './blob-coder.ts'
+
+/** restic's default target. */
+const packBytesTarget = 16 << 20
+/** Keeps a pack of tiny blobs well below the largest header. */
+const packBlobsMax = 20_000
+const openPacks: Readonly<Record<BlobType, number>> = { data: 3, tree: 2 }
+
+interface OpenPack {
+  blobs: SealedBlob[]
+  bytes: number
+}
+
+export interface OpenPacks {
+  /** Takes a blob in; returns the blobs of its pack when that is full by it. */
+  add(blob: SealedBlob): readonly SealedBlob[] | undefined
+  /** Takes out what is left of a type: in random order, in as few packs as possible. */
+  takeRest(type: BlobType): readonly (readonly SealedBlob[])[]
+}
+
+export function createOpenPacks(entropy: Entropy): OpenPacks {
+  const open: Record<BlobType, OpenPack[]> = { data: emptyPacks('data'), tree: emptyPacks('tree') }
+  return {
+    add(blob) {
+      const packs = open[blob.type]
+      const pack = packs[chooseBelow(entropy, packs.length)]
+      assert(pack !== undefined, 'the choice is one of the open packs')
+      pack.blobs.push(blob)
+      pack.bytes += blob.sealed.length
+      if (pack.bytes < packBytesTarget && pack.blobs.length < packBlobsMax) return undefined
+      const full = pack.blobs
+      pack.blobs = []
+      pack.bytes = 0
+      return full
+    },
+    takeRest(type) {
+      const blobs = open[type].flatMap((pack) => pack.blobs)
+      open[type] = emptyPacks(type)
+      return split(shuffled(entropy, blobs))
+    },
+  }
+}
+
+function chooseBelow(entropy: Entropy, count: number): number {
+  const bytes = Buffer.alloc(4)
+  entropy.fill(bytes)
+  return bytes.readUInt32LE() % count
+}
+
+/** Fisher and Yates. */
+function shuffled(entropy: Entropy, blobs: SealedBlob[]): SealedBlob[] {
+  for (let last = blobs.length - 1; last > 0; last -= 1) {
+    const other = chooseBelow(entropy, last + 1)
+    const [left, right] = [blobs[last], blobs[other]]
+    assert(left !== undefined && right !== undefined, 'both are within')
+    blobs[last] = right
+    blobs[other] = left
+  }
+  return blobs
+}
+
+function emptyPacks(type: BlobType): OpenPack[] {
+  return Array.from({ length: openPacks[type] }, () => ({ blobs: [], bytes: 0 }))
+}
+
+function split(blobs: readonly SealedBlob[]): SealedBlob[][] {
+  const packs: SealedBlob[][] = []
+  let bytes = Number.POSITIVE_INFINITY
+  for (const blob of blobs) {
+    if (bytes >= packBytesTarget || (packs.at(-1)?.length ?? 0) >= packBlobsMax) {
+      packs.push([])
+      bytes = 0
+    }
+    packs.at(-1)?.push(blob)
+    bytes += blob.sealed.length
+  }
+  return packs
+}
