@@ -199,28 +199,30 @@ export function factOf<T extends FactType>(effects: readonly Effect[], type: T):
 
 /** Effects as short words: what is reported, delivered, sent and so on, in order. */
 export function inShort(effects: readonly ProcessEffect[]): readonly string[] {
-  return effects.map((effect) => {
-    switch (effect.type) {
-      case 'report':
-        return effect.fact.type === 'failed' ? `failed ${effect.fact.failure.code}` : effect.fact.type
-      case 'deliver':
-        return `deliver ${effect.item}`
-      case 'refuse':
-        return `refuse ${effect.item}: ${effect.reason}`
-      case 'send':
-        return `send ${effect.send} in epoch ${effect.stamp.epoch}`
-      case 'sendRefused':
-        return `sendRefused ${effect.send}`
-      case 'record':
-        return `record ${effect.seq}`
-      case 'sendMarker':
-        return `sendMarker ${effect.stamp.epoch}`
-      case 'markState':
-      case 'capture':
-      case 'dropMark':
-        return effect.type
-    }
-  })
+  return effects.map(wordsOf)
+}
+
+function wordsOf(effect: ProcessEffect): string {
+  switch (effect.type) {
+    case 'report':
+      return effect.fact.type === 'failed' ? `failed ${effect.fact.failure.code}` : effect.fact.type
+    case 'deliver':
+      return `deliver ${effect.item}`
+    case 'refuse':
+      return `refuse ${effect.item}: ${effect.reason}`
+    case 'send':
+      return `send ${effect.send} in epoch ${effect.stamp.epoch}`
+    case 'sendRefused':
+      return `sendRefused ${effect.send}`
+    case 'record':
+      return `record ${effect.seq}`
+    case 'sendMarker':
+      return `sendMarker ${effect.stamp.epoch}`
+    case 'markState':
+    case 'capture':
+    case 'dropMark':
+      return effect.type
+  }
 }
 
 /** What the sender of a channel to `p` says that it had sent at its cut. */
