@@ -49,7 +49,7 @@ const sessionPath = '/v1/session'
 const eventsWaitingMax = 5_000
 
 export function createHttpApp(options: HttpAppOptions): HttpApp {
-  const { token, clock, log, events, sessions } = options
+  const { token, clock, log, sessions } = options
   const guard = createRequestGuard(options.listenHost, token)
   const streams = new Set<AnswerStream>()
   let stopping = false
@@ -87,6 +87,23 @@ export function createHttpApp(options: HttpAppOptions): HttpApp {
     return challenge === undefined ? { status } : { status, proof: proofOfToken(token, challenge) }
   })
   app.get('/v1/openapi.json', async () => openApiDocument())
+  addEvents(app, options, streams)
+  addOperations(app, options)
+  app.register(transferRoutes({ sessions, system: options.system, clock }))
+  addSessions(app, options, guard)
+
+  return {
+    app,
+    stop() {
+      stopping = true
+      for (const stream of streams) stream.end()
+      streams.clear()
+    },
+  }
+}
+
+/** Live events: a stream until its reader goes, or the server ends. */
+function addEvents(app: FastifyInstance, { events, clock, aliveMs }: HttpAppOptions, streams: Set<AnswerStream>): void {
   app.get('/v1/events', (request, reply) => {
     const afterId = lastEventId(request)
     const format = streamFormat(request.headers.accept) ?? 'sse'
@@ -94,7 +111,7 @@ export function createHttpApp(options: HttpAppOptions): HttpApp {
     const stream = openAnswerStream(reply.raw, {
       format,
       clock,
-      aliveMs: options.aliveMs,
+      aliveMs: aliveMs,
       waitingMax: eventsWaitingMax,
       onClosed: () => {
         unwatch()
@@ -108,18 +125,6 @@ export function createHttpApp(options: HttpAppOptions): HttpApp {
       stream.write(progress ? { ...item, replaces: progressKey(event.event) } : item)
     })
   })
-  addOperations(app, options)
-  app.register(transferRoutes({ sessions, system: options.system, clock }))
-  addSessions(app, options, guard)
-
-  return {
-    app,
-    stop() {
-      stopping = true
-      for (const stream of streams) stream.end()
-      streams.clear()
-    },
-  }
 }
 
 function addOperations(app: FastifyInstance, options: HttpAppOptions): void {

@@ -88,7 +88,7 @@ async function takeLock(stateDir: string): Promise<DatabaseSync | undefined> {
     await makeFile(path)
     const database = new DatabaseSync(path)
     try {
-      database.exec('PRAGMA locking_mode = NORMAL; PRAGMA busy_timeout = 0; BEGIN EXCLUSIVE')
+      database.exec('PRAGMA busy_timeout = 0; PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE')
       return database
     } catch (error) {
       database.close()
