@@ -68,7 +68,7 @@ function participantBlocks(store: FoundStore, taken: Set<string>): readonly stri
     case 'redis': {
       const place =
         'socket' in store.place
-          ? [`    socket: ${quoted(store.place.socket)}`]
+          ? [`    host: ${quoted(store.place.socket)}`]
           : [`    host: ${quoted(store.place.host)}`, `    port: ${store.place.port}`]
       const name = unique('redis', taken)
       const password = store.needsPassword
