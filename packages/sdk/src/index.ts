@@ -1,7 +1,7 @@
 /** @stillpoint/sdk: makes a Node service a participant of consistent snapshots. See README.md. */
 export type { Clock, Random } from '@stillpoint/core/kernel'
 export { Failure, isFailure } from '@stillpoint/core/kernel'
-export type { FastifyLike, FastifyPluginLike } from './http/fastify.ts'
+export type { FastifyPluginLike } from './http/fastify.ts'
 export type { HttpHandlerOptions, HttpListener } from './http/node-handler.ts'
 export { join, sdkVersion } from './join.ts'
 export type { InboundMessage, JsonValue, Payload, PayloadType } from './message.ts'

@@ -6,21 +6,22 @@
  */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { Readable } from 'node:stream'
+import { Failure } from '@stillpoint/core/kernel'
 import { runAs, type Work } from '../gate/work-context.ts'
 import type { HttpServerSide } from './http-server.ts'
 
 type Done = (error?: Error | null, payload?: Readable) => void
 
-export interface FastifyLikeRequest {
+interface FastifyLikeRequest {
   readonly raw: IncomingMessage
 }
 
-export interface FastifyLikeReply {
+interface FastifyLikeReply {
   readonly raw: ServerResponse
   hijack(): unknown
 }
 
-export interface FastifyLike {
+interface FastifyLike {
   readonly server: unknown
   addHook(
     name: 'preParsing',
@@ -32,7 +33,8 @@ export interface FastifyLike {
   ): unknown
 }
 
-export type FastifyPluginLike = (instance: FastifyLike, options: unknown, done: (error?: Error) => void) => void
+/** What Fastify's `register` takes. The instance is looked at when it comes. */
+export type FastifyPluginLike = (instance: unknown, options: unknown, done: (error?: Error) => void) => void
 
 export function fastifyPlugin(options: {
   readonly server: HttpServerSide
@@ -61,6 +63,11 @@ export function fastifyPlugin(options: {
   }
 
   const plugin: FastifyPluginLike = (instance, _options, done) => {
+    if (!isFastifyLike(instance)) {
+      const message = 'fastify() is a plugin: what it was registered with has no addHook'
+      done(new Failure({ code: 'options_invalid', message, hint: 'Write `app.register(participant.fastify())`.' }))
+      return
+    }
     instance.addHook('preParsing', preParsing)
     // Parsers of bodies may lose the context; here it is taken up again, for handlers and all later hooks.
     instance.addHook('preValidation', (request, _reply, next) => {
@@ -78,6 +85,10 @@ export function fastifyPlugin(options: {
 function streamOf(body: Buffer): Readable {
   // Fastify compares it with `content-length`.
   return Object.assign(Readable.from([body], { objectMode: false }), { receivedEncodedLength: body.length })
+}
+
+function isFastifyLike(value: unknown): value is FastifyLike {
+  return typeof value === 'object' && value !== null && 'addHook' in value && 'server' in value
 }
 
 function isEmitter(value: unknown): value is Pick<Server, 'emit'> {

@@ -80,7 +80,7 @@ export function outboundChannel(options: {
   let buffer: Entry[] = []
   /** Accepted before this process knew its generation; stamped in one go when it does. */
   let unstamped: Entry[] = []
-  let waiting: Waiting[] = []
+  const waiting: Waiting[] = []
   let used = { messages: 0, bytes: 0 }
   let session: SessionId | null = null
   let boundTo: Incarnation | null = null
@@ -254,12 +254,11 @@ export function outboundChannel(options: {
     enterGeneration(keepBuffer) {
       refused = null
       boundTo = null
-      const kept = keepBuffer ? unstamped : []
-      unstamped = keepBuffer ? [] : unstamped
-      const failure = new Failure({ code: 'generation_over', message: `"${settings.name}" is in a new generation` })
-      const stillWaiting = keepBuffer ? waiting.splice(0) : []
-      dropAll(failure) // O3
-      waiting = stillWaiting
+      const kept = keepBuffer ? unstamped.splice(0) : []
+      // O3. Nothing has a stamp yet where the buffer is kept.
+      if (!keepBuffer) {
+        dropAll(new Failure({ code: 'generation_over', message: `"${settings.name}" is in a new generation` }))
+      }
       openSession()
       for (const entry of kept) stampAgain(entry)
       admitWaiting()
