@@ -70,7 +70,7 @@ async function startOnFreePort(
       program,
       args: [config, ...(options.args ?? [])],
       logFile: join(directory, 'server.log'),
-      isReady: () => answers(port),
+      isReady: () => answers(port, options.password),
       stopSignal: 'SIGTERM',
       lastSignal: 'KILL',
     })
@@ -117,17 +117,27 @@ function handle(server: Daemon, place: Place): RedisServer {
   }
 }
 
-/** Whether commands are served: any answer but "loading", for a password may be needed. */
-function answers(port: number): Promise<boolean> {
+/** Whether commands are served. Before it is told the password, a server does not say that it is still loading. */
+function answers(port: number, password: string | undefined): Promise<boolean> {
+  const login = password === undefined ? '' : command('AUTH', password)
+  const wanted = password === undefined ? 1 : 2
   return new Promise((resolve) => {
     const socket = connect({ host, port })
+    let said = ''
     socket.setTimeout(1000, () => socket.destroy())
-    socket.once('connect', () => socket.write('PING\r\n'))
-    socket.once('data', (bytes) => {
-      resolve(!bytes.toString('latin1').startsWith('-LOADING'))
+    socket.once('connect', () => socket.write(login + command('PING')))
+    socket.on('data', (bytes) => {
+      said += bytes.toString('latin1')
+      const answers = said.split('\r\n').slice(0, -1)
+      if (answers.length < wanted) return
+      resolve(answers.every((answer) => !answer.startsWith('-LOADING')))
       socket.destroy()
     })
     socket.once('error', () => resolve(false))
     socket.once('close', () => resolve(false))
   })
+}
+
+function command(...words: readonly string[]): string {
+  return `*${words.length}\r\n${words.map((word) => `$${Buffer.byteLength(word)}\r\n${word}\r\n`).join('')}`
 }

@@ -82,7 +82,12 @@ export function serverCut(options: CutOptions): ServerCut {
     return marked
   }
   const finish = async (): Promise<HoldReport> => {
-    if (hold !== undefined) return hold.end()
+    if (hold !== undefined) {
+      const said = await hold.end()
+      // The pause is the server's, and outlives the connection that has ordered it.
+      if (session?.lost !== undefined) await unpauseAnew(login)
+      return said
+    }
     resumed.abort(over())
     // A pause may have been ordered, and not been answered: it ends now, and at its lease at the latest.
     if (triedToHold) await unpauseAnew(login)

@@ -211,11 +211,12 @@ async function replicate(
   const { host, port } = source.login.address
   await setAuth(connection, { user: '', password: source.password }, signal)
   await connection.call(signal, 'REPLICAOF', host, port)
-  const wanted = (await readInfo(source.connection, signal)).replicationId
   let movedMs = clock.monotonicMs()
   for (;;) {
     const now = await readInfo(connection, signal)
-    if (now.linkUp && !now.syncing && now.replicationId === wanted) return
+    // A master takes a new id when its first replica comes: it is asked each time.
+    const { replicationId } = await readInfo(source.connection, signal)
+    if (now.linkUp && !now.syncing && now.replicationId === replicationId) return
     if (now.syncing || now.linkUp) movedMs = clock.monotonicMs()
     if (clock.monotonicMs() - movedMs > stalledMs) {
       throw new Failure({

@@ -66,10 +66,11 @@ function notLocal(path: string, cause: unknown): Failure {
 
 /** Begins the save. @throws Failure `save_unavailable` (retry `later`) when another child process runs */
 export async function beginSave(connection: Connection, options: SaveOptions, signal: AbortSignal): Promise<SaveBegun> {
-  const place = await rdbPlace(connection, options, signal)
   const beganAt = await readTime(connection, signal)
   const before = await readInfo(connection, signal)
   if (before.forked !== undefined) throw unavailable(before.forked)
+  // After that: a save that was still running would have freed the inode that ours may get.
+  const place = await rdbPlace(connection, options, signal)
   try {
     await connection.call(signal, 'BGSAVE')
   } catch (error) {
@@ -139,7 +140,8 @@ async function checkFile(file: FileHandle, { place, beganAt }: PinOptions): Prom
   const { ino } = await file.stat({ bigint: true })
   const header = await readRdbHeader(file, place.path)
   const late = header.beganAt === undefined ? 0 : header.beganAt - beganAt
-  if (ino !== place.inode && late >= 0 && late <= 60) return
+  // A second less is well: the server reads a coarser clock for its files than for TIME.
+  if (ino !== place.inode && late >= -1 && late <= 60) return
   throw notLocal(place.path, new Error(`${place.path} is not the file that the server has just saved`))
 }
 

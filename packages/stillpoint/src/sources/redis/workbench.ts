@@ -41,6 +41,8 @@ export async function startBench(args: readonly string[] = []): Promise<Bench> {
   const directory = await temporaryDirectory('redis-bench')
   const server = await startRedis({ password, args: ['--enable-debug-command', 'local', ...args] })
   const client = insistingClient(server)
+  // Of its own: on one connection, what reads would wait behind a write that is held.
+  const reader = insistingClient(server)
   const env: SourceEnvironment = {
     clock: realClock,
     baseDir: directory.path,
@@ -57,9 +59,10 @@ export async function startBench(args: readonly string[] = []): Promise<Bench> {
       const options = { host: server.host, port: server.port, passwordFile: name, ...more }
       return redisSource.open(redisOptions.parse(options), env, never)
     },
-    digest: async () => String(await client.call('DEBUG', 'DIGEST')),
+    digest: async () => String(await reader.call('DEBUG', 'DIGEST')),
     async stop() {
       client.disconnect()
+      reader.disconnect()
       await server.stop()
       await directory.remove()
     },
@@ -138,13 +141,7 @@ export async function startWorkbench(): Promise<Workbench> {
     stop: bench.stop,
     outsideWrite: {
       program: findTool('redis-cli') ?? 'redis-cli',
-      parameters: [
-        '-u',
-        `redis://:${encodeURIComponent(password)}@${bench.server.host}:${bench.server.port}`,
-        'SET',
-        'outside',
-        '1',
-      ],
+      parameters: ['-h', bench.server.host, '-p', String(bench.server.port), '-a', password, 'SET', 'outside', '1'],
     },
   }
 }
