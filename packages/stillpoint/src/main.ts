@@ -17,6 +17,8 @@ import { systemClock, systemEntropy, systemRandom } from './system-env.ts'
 
 /** How long something that a finished command has left open may keep the process alive. */
 const lingerMsMax = 3_000
+/** Narrower than this nothing can be laid out. */
+const columnsMin = 20
 
 /** Runs one command line and answers its exit code. Installs signal handlers: once per process. */
 export async function main(args: readonly string[]): Promise<number> {
@@ -127,7 +129,8 @@ function textStream(stream: WriteStream, failedWrites: Error[]): TextStream {
       if (!closed) stream.write(text)
     },
     isTTY: stream.isTTY === true,
-    columns: () => (stream.isTTY ? stream.columns : undefined),
+    // A terminal that does not know its size says 0.
+    columns: () => (stream.isTTY ? Math.max(stream.columns || 80, columnsMin) : undefined),
     get closed() {
       return closed
     },
