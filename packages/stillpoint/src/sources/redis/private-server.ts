@@ -130,6 +130,9 @@ async function launch(
   }
 }
 
+const fatalWords =
+  /Fatal error|FATAL|Short read|Unexpected EOF|Can't handle RDB|Wrong signature|Bad file format|Could not create server/
+
 interface Starting {
   readonly login: Login
   readonly log: string
@@ -143,9 +146,7 @@ async function untilLoaded(starting: Starting, signal: AbortSignal): Promise<Con
     signal.throwIfAborted()
     // A server that cannot load its file says so in its log, and ends; the shell that holds it does not.
     const said = await readLog(starting.log)
-    const fatal = said
-      .split('\n')
-      .find((line) => /Fatal error|FATAL|Failed|Short read|Can't handle RDB|Bad |Could not/.test(line))
+    const fatal = said.split('\n').find((line) => fatalWords.test(line))
     if (fatal !== undefined || starting.gone.aborted) throw notLoaded(fatal ?? said.slice(-500))
     try {
       const connection = await connect(login, signal)
@@ -162,6 +163,10 @@ async function untilLoaded(starting: Starting, signal: AbortSignal): Promise<Con
 }
 
 function notLoaded(said: string): Failure {
+  if (said.includes('Could not create server')) {
+    const hint = 'Try again: another program has just taken its port.'
+    return new Failure({ code: 'restore_failed', message: `no server of our own: ${said.trim()}`, hint, retry: 'later' })
+  }
   return new Failure({
     code: 'rdb_damaged',
     message: `the snapshot’s dump.rdb could not be loaded: ${said.trim()}`,
