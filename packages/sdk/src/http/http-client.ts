@@ -179,7 +179,11 @@ export function httpClient(options: {
         },
         // Evidence only: after a restore nobody waits for it, so its body is not kept.
         body: () => ({ kind: 'reply', meta: { status: String(response.status) }, encoding: 'utf8', payload: '' }),
-        refuse: (reason) => reject(refusedBy(peer.name, settings.name, reason)),
+        refuse: (reason) => {
+          // Nobody will read it, and its connection is wanted for other calls.
+          response.body?.cancel().catch((error) => settings.error(error, `a reply of "${peer.name}"`))
+          reject(refusedBy(peer.name, settings.name, reason))
+        },
         deliver: () => resolve(),
       })
     })

@@ -87,10 +87,10 @@ export function httpServerSide(options: {
     { transactional, body }: AdmitOptions,
   ): Promise<Admission> {
     const replay = replays.get(request.socket)
-    if (replay !== undefined) return uncoloured(request, response, { ...replay, isReplay: true })
+    if (replay !== undefined) return uncoloured(response, { ...replay, isReplay: true })
     const outsider = { transactional, isReplay: false, ended: () => {} }
     // Nobody counts on a process that has not joined: whoever calls it is an outsider to it.
-    if (!isJoined()) return uncoloured(request, response, outsider)
+    if (!isJoined()) return uncoloured(response, outsider)
     const token = await settings.readToken()
     const get = (name: string): string | undefined => {
       const value = request.headers[name]
@@ -99,7 +99,7 @@ export function httpServerSide(options: {
     try {
       const isVoid = get(voidHeader) !== undefined
       const stamped = readHeaders(isVoid ? 'void' : 'request', get, token)
-      if (stamped === null) return await uncoloured(request, response, outsider)
+      if (stamped === null) return await uncoloured(response, outsider)
       checkChannel(stamped.stamp.channel)
       if (isVoid) return takeVoid(response, stamped, token)
       const bytes = await wholeBody(body ?? request, settings.messageBytesMax)
@@ -118,7 +118,6 @@ export function httpServerSide(options: {
   }
 
   function uncoloured(
-    request: IncomingMessage,
     response: ServerResponse,
     { transactional, isReplay, ended }: { transactional: boolean; isReplay: boolean; ended: () => void },
   ): Promise<Admission> {
@@ -136,7 +135,7 @@ export function httpServerSide(options: {
             },
             lost: () => {},
           })
-          if (!isReplay && request.destroyed && !request.complete) {
+          if (!isReplay && response.destroyed) {
             reply.abandon() // The outsider has gone while it was held.
             resolve({ kind: 'answered' })
           } else resolve({ kind: 'run', work, body: null, reply })
