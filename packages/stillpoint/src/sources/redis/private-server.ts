@@ -165,7 +165,12 @@ async function untilLoaded(starting: Starting, signal: AbortSignal): Promise<Con
 function notLoaded(said: string): Failure {
   if (said.includes('Could not create server')) {
     const hint = 'Try again: another program has just taken its port.'
-    return new Failure({ code: 'restore_failed', message: `no server of our own: ${said.trim()}`, hint, retry: 'later' })
+    return new Failure({
+      code: 'restore_failed',
+      message: `no server of our own: ${said.trim()}`,
+      hint,
+      retry: 'later',
+    })
   }
   return new Failure({
     code: 'rdb_damaged',
