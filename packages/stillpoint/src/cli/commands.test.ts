@@ -1,12 +1,12 @@
-/** Every command on a real system: a SQLite database, a repository, a server. Each test goes on from the one before. */
+/** The commands on a real system: a SQLite database and a repository. Each test goes on from the one before. */
 import { spawn } from 'node:child_process'
-import { access, readFile, rename, stat, writeFile } from 'node:fs/promises'
+import { readFile, rename, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { resultSchemas } from './result-schemas.ts'
-import { makeApplication, readNotes, run, start, writeNote } from './workbench.ts'
+import { makeApplication, readNotes, run, writeNote } from './workbench.ts'
 
 let directory = ''
 let remove = async () => {}
@@ -128,61 +128,6 @@ describe('exit codes', () => {
     await rename(join(directory, 'snapshots'), join(directory, 'away'))
     expect(await run(directory, ['take'])).toMatchObject({ code: 10, stdout: '' })
     await rename(join(directory, 'away'), join(directory, 'snapshots'))
-  })
-})
-
-describe('being stopped', () => {
-  test.each([
-    ['SIGINT', 130, 'interrupted'],
-    ['SIGTERM', 143, 'terminated'],
-  ] as const)('%s ends a schedule with %i, and nothing is held', async (signal, code, name) => {
-    const taking = start(directory, ['take', '--every', '1h'])
-    await taking.shows('Next: ')
-    taking.child.kill(signal)
-    const ended = await taking.ended
-    expect(ended).toMatchObject({ code, killedBy: null })
-    expect(ended.stderr).toContain('Stopping: releasing every hold.')
-    expect(ended.stderr).toContain(`error[${name}]`)
-    writeNote(directory, `after ${signal}`)
-  })
-
-  test('Ctrl-C while it waits ends at once', async () => {
-    const waiting = start(directory, ['take', '--in', '1h'])
-    await waiting.shows('Waiting 1h')
-    const startMs = performance.now()
-    waiting.child.kill('SIGINT')
-    expect(await waiting.ended).toMatchObject({ code: 130, stdout: '' })
-    expect(performance.now() - startMs).toBeLessThan(2_000)
-  })
-
-  test('a schedule ends when nobody reads its results any more', async () => {
-    const taking = start(directory, ['take', '--every', '1s', '--json'])
-    taking.child.stdout?.destroy()
-    expect(await taking.ended).toMatchObject({ code: 0, killedBy: null })
-  })
-
-  test('a reader that goes away is no failure', async () => {
-    const showing = start(directory, ['show', 'latest', '--json'])
-    showing.child.stdout?.destroy()
-    expect(await showing.ended).toMatchObject({ code: 0, stderr: '' })
-  })
-})
-
-describe('a running server', () => {
-  test('carries out the commands, and is stopped in order', async () => {
-    const serving = start(directory, ['up', '--json'])
-    await serving.shows('"url"')
-    const taken = await json(['take'])
-    expect(taken).toMatchObject({ system: 'shop', verdict: 'consistent' })
-    expect(await json(['doctor'])).toMatchObject({ passed: true })
-    serving.child.kill('SIGTERM')
-    const { code, stdout } = await serving.ended
-    expect(code).toBe(0)
-    const address = anyObject.parse(JSON.parse(stdout))
-    resultSchemas.get('up')?.parse(address)
-    await access(String(address['tokenFile']))
-    await expect(fetch(String(address['url']))).rejects.toThrow()
-    expect(await json(['show', 'latest'])).toMatchObject({ id: taken['id'] })
   })
 })
 
