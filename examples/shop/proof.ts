@@ -23,7 +23,7 @@ import { checkNaiveDumps } from './naive.ts'
 import { compareWithRestic, type ResticReport } from './restic.ts'
 import { type ScratchShop, type ShopServers, startTemporaryShop } from './servers.ts'
 import { readShop } from './state.ts'
-import { restoreSnapshot, takeSnapshot } from './stillpoint-command.ts'
+import { makeRepository, restoreSnapshot, takeSnapshot } from './stillpoint-command.ts'
 import { connectDatabase, type DatabaseTarget } from './targets.ts'
 
 export interface ProofOptions {
@@ -169,6 +169,7 @@ export async function prove(options: ProofOptions, log: (text: string) => void):
   try {
     load = startLoad(servers.shopFile, '--rate', String(options.rate), '--orders', String(options.orders))
     await load.ready()
+    await makeRepository(servers.directory)
     log('the shop is full and moving')
     const { results, problems, restic } = await proveCuts(servers, options, log)
     const naiveBroken = await proveNaive(servers, options.naive, log)

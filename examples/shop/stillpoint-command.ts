@@ -36,6 +36,11 @@ function fieldsOf(value: unknown, what: string): Readonly<Record<string, unknown
   return { ...value }
 }
 
+/** Makes the repository that `stillpoint.yaml` names, where there is none yet. */
+export async function makeRepository(directory: string): Promise<void> {
+  await runStillpoint(directory, ['init', '--json'])
+}
+
 export interface TakenSnapshot {
   readonly id: string
   readonly verdict: string

@@ -153,7 +153,7 @@ export async function openVault(options: OpenOptions): Promise<Vault> {
     throw new Failure({
       code: 'repository_absent',
       message: `there is no repository: ${store.locate(configObject)} is missing`,
-      hint: 'Check the path, or make a repository there first.',
+      hint: 'Check the path, or make a repository there first: "stillpoint init" does, and so does "restic init".',
     })
   }
   const { keys, config } = await unlockConfig(store, passwordBytes(options.password))

@@ -1,5 +1,5 @@
 /** What the conformance suite cannot show of directories: links, exclusions, files that change, targets of all kinds. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -97,6 +97,27 @@ describe('the capture of a directory', () => {
       writeFileSync(join(dir, 'app/a'), String.fromCharCode(65 + round))
       expect((await session.capture(cut, new MemorySink(), never)).torn).toEqual(['a'])
     }
+  })
+
+  test('keeps files that are replaced or removed after the mark, and names one that is written in place', async () => {
+    put({ replaced: 'old', removed: 'old', written: 'old', still: 'old' })
+    const session = await open('app', { clone: 'auto' })
+    expect((await session.mark(cut, never)).caveats).toEqual([])
+    put({ '.new': 'new' })
+    renameSync(join(dir, 'app/.new'), join(dir, 'app/replaced'))
+    await rm(join(dir, 'app/removed'))
+    const sink = new MemorySink()
+    expect((await session.capture(cut, sink, never)).torn).toEqual([])
+    writeFileSync(join(dir, 'app/written'), 'new')
+    const version = (await session.prepare(cut, never)).version
+    // A clone keeps its own content; a link is the same file.
+    expect((await session.capture(cut, new MemorySink(), never)).torn).toEqual(
+      version === 'files, cloned' ? [] : ['written'],
+    )
+    await (await open('copy')).restore(sink.parts(), { replace: false }, never)
+    const kept = readdirSync(join(dir, 'copy')).map((name) => readFileSync(join(dir, 'copy', name), 'utf8'))
+    expect(kept).toEqual(['old', 'old', 'old', 'old'])
+    await session.close()
   })
 
   test('has a caveat when the directory never stands still', async () => {

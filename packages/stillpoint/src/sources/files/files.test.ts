@@ -5,7 +5,7 @@ import { directoryDigest, inboxHooks, inboxStore, temporaryDirectory } from '../
 import { sourceConformance } from '../conformance.ts'
 import { testClock } from '../sqlite/sqlite-workbench.ts'
 import type { Workbench } from '../workbench.ts'
-import { canClone } from './clone.ts'
+import { pinKind } from './clone.ts'
 import { filesOptions, filesSource } from './index.ts'
 
 const never = new AbortController().signal
@@ -43,14 +43,15 @@ const api = { describe, test, afterAll }
 const { quiesce, resume } = inboxHooks
 const hooks = { quiesceCommand: quiesce, resumeCommand: resume }
 
-// On btrfs or XFS (set TMPDIR) the tree is cloned at the mark, elsewhere scanned: the rules are checked either way.
+// On btrfs or XFS (set TMPDIR) the tree is cloned at the mark, elsewhere linked: the rules are checked either way.
 const probe = await temporaryDirectory()
-const cloned = await canClone(probe, probe)
+const pin = await pinKind(probe, probe)
 await rm(probe, { recursive: true })
 
-sourceConformance(api, 'files', () => workbench({}), { hold: 'none', mark: 'scan', ...times })
-sourceConformance(api, `files with hooks (${cloned ? 'cloned' : 'scanned'})`, () => workbench(hooks), {
+sourceConformance(api, `files (${pin})`, () => workbench({}), { hold: 'none', mark: 'scan', ...times })
+sourceConformance(api, 'files in place', () => workbench({ clone: 'never' }), { hold: 'none', mark: 'scan', ...times })
+sourceConformance(api, `files with hooks (${pin})`, () => workbench(hooks), {
   hold: 'writes',
-  mark: cloned ? 'exact' : 'scan',
+  mark: pin === 'clone' ? 'exact' : 'scan',
   ...times,
 })

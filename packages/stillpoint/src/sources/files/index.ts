@@ -4,9 +4,10 @@
  * Owns: options and session. Does not own: scanning (scan.ts), cloning (clone.ts), restoring (restore.ts), the user's
  * hooks (command/hook-hold.ts).
  *
- * How exact it is, honestly: with hooks and a file system that clones, the mark is exact. With hooks and without
- * cloning, the mark is a scan in the hold, and what changes before it has been captured is named as torn. Without hooks
- * nobody is held: two equal scans show that nobody wrote between them, and otherwise the mark has a caveat.
+ * How exact it is, honestly: with hooks and a file system that clones, the mark is exact. Without hooks nobody is held:
+ * two equal scans show that nobody wrote between them, and otherwise the mark has a caveat. Without clones the mark is
+ * pinned by hard links where it can be: files that are replaced or removed later are captured as they were, and a file
+ * that is written in place before it has been captured is named as torn. Without links every later change is.
  */
 import { createHash } from 'node:crypto'
 import { realpath, rm, stat } from 'node:fs/promises'
@@ -31,9 +32,19 @@ import type {
   SourceTraits,
   VerifyReport,
 } from '../source.ts'
-import { canClone, cloneTree } from './clone.ts'
+import { type PinKind, pinKind, pinTree } from './clone.ts'
 import { checkTarget, restoreDirectory, treePart, verifyDirectory } from './restore.ts'
-import { type Excluded, excluding, positionOf, sameScan, scanDirectory, scanUntilStill, unreachable } from './scan.ts'
+import {
+  changedIn,
+  type Excluded,
+  excluding,
+  positionOf,
+  sameScan,
+  scanDirectory,
+  scanUntilStill,
+  unreachable,
+} from './scan.ts'
+import { sameContentStamp, sameStamp } from './stamp.ts'
 
 const command = z.union([z.string().min(1), z.array(z.string()).min(1)])
 
@@ -67,7 +78,7 @@ export const filesOptions = z
       .enum(['auto', 'never'])
       .default('auto')
       .describe(
-        '`auto`: clone the tree at the mark where the file system can (btrfs, XFS), and capture the clone. `never`: scan it.',
+        '`auto`: keep the tree as it is at the mark, by clones where the file system makes them (btrfs, XFS), else by hard links where stateDir is on the same file system, and capture that. Links move the ctime of files. `never`: capture in place.',
       ),
     settleMs: z
       .int()
@@ -95,8 +106,8 @@ export const filesSource: Source<FilesOptions> = {
   async open(options, env, signal) {
     signal.throwIfAborted()
     const path = await resolveRoot(resolve(env.baseDir, options.path))
-    const clones = options.clone === 'auto' && (await canClone(path, env.scratchDir))
-    return new FilesSession(path, clones, options, env)
+    const pin = options.clone === 'auto' ? await pinKind(path, env.scratchDir) : null
+    return new FilesSession(path, pin, options, env)
   },
 }
 
@@ -122,26 +133,27 @@ interface CutState {
   identity?: string
   mark?: Mark
   manifest?: DirectoryManifest
-  clone?: string
+  /** The tree that keeps the mark; with the stamps at the mark where writers can still reach its files. */
+  pinned?: { readonly path: string; readonly manifest: DirectoryManifest | null }
 }
 
 class FilesSession implements SourceSession {
   readonly traits: SourceTraits
   readonly #path: string
-  readonly #clones: boolean
+  readonly #pin: PinKind | null
   readonly #options: FilesOptions
   readonly #env: SourceEnvironment
   readonly #excluded: Excluded
   readonly #cuts = new Map<CutId, CutState>()
 
-  constructor(path: string, clones: boolean, options: FilesOptions, env: SourceEnvironment) {
+  constructor(path: string, pin: PinKind | null, options: FilesOptions, env: SourceEnvironment) {
     this.#path = path
-    this.#clones = clones
+    this.#pin = pin
     this.#options = options
     this.#env = env
     this.#excluded = excluding(options.exclude)
     const holds = options.quiesceCommand !== undefined
-    this.traits = { hold: holds ? 'writes' : 'none', mark: holds && clones ? 'exact' : 'scan' }
+    this.traits = { hold: holds ? 'writes' : 'none', mark: holds && pin === 'clone' ? 'exact' : 'scan' }
   }
 
   async prepare(_cut: CutId, signal: AbortSignal): Promise<Readiness> {
@@ -149,7 +161,7 @@ class FilesSession implements SourceSession {
     const { manifest, unreadable } = await this.#scan(signal)
     const notes = unreadable.map((name) => `${JSON.stringify(name)}: a name that is not UTF-8 cannot be stored`)
     if (this.traits.hold === 'none') notes.push(`nothing holds the writers of ${this.#path}`)
-    const version = this.#clones ? 'files, cloned' : 'files, scanned'
+    const version = this.#pin === null ? 'files, scanned' : this.#pin === 'clone' ? 'files, cloned' : 'files, linked'
     return { estimateBytes: positionOf(manifest).bytes, version, notes }
   }
 
@@ -181,7 +193,7 @@ class FilesSession implements SourceSession {
     const { manifest, unreadable } = still.scan
     const caveats = [...still.caveats]
     if (unreadable.length > 0) caveats.push(`${unreadable.length} names are not UTF-8: they are not stored`)
-    if (this.#clones) await this.#clone(cut, { state, manifest, caveats, signal })
+    if (this.#pin !== null) await this.#pinAt(cut, { state, kind: this.#pin, manifest, caveats, signal })
     state.manifest = manifest
     state.mark = { cut, position: positionOf(manifest), caveats }
     return state.mark
@@ -204,9 +216,13 @@ class FilesSession implements SourceSession {
         hint: 'It was released, or the agent was started again since. Take a new snapshot.',
       })
     }
-    if (state.clone !== undefined) {
-      const report = await sink.directory(treePart, state.clone, { exclude: this.#excluded })
-      return { ...report, notes: [] }
+    if (state.pinned !== undefined) {
+      const { path, manifest } = state.pinned
+      const report = await sink.directory(treePart, path, { exclude: this.#excluded })
+      // Nothing can reach a clone. A link leads to the file itself: whoever writes in place is seen by its stamp.
+      const after = manifest === null ? null : await scanDirectory(path, this.#excluded, signal)
+      const written = manifest === null || after === null ? [] : changedIn(manifest, after.manifest, sameContentStamp)
+      return { ...report, torn: [...new Set([...report.torn, ...written])], notes: [] }
     }
     // Gone altogether is no torn directory, but a store that cannot be reached.
     await this.#identity()
@@ -218,7 +234,7 @@ class FilesSession implements SourceSession {
   async release(cut: CutId): Promise<void> {
     const state = this.#cuts.get(cut)
     await state?.holding?.resume()
-    if (state?.clone !== undefined) await rm(state.clone, { recursive: true, force: true })
+    if (state?.pinned !== undefined) await rm(state.pinned.path, { recursive: true, force: true })
     this.#cuts.delete(cut)
   }
 
@@ -252,20 +268,29 @@ class FilesSession implements SourceSession {
     return state
   }
 
-  async #clone(
+  async #pinAt(
     cut: CutId,
-    at: { state: CutState; manifest: DirectoryManifest; caveats: string[]; signal: AbortSignal },
+    at: {
+      readonly state: CutState
+      readonly kind: PinKind
+      readonly manifest: DirectoryManifest
+      readonly caveats: string[]
+      readonly signal: AbortSignal
+    },
   ): Promise<void> {
+    const { state, kind, manifest, caveats, signal } = at
     const to = join(this.#env.scratchDir, `files-${createHash('sha256').update(cut).digest('hex').slice(0, 32)}`)
-    // Known to `release` before it is there: a cancelled clone must be removed, too.
-    at.state.clone = to
-    if (!(await cloneTree(this.#path, to, { timeoutMs: this.#options.hookTimeoutMs, signal: at.signal }))) {
-      delete at.state.clone
-      at.caveats.push('the directory could not be cloned: it is captured in place')
-      return
+    // Known to `release` before it is there: a cancelled copy must be removed, too.
+    state.pinned = { path: to, manifest: null }
+    if (!(await pinTree(kind, { from: this.#path, to }, { timeoutMs: this.#options.hookTimeoutMs, signal }))) {
+      delete state.pinned
+      return // Captured in place: what changes until then is named.
     }
-    const after = await this.#scan(at.signal)
-    if (!sameScan(at.manifest, after.manifest)) at.caveats.push('the directory changed while it was cloned')
+    const after = await this.#scan(signal)
+    const isSame = kind === 'link' ? sameContentStamp : sameStamp
+    if (!sameScan(manifest, after.manifest, isSame)) caveats.push('the directory changed while it was marked')
+    if (kind === 'link')
+      state.pinned = { path: to, manifest: (await scanDirectory(to, this.#excluded, signal)).manifest }
   }
 
   async #resumeReport(holding: HookHold, identity: string | undefined): Promise<HoldReport> {

@@ -117,13 +117,16 @@ export function unreachable(path: string, cause?: unknown): Failure {
   })
 }
 
-export function sameScan(a: DirectoryManifest, b: DirectoryManifest): boolean {
-  if (a.size !== b.size) return false
-  for (const [path, stamp] of a) {
-    const other = b.get(path)
-    if (other === undefined || !sameStamp(stamp, other)) return false
-  }
-  return true
+export function sameScan(a: DirectoryManifest, b: DirectoryManifest, isSame = sameStamp): boolean {
+  return a.size === b.size && changedIn(a, b, isSame).length === 0
+}
+
+/** Paths of `before` that are gone in `after`, or no longer the same. */
+export function changedIn(before: DirectoryManifest, after: DirectoryManifest, isSame = sameStamp): readonly string[] {
+  return [...before].flatMap(([path, stamp]) => {
+    const other = after.get(path)
+    return other !== undefined && isSame(stamp, other) ? [] : [path]
+  })
 }
 
 export interface StillOptions {
@@ -174,12 +177,17 @@ function pause(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void
   })
 }
 
-/** Entries, bytes of files, and a digest over every stamp: two equal positions are one state. */
+/**
+ * Entries, bytes of files, and a digest over every stamp: two equal positions are one state. The ctime of files is left
+ * out: pinning by links moves it.
+ */
 export function positionOf(manifest: DirectoryManifest): { entries: number; bytes: number; sha256: string } {
   const hash = createHash('sha256')
   let bytes = 0
   for (const [path, { type, bytes: size, mtimeNs, ctimeNs, inode }] of [...manifest].toSorted(byPath)) {
-    hash.update(JSON.stringify([path, type, size, String(mtimeNs), String(ctimeNs), String(inode)]))
+    hash.update(
+      JSON.stringify([path, type, size, String(mtimeNs), type === 'file' ? '' : String(ctimeNs), String(inode)]),
+    )
     if (type === 'file') bytes += size
   }
   return { entries: manifest.size, bytes, sha256: hash.digest('hex') }

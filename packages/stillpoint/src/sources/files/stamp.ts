@@ -20,11 +20,15 @@ export function stampOf(stat: BigIntStats): EntryStamp {
 }
 
 export function sameStamp(a: EntryStamp, b: EntryStamp): boolean {
+  return a.ctimeNs === b.ctimeNs && sameContentStamp(a, b)
+}
+
+/** For files that were given another link meanwhile: that moves their ctime, and says nothing of their content. */
+export function sameContentStamp(a: EntryStamp, b: EntryStamp): boolean {
   return (
     a.type === b.type &&
     a.inode === b.inode &&
     a.mtimeNs === b.mtimeNs &&
-    a.ctimeNs === b.ctimeNs &&
-    (a.type === 'directory' || a.bytes === b.bytes)
+    (a.type === 'directory' ? a.ctimeNs === b.ctimeNs : a.bytes === b.bytes)
   )
 }
