@@ -11,7 +11,7 @@ import { redisOptions, redisSource } from './redis.ts'
 
 export const never: AbortSignal = new AbortController().signal
 
-const realClock: Clock = {
+export const realClock: Clock = {
   monotonicMs: () => performance.now(),
   wallMs: () => Date.now(),
   after(delayMs, wake) {
@@ -35,7 +35,7 @@ export interface Bench {
   stop(): Promise<void>
 }
 
-const password = 'a password with "quotes" and spaces'
+export const password = 'a password with "quotes" and spaces'
 
 export async function startBench(args: readonly string[] = []): Promise<Bench> {
   const directory = await temporaryDirectory('redis-bench')
