@@ -7,7 +7,8 @@
  * Environment: STILLPOINT_URL (default http://127.0.0.1:7420) and STILLPOINT_TOKEN_FILE. At every snapshot, the marbles
  * of both plus those on their way are the 200 that there were at the start.
  */
-import { join } from '@stillpoint/sdk'
+// In a service of yours: from '@stillpoint/sdk'.
+import { join } from '../src/index.ts'
 
 const [name, port, peerUrl] = process.argv.slice(2)
 const tokenFile = process.env['STILLPOINT_TOKEN_FILE']

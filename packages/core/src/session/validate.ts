@@ -108,7 +108,7 @@ const literal = <const T extends string>(tag: T): Reader<T> => oneOf(tag)
 
 const cutRef = objectOf<CutRef>({ cut: readCutId, epoch: count, generation: count, fencing: count })
 
-const failureReport = objectOf<FailureReport>({
+export const readFailureReport: Reader<FailureReport> = objectOf<FailureReport>({
   code: text,
   message: longText,
   hint: optional(longText),
@@ -267,7 +267,7 @@ export const readFact: Reader<Fact> = taggedBy<Fact>('type', {
     type: literal('failed'),
     ref: cutRef,
     during: oneOf('prepare', 'quiesce', 'mark', 'ownedMarked', 'resume', 'drain', 'capture', 'release'),
-    failure: failureReport,
+    failure: readFailureReport,
   }),
 })
 
@@ -292,7 +292,7 @@ export const readProcessFrame: Reader<ProcessFrame> = taggedBy<ProcessFrame>('ty
   restoreFailed: objectOf<ProcessFrameOf<'restoreFailed'>>({
     type: literal('restoreFailed'),
     restore: id,
-    failure: failureReport,
+    failure: readFailureReport,
   }),
 })
 
@@ -306,7 +306,7 @@ export const readServerFrame: Reader<ServerFrame> = taggedBy<ServerFrame>('type'
     agentUrl: text,
     restore: nullable(offer),
   }),
-  refused: objectOf<ServerFrameOf<'refused'>>({ type: literal('refused'), failure: failureReport }),
+  refused: objectOf<ServerFrameOf<'refused'>>({ type: literal('refused'), failure: readFailureReport }),
   order: objectOf<ServerFrameOf<'order'>>({ type: literal('order'), order: readOrder }),
   restore: objectOf<ServerFrameOf<'restore'>>({ type: literal('restore'), offer }),
 })

@@ -10,6 +10,7 @@ import WebSocket from 'ws'
 import { exponentialBackoff } from '../backoff.ts'
 import { sleep } from '../clock.ts'
 import type { Settings } from '../options.ts'
+import { sessionRefusal } from './refusal.ts'
 
 export interface SessionClient {
   /** False when there is no connection; the frame is then not sent at all. */
@@ -93,9 +94,13 @@ export function sessionClient(settings: Settings, events: SessionEvents): Sessio
         isAlive = true
       })
       socket.on('unexpected-response', (_request, response) => {
-        refuse(refusalOf(response.statusCode ?? 0))
-        response.destroy()
-        socket.terminate()
+        // A body that never ends must not keep this process from trying again.
+        const cancel = clock.after(refusalMsMax, () => response.destroy())
+        void textOf(response).then((body) => {
+          cancel()
+          refuse(sessionRefusal(response.statusCode ?? 0, body))
+          socket.terminate()
+        })
       })
       socket.on('message', (data, isBinary) => {
         isAlive = true
@@ -146,17 +151,21 @@ export function sessionClient(settings: Settings, events: SessionEvents): Sessio
   }
 }
 
-function refusalOf(status: number): Failure {
-  if (status === 401 || status === 403) {
-    const hint = 'Give this service the token that `stillpoint up` uses for the system.'
-    return new Failure({
-      code: 'token_refused',
-      message: `Stillpoint refuses the token (HTTP ${status})`,
-      hint,
-      retry: 'later',
-    })
+const refusalMsMax = 2_000
+const refusalBytesMax = 16 * 1024
+
+/** The beginning of a body. What breaks while it comes in shortens it: the status alone says enough. */
+async function textOf(response: IncomingMessage): Promise<string> {
+  let text = ''
+  try {
+    for await (const chunk of response) {
+      text += String(chunk)
+      if (text.length > refusalBytesMax) break
+    }
+  } catch {
+    // Broken off: what has come is used.
   }
-  return new Failure({ code: 'server_refused', message: `Stillpoint answers HTTP ${status}`, retry: 'later' })
+  return text
 }
 
 function asFailure(error: unknown): Failure {

@@ -10,6 +10,7 @@ import { parseFrame, readCaptureEvidence, readRestoreContents } from '@stillpoin
 import { type ChannelId, Failure, isFailure, type ParticipantName } from '@stillpoint/core/kernel'
 import { exponentialBackoff } from '../backoff.ts'
 import { sleep } from '../clock.ts'
+import { failureIn } from '../link/refusal.ts'
 import type { Settings } from '../options.ts'
 
 export type Body = () => AsyncIterable<Uint8Array>
@@ -61,10 +62,7 @@ export function agentClient(options: {
       throw new Failure({ code: 'agent_unreachable', message, retry: 'later', cause })
     }
     if (response.ok) return response
-    const detail = (await response.text()).slice(0, 500)
-    const isTransient = response.status >= 500 || response.status === 429 || response.status === 408
-    const message = `${what}: the agent answers HTTP ${response.status} ${detail}`
-    throw new Failure({ code: 'agent_refused', message, retry: isTransient ? 'later' : 'never' })
+    throw refusalOf(response.status, await response.text(), what)
   }
 
   /** Again and again while the failure may pass; a capture that nobody wants any more is ended by its signal. */
@@ -139,6 +137,24 @@ export function agentClient(options: {
     part: ({ restore, part }, signal) => stream(['restores', restore, participant, 'state', part], signal),
     channel: ({ restore, channel }, signal) => stream(['restores', restore, participant, 'channels', channel], signal),
   }
+}
+
+/** The agent's own failure, where its answer holds one. */
+function refusalOf(status: number, body: string, what: string): Failure {
+  const isTransient = status >= 500 || status === 429 || status === 408
+  const said = failureIn(body)
+  if (said === null) {
+    const message = `${what}: the agent answers HTTP ${status} ${body.slice(0, 500)}`
+    return new Failure({ code: 'agent_refused', message, retry: isTransient ? 'later' : 'never' })
+  }
+  const { hint, retry } = said
+  const message = `${what}: ${said.message}`
+  return new Failure({
+    code: said.code,
+    message,
+    retry: isTransient ? 'later' : retry,
+    ...(hint === undefined ? {} : { hint }),
+  })
 }
 
 function stateFailed(what: string, { error }: { readonly error: unknown }): Failure {

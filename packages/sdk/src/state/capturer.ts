@@ -28,6 +28,9 @@ interface Handle {
   marked: Marked | null
 }
 
+/** Progress is for people: thousands of small parts must not flood the session. */
+const progressMs = 250
+
 const partNamePattern = /^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$/i
 
 export function capturer(options: {
@@ -79,9 +82,13 @@ export function capturer(options: {
     const { signal } = handle.ended
     const { cut } = ref
     const sent = { bytes: 0, files: 0 }
+    let toldMs = Number.NEGATIVE_INFINITY
     for (const [part, content] of marked.parts) {
       await agent.putPart({ cut, part }, () => counted(bodyOf(content), sent), signal)
       sent.files += 1
+      const nowMs = settings.clock.monotonicMs()
+      if (nowMs - toldMs < progressMs && sent.files < marked.parts.size) continue
+      toldMs = nowMs
       shell().feed({ type: 'captureProgressed', ref, ...sent })
     }
     for (const [channel, entries] of byChannel(shell().recorded(ref))) {
