@@ -1,9 +1,10 @@
 /**
  * The connection to Stillpoint: dials out, says hello, passes frames, and comes back with growing pauses, for ever.
  *
- * Owns: the WebSocket, its heartbeat, reconnecting. Does not own: what frames mean (participant.ts).
+ * Owns: the WebSocket, its heartbeat, reconnecting. Does not own: what frames mean (join.ts).
  * The service never waits for it.
  */
+import type { IncomingMessage } from 'node:http'
 import { type ProcessFrame, parseFrame, readServerFrame, type ServerFrame } from '@stillpoint/core'
 import { Failure, isFailure } from '@stillpoint/core/kernel'
 import WebSocket from 'ws'
