@@ -4,6 +4,7 @@
  * Fields are added, never changed or removed.
  */
 import { z } from 'zod'
+import { demoResultSchema } from '../demo/demo-result.ts'
 import {
   diffResultSchema,
   failureSchema,
@@ -21,6 +22,7 @@ import { upResultSchema } from './up.ts'
 export const errorSchema = z.looseObject({ error: failureSchema, exitCode: z.int() })
 
 export const resultSchemas: ReadonlyMap<string, z.ZodType> = new Map<string, z.ZodType>([
+  ['demo', demoResultSchema],
   ['init', initResultSchema],
   ['up', upResultSchema],
   ['take', snapshotDetailSchema],

@@ -7,27 +7,16 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { hasTool, temporaryDirectory } from '@stillpoint/testbed'
 import { describe, expect, test } from 'vitest'
-import { z } from 'zod'
+import { demoResultSchema } from './demo-result.ts'
 
 const run = promisify(execFile)
 const command = fileURLToPath(new URL('../../bin/stillpoint.js', import.meta.url))
-
-const resultSchema = z.object({
-  passed: z.boolean(),
-  verdict: z.string(),
-  pauseMs: z.number(),
-  inFlight: z.int(),
-  totalBefore: z.int(),
-  totalRestored: z.int(),
-  totalAfter: z.int(),
-  snapshot: z.string(),
-})
 
 async function play(dir: string) {
   const { stdout } = await run(process.execPath, [command, 'demo', '--exit', '--json', '--dir', dir], {
     timeout: 120_000,
   })
-  return resultSchema.parse(JSON.parse(stdout))
+  return demoResultSchema.parse(JSON.parse(stdout))
 }
 
 test('the demo proves that no money is lost', { timeout: 120_000 }, async () => {

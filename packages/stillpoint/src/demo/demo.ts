@@ -16,6 +16,7 @@ import { findServer } from '../server/find-server.ts'
 import { startServer } from '../server/start-server.ts'
 import { type Bank, bankTotal, branchNames, createBank } from './bank/bank.ts'
 import { layOutBank } from './bank-system.ts'
+import type { DemoCheck, DemoResult } from './demo-result.ts'
 import { type InFlightTransfer, readInFlight } from './in-flight.ts'
 import { drawSpaceTime } from './space-time.ts'
 
@@ -30,31 +31,6 @@ export interface DemoStage {
   readonly random: Random
   readonly entropy: Entropy
   readonly signal: AbortSignal
-}
-
-export interface DemoCheck {
-  readonly name: string
-  readonly passed: boolean
-  readonly detail: string
-}
-
-export interface DemoResult {
-  /** Every check held. */
-  readonly passed: boolean
-  readonly verdict: string
-  readonly snapshot: string
-  /** The longest time that one branch took no new work, milliseconds. The others went on. */
-  readonly pauseMs: number
-  /** Transfers in flight at the cut, and their sum in cents. */
-  readonly inFlight: number
-  readonly inFlightAmount: number
-  /** Cents: when the bank opened; in the restored ledgers and in flight; in the ledgers when all had arrived. */
-  readonly totalBefore: number
-  readonly totalRestored: number
-  readonly totalAfter: number
-  /** Transfers sent until the snapshot was sealed. */
-  readonly transfers: number
-  readonly checks: readonly DemoCheck[]
 }
 
 interface Play {
