@@ -275,10 +275,17 @@ describe.skipIf(!hasTool('redis-server'))('Redis, cut and restored [needs redis-
       })
     }
     await bench.client.call('ACL', 'SETUSER', 'keeper', 'reset', 'on', '>secret', ...allowed.map((each) => `+${each}`))
-    expect((await capture(await bench.open({ user: 'keeper' }, 'secret'))).names()).toEqual([
-      'dump.rdb',
-      'manifest.json',
-    ])
+    await bench.client.xadd('stream', '1-1', 'k', 'v')
+    const parts = await capture(await bench.open({ user: 'keeper' }, 'secret'))
+    expect(parts.names()).toEqual(['dump.rdb', 'manifest.json'])
+    const restoring = 'replicaof config|set function|list function|dump select scan type pexpiretime get lrange'
+    const reading = 'smembers hgetall zrange xrange xinfo|stream dump'
+    const target = await start()
+    const rules = [...allowed, ...restoring.split(' '), ...reading.split(' ')].map((each) => `+${each}`)
+    await target.client.call('ACL', 'SETUSER', 'keeper', 'reset', 'on', '>secret', '~*', ...rules)
+    const restored = await target.open({ user: 'keeper' }, 'secret')
+    await restored.restore(parts, { replace: false }, never)
+    expect((await restored.verify(parts, never)).checks.every((each) => each.passed)).toBe(true)
   })
 
   test('what stands in the way is named', async () => {
