@@ -26,30 +26,33 @@ export function tryDrained(step: Step, nowMs: number): void {
 interface SessionDrain {
   readonly recording: Recording
   readonly sent: number
+  /** Messages whose sender knows that the call failed, and not whether they arrived: nobody waits for them. */
+  readonly uncertain: readonly number[]
 }
 
 /** Every session that either end knows of. */
 function sessionsOf(work: CutWork, expected: readonly SentAtCut[]): readonly SessionDrain[] {
   const sessions = new Map<string, SessionDrain>()
   for (const recording of work.recordings) {
-    sessions.set(sessionKey(recording.channel, recording.session), { recording, sent: 0 })
+    sessions.set(sessionKey(recording.channel, recording.session), { recording, sent: 0, uncertain: [] })
   }
-  for (const { channel, session, fifo, sent } of expected) {
+  for (const { channel, session, fifo, sent, uncertain } of expected) {
     const key = sessionKey(channel, session)
     const known = sessions.get(key)?.recording
     const recording = known ?? { channel, session, fifo, received: nothingReceived, recorded: [] }
-    sessions.set(key, { recording, sent })
+    sessions.set(key, { recording, sent, uncertain })
   }
   return [...sessions.values()]
 }
 
-function drainOf(state: ProcessState, work: CutWork, { recording, sent }: SessionDrain): Drained {
+function drainOf(state: ProcessState, work: CutWork, { recording, sent, uncertain }: SessionDrain): Drained {
   const { channel, session, recorded } = recording
   let here = recording.received
   for (const { seq } of recorded) here = addReceived(here, seq)
   const missing = missingFrom(here, sent)
   const newestEpoch = state.inbound.get(sessionKey(channel, session))?.newestEpoch ?? 0
   const isMarked = recording.fifo && newestEpoch >= work.ref.epoch
-  const endedBy = missing.length === 0 ? (isMarked ? 'marker' : 'counts') : isMarked ? 'marker' : 'deadline'
+  const isComplete = missing.every((seq) => uncertain.includes(seq))
+  const endedBy = isComplete ? (isMarked ? 'marker' : 'counts') : isMarked ? 'marker' : 'deadline'
   return { channel, session, recorded, missing, endedBy }
 }

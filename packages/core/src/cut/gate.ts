@@ -7,6 +7,7 @@
  * - C2: a message is marked as arrived exactly once per session, so it is received, recorded or missing, never two.
  * - C8, C9: messages of another generation never reach the application.
  */
+import type { ChannelId } from '../kernel/ids.ts'
 import type { ChannelTraits, Stamp } from './messages.ts'
 import type { Inbound, Item, ItemId, Origin, ProcessState, SendRequest, Step } from './process-state.ts'
 import { countBusy, patch, patchWork, report, sessionKey } from './process-state.ts'
@@ -51,9 +52,28 @@ function inboundOf(state: ProcessState, origin: Place): Inbound {
 }
 
 function setInbound(step: Step, inbound: Inbound): void {
-  const changed = new Map(step.state.inbound)
-  changed.set(sessionKey(inbound.channel, inbound.session), inbound)
-  patch(step, { inbound: changed })
+  const key = sessionKey(inbound.channel, inbound.session)
+  if (!step.state.inbound.has(key)) forgetSessions(step, inbound.channel)
+  patch(step, { inbound: new Map(step.state.inbound).set(key, inbound) })
+}
+
+/** How many sessions of a channel are remembered: the present one, and some whose last messages may still be under way. */
+const sessionsKept = 8
+
+/** A sender that restarts again and again must not make this state, and every mark, grow for ever. */
+function forgetSessions(step: Step, channel: ChannelId): void {
+  const { state } = step
+  if (state.work !== null) return // The cut's counts must not change under it.
+  const inUse = new Set<string>()
+  for (const origin of [...state.running.values(), ...state.waiting.map((item) => item.origin)]) {
+    if (origin.kind === 'message' || origin.kind === 'reply') inUse.add(sessionKey(channel, origin.stamp.session))
+  }
+  const sessions = [...state.inbound].filter(([, one]) => one.channel === channel)
+  const old = sessions.slice(0, Math.max(0, sessions.length + 1 - sessionsKept)).filter(([key]) => !inUse.has(key))
+  if (old.length === 0) return
+  const inbound = new Map(state.inbound)
+  for (const [key] of old) inbound.delete(key)
+  patch(step, { inbound })
 }
 
 /** Hands over all that may run now, in order of arrival. */
