@@ -26,6 +26,8 @@ export interface Info {
   /** A child process of any kind, which keeps BGSAVE from starting. */
   readonly forked: string | undefined
   readonly lastSaveOk: boolean
+  /** When the last save that succeeded ended, seconds since 1970. */
+  readonly lastSaveAt: number
   readonly linkUp: boolean
   readonly syncing: boolean
   readonly databases: Readonly<Record<string, DatabaseKeys>>
@@ -74,6 +76,7 @@ export async function readInfo(connection: Connection, signal: AbortSignal): Pro
     saving: need('rdb_bgsave_in_progress') === '1',
     forked: Object.entries(forks).find(([name]) => fields.get(name) === '1')?.[1],
     lastSaveOk: need('rdb_last_bgsave_status') === 'ok',
+    lastSaveAt: count('rdb_last_save_time'),
     linkUp: fields.get('master_link_status') === 'up',
     syncing: fields.get('master_sync_in_progress') === '1',
     databases,

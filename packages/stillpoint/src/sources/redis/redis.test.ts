@@ -201,6 +201,28 @@ describe.skipIf(!hasTool('redis-server'))('Redis, cut and restored [needs redis-
     expect(await target.client.get('a')).toBe('at the mark')
   })
 
+  test('a FLUSHALL ends a save that is under way: the mark is lost, and never taken from an older file', async () => {
+    const bench = await start()
+    for (let n = 0; n < 50; n++) await bench.client.set(`k${n}`, 'v')
+    const session = await bench.open()
+    for (const older of [false, true]) {
+      if (older) await bench.client.save()
+      await bench.client.config('SET', 'rdb-key-save-delay', '20000')
+      const cut = newCut()
+      await session.quiesce(cut, 5000, never)
+      await session.mark(cut, never)
+      expect((await session.resume(cut)).unbroken).toBe(true)
+      await bench.client.flushall()
+      await expect(session.capture(cut, new MemorySink(), never)).rejects.toMatchObject({
+        code: older ? 'mark_lost' : expect.stringMatching(/^(mark_lost|store_not_local)$/),
+        retry: 'later',
+      })
+      await session.release(cut)
+      await bench.client.config('SET', 'rdb-key-save-delay', '0')
+      for (let n = 0; n < 50; n++) await bench.client.set(`k${n}`, 'v')
+    }
+  })
+
   test('a server that is killed while it saves leaves no mark', async () => {
     const bench = await start()
     for (let n = 0; n < 50; n++) await bench.client.set(`k${n}`, 'v')

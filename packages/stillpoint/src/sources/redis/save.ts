@@ -59,6 +59,8 @@ function notLocal(path: string, cause: unknown): Failure {
   return new Failure({
     code: 'store_not_local',
     message: `the server’s RDB file cannot be read here: ${why}`,
+    // A FLUSHALL in the very second of the first save looks the same: it ends the save, and leaves no file.
+    retry: 'later',
     hint: `Run the agent on the server’s machine, as a user that may read ${path}; where the server is in a container, name its volume in dataDir.`,
     cause,
   })
@@ -108,6 +110,8 @@ async function pinFile(connection: Connection, options: PinOptions, signal: Abor
     checkSame(save, now)
     if (!now.saving) {
       if (!now.lastSaveOk) throw saveFailed()
+      // FLUSHALL ends a running save, and the server does not call that a failure.
+      if (now.lastSaveAt < options.beganAt - 1) throw ended()
       break
     }
     await sleep(options.clock, pauseMs, signal)
@@ -141,8 +145,13 @@ async function checkFile(file: FileHandle, { place, beganAt }: PinOptions): Prom
   const header = await readRdbHeader(file, place.path)
   const late = header.beganAt === undefined ? 0 : header.beganAt - beganAt
   // A second less is well: the server reads a coarser clock for its files than for TIME.
-  if (ino !== place.inode && late >= -1 && late <= 60) return
+  if (ino === place.inode) throw ended()
+  if (late >= -1 && late <= 60) return
   throw notLocal(place.path, new Error(`${place.path} is not the file that the server has just saved`))
+}
+
+function ended(): Failure {
+  return lost('it was ended before it was complete, as FLUSHALL does')
 }
 
 function lost(why: string): Failure {
