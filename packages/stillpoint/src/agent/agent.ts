@@ -90,6 +90,7 @@ export class Agent {
         name,
         incarnation: this.#newIncarnation(),
         clock: this.#options.clock,
+        closeWaitMs: plan.deadlines.resumeMs,
         open: async (signal) => {
           const session = await this.openSession(store, { scratchDir: join(scratch, name), note, signal })
           return grade === 'quiesced' ? unheld.join(name, session) : session

@@ -43,6 +43,8 @@ export interface StoreParticipantOptions {
   readonly name: ParticipantName
   readonly incarnation: Incarnation
   readonly clock: Clock
+  /** How long `close` waits for a call that does not answer, before it closes the connection under it. */
+  readonly closeWaitMs: number
   /** Opens the store; called once, by the first `prepare`. */
   readonly open: (signal: AbortSignal) => Promise<SourceSession>
   /** A new sink for each try of a capture: parts of a failed one are dropped. */
@@ -51,9 +53,6 @@ export interface StoreParticipantOptions {
   /** What failed while the cut was being undone: there is nobody to report it to. */
   readonly note: (text: string) => void
 }
-
-/** Longer than a hold may last: who has not let go by then is closed on. */
-const closeWaitMs = 15_000
 
 export class StoreParticipant {
   readonly #options: StoreParticipantOptions
@@ -168,9 +167,10 @@ export class StoreParticipant {
 
   async #untilOver(): Promise<void> {
     if (this.#state.work === null) return this.#running
+    const { clock, closeWaitMs } = this.#options
     const over = Promise.withResolvers<'over' | 'late'>()
     this.#isOver = () => over.resolve('over')
-    const stop = this.#options.clock.after(closeWaitMs, () => over.resolve('late'))
+    const stop = clock.after(closeWaitMs, () => over.resolve('late'))
     if ((await over.promise) === 'late') {
       this.#note('letting go', new Error(`no answer within ${closeWaitMs / 1000} s; its connection is closed instead`))
     }

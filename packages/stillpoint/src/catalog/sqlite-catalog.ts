@@ -7,7 +7,7 @@
  *
  * Every write of an operation checks its fencing token in the same transaction (K3).
  */
-import { mkdirSync, renameSync } from 'node:fs'
+import { existsSync, mkdirSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { type Plan, processesOf, type RestoreOffer } from '@stillpoint/core'
@@ -77,7 +77,9 @@ function isDamage(error: unknown): error is Error {
 }
 
 function moveAside(path: string): string {
-  const aside = `${path}.damaged-${new Date().toISOString().replaceAll(/[:.]/g, '-')}`
+  let number = 1
+  while (existsSync(`${path}.damaged-${number}`)) number += 1
+  const aside = `${path}.damaged-${number}`
   renameSync(path, aside)
   for (const suffix of ['-wal', '-shm']) {
     try {
