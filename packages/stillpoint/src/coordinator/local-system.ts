@@ -12,13 +12,14 @@
 import { hostname } from 'node:os'
 import type { CutRef } from '@stillpoint/core'
 import { type Clock, type Entropy, Failure, type Random } from '@stillpoint/core/kernel'
-import type { Repository } from '@stillpoint/repository'
+import type { Repository, Snapshot } from '@stillpoint/repository'
 import type { Agent } from '../agent/agent.ts'
 import type { Catalog, OpenCut, OperationLease, RestoreRecord } from '../catalog/catalog.ts'
 import type { SystemConfig } from '../config/system-config.ts'
 import type { OperationContext } from './operations.ts'
 import type { ProcessDirectory } from './process-directory.ts'
 import { cutTag } from './seal.ts'
+import type { SnapshotDocument } from './snapshot-document.ts'
 import { readDocumentOf, systemSnapshots } from './snapshot-reader.ts'
 
 export interface LocalSystem {
@@ -75,7 +76,8 @@ export async function rebuildCatalog(
   let epoch = 0
   let fencing = 0
   for (const snapshot of await systemSnapshots(repository, config.system, context)) {
-    const document = await readDocumentOf(repository, snapshot)
+    const document = await readableDocument(repository, snapshot, context)
+    if (document === undefined) continue
     generation = Math.max(generation, document.generation)
     epoch = Math.max(epoch, document.epoch)
     fencing = Math.max(fencing, document.plan.fencing)
@@ -87,6 +89,22 @@ export async function rebuildCatalog(
     { generation, epoch, fencing: Math.max(fencing, Math.floor(clock.wallMs())) },
     repository.id,
   )
+}
+
+/** One snapshot that is damaged must not keep the others from being followed by another. */
+async function readableDocument(
+  repository: Repository,
+  snapshot: Snapshot,
+  context: OperationContext,
+): Promise<SnapshotDocument | undefined> {
+  try {
+    return await readDocumentOf(repository, snapshot)
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error
+    const text = `snapshot ${snapshot.id.slice(0, 8)} cannot be read: ${error.message}`
+    context.onEvent({ type: 'note', participant: null, text })
+    return undefined
+  }
 }
 
 async function closeOpenCuts(system: LocalSystem, lease: OperationLease, repository: Repository): Promise<void> {

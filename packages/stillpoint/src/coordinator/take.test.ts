@@ -2,6 +2,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { describe, expect, test } from 'vitest'
+import type { SourceSession } from '../sources/source.ts'
 import {
   accountsDigest,
   isWritable,
@@ -58,5 +59,46 @@ describe('a snapshot in one shot', () => {
       const next = await bench.operations.take(request, quiet())
       expect(next.generation).toBe(2)
       expect(next.epoch).toBeGreaterThan(taken.epoch)
+    }))
+
+  test('C5 of a store whose mark has a caveat is refused, and kept only when that is allowed: as inconsistent', () => {
+    const wrap = (name: string, session: SourceSession): SourceSession =>
+      name !== 'accounts'
+        ? session
+        : new Proxy(session, {
+            get(target, key) {
+              const value: unknown = Reflect.get(target, key)
+              if (key === 'mark') {
+                return async (...parameters: Parameters<SourceSession['mark']>) => ({
+                  ...(await target.mark(...parameters)),
+                  caveats: ['it moved'],
+                })
+              }
+              return typeof value === 'function' ? value.bind(target) : value
+            },
+          })
+    return withSystem(
+      async (bench) => {
+        await expect(bench.operations.take(request, quiet())).rejects.toMatchObject({
+          code: 'cut_inconsistent',
+          message: expect.stringContaining('accounts: it moved'),
+        })
+        expect(await bench.operations.list(quiet())).toEqual([])
+        const taken = await bench.operations.take({ ...request, allowInconsistent: true, tags: ['night'] }, quiet())
+        expect(taken.verdict).toBe('inconsistent')
+        expect(taken.verdictReasons).toEqual(['accounts: it moved'])
+        const { passed, verdict } = await bench.operations.verify(taken.id, quiet())
+        expect([passed, verdict]).toEqual([true, 'inconsistent'])
+      },
+      { wrap, attempts: 1 },
+    )
+  })
+
+  test('refuses tags that mean something else', () =>
+    withSystem(async (bench) => {
+      for (const tag of ['system=shop', 'a,b', '', 'two words', 'x'.repeat(65)]) {
+        const take = async () => bench.operations.take({ ...request, tags: [tag] }, quiet())
+        await expect(take()).rejects.toMatchObject({ code: 'tag_invalid' })
+      }
     }))
 })

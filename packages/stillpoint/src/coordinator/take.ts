@@ -20,7 +20,7 @@ import { findSystemSnapshot, snapshotDetail } from './snapshot-reader.ts'
 
 const tagPattern = /^[^\s,=\p{Cc}]{1,64}$/u
 
-export function takeSnapshot(
+export async function takeSnapshot(
   system: LocalSystem,
   request: TakeRequest,
   context: OperationContext,
