@@ -164,6 +164,19 @@ describe('the mark', () => {
     expect(markIn(rig.stateMarked()).sent).toMatchObject([{ uncertain: [1, 3] }])
   })
 
+  test('C5: a gate that its lease opened while handlers still ran is marked when they end, and the hold is broken', () => {
+    const rig = processRig({ gated: true, handlerMs: 9_000 })
+    rig.arrive(1, messageTo('p', { seq: 1 }))
+    rig.prepare()
+    rig.quiesce()
+    rig.arrive(2, messageTo('p', { seq: 2, epoch: 1 }))
+    rig.tick(1_000)
+    expect(rig.state.gate.kind).toBe('open')
+    expect(inShort(rig.finish(1))).toEqual(['markState'])
+    expect(markIn(rig.stateMarked())).toMatchObject({ enteredBy: 'message', gateMs: 0 })
+    expect(factOf(rig.resume(), 'resumed').evidence).toMatchObject({ unbroken: false, detail: 'the lease ended' })
+  })
+
   test('tells how long the gate was closed', () => {
     const rig = processRig({ gated: true })
     rig.nowMs = 10
