@@ -37,7 +37,7 @@ export async function verifyServer(
       sameCounts('keys', manifest.databases, now.databases),
     ]
     for (const name of Object.keys(manifest.databases)) {
-      checks.push(await sameContents(stored.connection, target, name, signal))
+      checks.push(await sameContents({ stored: stored.connection, target, name, wallMs: () => clock.wallMs() }, signal))
     }
     checks.push(await sameFunctions(stored.connection, target, signal))
     return { checks }
@@ -66,7 +66,15 @@ function sameCounts(name: string, expected: Info['databases'], found: Info['data
   }
 }
 
-async function sameContents(stored: Connection, target: Connection, name: string, signal: AbortSignal): Promise<Check> {
+interface Comparison {
+  readonly stored: Connection
+  readonly target: Connection
+  /** Of the database, as INFO has it: `db0`. */
+  readonly name: string
+  readonly wallMs: () => number
+}
+
+async function sameContents({ stored, target, name, wallMs }: Comparison, signal: AbortSignal): Promise<Check> {
   const number = Number(name.slice(2))
   await stored.call(signal, 'SELECT', number)
   await target.call(signal, 'SELECT', number)
@@ -76,10 +84,7 @@ async function sameContents(stored: Connection, target: Connection, name: string
     for (const key of keys) {
       compared += 1
       const [expected, found] = [await keyState(stored, key, signal), await keyState(target, key, signal)]
-      if (
-        expected === undefined ||
-        (found === undefined && expected.expiresAt >= 0 && expected.expiresAt <= Date.now())
-      )
+      if (expected === undefined || (found === undefined && expected.expiresAt >= 0 && expected.expiresAt <= wallMs()))
         continue
       if (found?.digest !== expected.digest || found.expiresAt !== expected.expiresAt)
         differing.push(JSON.stringify(key.toString()))
