@@ -92,6 +92,8 @@ class CutRun {
   readonly #unsubscribe: () => void
   readonly #onAbort: () => void
   readonly #queue: CoordinatorInput[] = []
+  /** What each participant expects to capture, by what it said when it was ready. */
+  readonly #estimates = new Map<ParticipantName, number>()
   #state: CoordinatorState
   #isPumping = false
   #isStopped = false
@@ -125,6 +127,9 @@ class CutRun {
 
   input(input: CoordinatorInput): void {
     if (this.#isStopped) return
+    if (input.type === 'factReceived' && input.fact.type === 'ready') {
+      this.#estimates.set(input.from, input.fact.estimateBytes)
+    }
     this.#queue.push(input)
     if (this.#isPumping) return
     this.#isPumping = true
@@ -180,7 +185,9 @@ class CutRun {
       }
       case 'captureProgressed': {
         const { participant, bytes, files } = effect
-        onEvent({ type: 'progress', participant, bytes, bytesTotal: null, files })
+        const estimate = this.#estimates.get(participant) ?? 0
+        // An estimate that was too low says nothing about the end.
+        onEvent({ type: 'progress', participant, bytes, bytesTotal: estimate > bytes ? estimate : null, files })
         return
       }
       case 'seal':
