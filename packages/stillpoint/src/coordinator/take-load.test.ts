@@ -97,5 +97,5 @@ describe('a system of stores under load', () => {
       await ended
       await bench.stop()
     }
-  })
+  }, 120_000)
 })
