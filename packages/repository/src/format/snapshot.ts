@@ -10,10 +10,12 @@ import {
   stringField,
   stringsField,
 } from './json.ts'
-import { formatTimestamp, parseTimestamp, type Timestamp } from './timestamp.ts'
+import { formatTimestamp, parseTimestamp, parseUtcOffset, type Timestamp } from './timestamp.ts'
 
 export interface SnapshotRecord {
   readonly time: Timestamp
+  /** Of the place where it was taken, when that is not UTC; only read: what is written is in UTC. */
+  readonly utcOffsetMinutes?: number
   readonly tree: TreeId
   readonly paths: readonly string[]
   readonly hostname: string
@@ -52,8 +54,11 @@ export function decodeSnapshot(json: string): SnapshotRecord {
   const parent = optionalStringField(object, 'parent')
   const original = optionalStringField(object, 'original')
   const programVersion = optionalStringField(object, 'program_version')
+  const time = stringField(object, 'time')
+  const utcOffsetMinutes = parseUtcOffset(time)
   return {
-    time: parseTimestamp(stringField(object, 'time')),
+    time: parseTimestamp(time),
+    ...(utcOffsetMinutes === 0 ? {} : { utcOffsetMinutes }),
     tree: treeId(object['tree']),
     paths: stringsField(object, 'paths'),
     hostname: optionalStringField(object, 'hostname') ?? '',

@@ -38,3 +38,10 @@ export function parseTimestamp(text: string): Timestamp {
   if (match === null || Number.isNaN(ms)) throw new DamageError(`${JSON.stringify(text.slice(0, 40))} is not a time`)
   return BigInt(ms) * 1_000_000n + BigInt((match[2] ?? '').padEnd(9, '0'))
 }
+
+/** Minutes east of UTC of a time that `parseTimestamp` takes. */
+export function parseUtcOffset(text: string): number {
+  const [, sign, hours = '', minutes = ''] = /([+-])(\d\d):(\d\d)$/.exec(text) ?? []
+  if (sign === undefined) return 0
+  return (sign === '-' ? -1 : 1) * (Number(hours) * 60 + Number(minutes))
+}
