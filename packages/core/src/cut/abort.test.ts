@@ -1,8 +1,8 @@
 /** Whatever ends a cut, at any step of it: nothing is left, and one outcome is recorded. */
 import { describe, expect, test } from 'vitest'
 import type { CutOutcome, CutPhase } from './coordinator-state.ts'
-import { failureOf, nameOf } from './test-rig.ts'
-import { mixed, System, type SystemShape } from './test-system.ts'
+import { failureOf, nameOf } from './testing/process-rig.ts'
+import { mixed, System, type SystemShape } from './testing/system-rig.ts'
 
 const phases: readonly CutPhase[] = ['prepare', 'quiesce', 'mark', 'resume', 'collect', 'seal', 'release']
 

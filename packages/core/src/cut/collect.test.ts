@@ -4,8 +4,8 @@ import { defined } from '../kernel/assert.ts'
 import { recoverCut } from './collect.ts'
 import { decideCoordinator } from './coordinator.ts'
 import type { CutOutcome, CutRecord } from './coordinator-state.ts'
-import { nameOf } from './test-rig.ts'
-import { mixed, System, type SystemShape, sealedSystem } from './test-system.ts'
+import { nameOf } from './testing/process-rig.ts'
+import { mixed, System, type SystemShape, sealedSystem } from './testing/system-rig.ts'
 
 function endedIn(records: readonly CutRecord[]): readonly CutOutcome[] {
   return records.flatMap((record) => (record.type === 'ended' ? [record.outcome] : []))

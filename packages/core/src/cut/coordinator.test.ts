@@ -4,8 +4,8 @@ import type { CutId } from '../kernel/ids.ts'
 import { decideCoordinator, nextCoordinatorDeadlineMs } from './coordinator.ts'
 import type { CutOutcome, CutPhase, Decision } from './coordinator-state.ts'
 import type { Fact, Order } from './messages.ts'
-import { failureOf, incarnationOf, nameOf, treeOf } from './test-rig.ts'
-import { System, type SystemShape, sealedSystem } from './test-system.ts'
+import { failureOf, incarnationOf, nameOf, treeOf } from './testing/process-rig.ts'
+import { System, type SystemShape, sealedSystem } from './testing/system-rig.ts'
 
 const twoProcesses: SystemShape = { processes: ['a', 'b'], stores: [] }
 const twoStores: SystemShape = {

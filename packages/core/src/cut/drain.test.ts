@@ -15,7 +15,7 @@ import {
   sentTo,
   sessionOf,
   volatile,
-} from './test-rig.ts'
+} from './testing/process-rig.ts'
 
 function drainedIn(effects: readonly ProcessEffect[]): readonly Drained[] {
   return factOf(effects, 'drained').inbound

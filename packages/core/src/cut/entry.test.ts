@@ -19,7 +19,7 @@ import {
   processRig,
   replyTo,
   sessionOf,
-} from './test-rig.ts'
+} from './testing/process-rig.ts'
 
 function markIn(effects: readonly ProcessEffect[]): ProcessMark {
   const { evidence } = factOf(effects, 'marked')

@@ -13,7 +13,7 @@ import {
   processRig,
   replyTo,
   unstoppable,
-} from './test-rig.ts'
+} from './testing/process-rig.ts'
 
 describe('an open gate', () => {
   test('hands everything over, in order of arrival', () => {

@@ -8,7 +8,7 @@ import { runCut, step } from './testing/run.ts'
 import { createWorld, passTime } from './testing/world.ts'
 import type { World, WorldOptions } from './testing/world-types.ts'
 
-const seedCount = Number(process.env['STILLPOINT_SEEDS'] ?? 40)
+const seedCount = Number(process.env['STILLPOINT_SEEDS'] ?? 25)
 
 const shapes: Record<string, Omit<WorldOptions, 'seed'>> = {
   'Chandy–Lamport: processes over FIFO channels': { processes: 3, stores: [], fifo: true },

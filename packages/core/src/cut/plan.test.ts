@@ -14,7 +14,7 @@ import {
   processesOf,
   storesOf,
 } from './plan.ts'
-import { incarnationOf, nameOf } from './test-rig.ts'
+import { incarnationOf, nameOf } from './testing/process-rig.ts'
 import { mustBeHeld } from './verdict.ts'
 
 function request(processes: readonly string[], stores: readonly Omit<DeclaredStore, 'source'>[]): PlanRequest {

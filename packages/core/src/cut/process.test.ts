@@ -22,7 +22,7 @@ import {
   sentTo,
   sessionOf,
   treeOf,
-} from './test-rig.ts'
+} from './testing/process-rig.ts'
 
 const evidence = { tree: treeOf('t'), bytes: 3, files: 1, torn: [], notes: [], channels: {} }
 

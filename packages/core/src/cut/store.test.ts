@@ -4,8 +4,8 @@ import { defined } from '../kernel/assert.ts'
 import type { CutId } from '../kernel/ids.ts'
 import type { CutRef } from './messages.ts'
 import { initialStore, nextStoreDeadlineMs, type StoreEffect } from './store.ts'
-import { cutRef, factOf, failureOf, incarnationOf, nameOf, nextRef } from './test-rig.ts'
-import { calls, evidence, facts, type Stage, StoreRig, settle, storeAt } from './test-store.ts'
+import { cutRef, factOf, failureOf, incarnationOf, nameOf, nextRef } from './testing/process-rig.ts'
+import { calls, evidence, facts, type Stage, StoreRig, settle, storeAt } from './testing/store-rig.ts'
 
 describe('a quiesced store, from prepare to release', () => {
   test('each order is a call, and each answer a fact', () => {

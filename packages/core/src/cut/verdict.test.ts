@@ -4,8 +4,8 @@ import { defined } from '../kernel/assert.ts'
 import type { ChannelId } from '../kernel/ids.ts'
 import type { Certificate, CoordinatorStep, ProcessEvidence, StoreEvidence } from './certificate.ts'
 import type { OpenHandler, ProcessMark, SentAtCut } from './messages.ts'
-import { incarnationOf, messageId, nameOf, sessionOf } from './test-rig.ts'
-import { sealedSystem } from './test-system.ts'
+import { incarnationOf, messageId, nameOf, sessionOf } from './testing/process-rig.ts'
+import { sealedSystem } from './testing/system-rig.ts'
 import { type Verdict, verdictOf } from './verdict.ts'
 
 /** Processes `a` and `b`, stores `own` (of a), `both` and `any`; 5 messages a→b, 2 of them in flight; 1 back. */

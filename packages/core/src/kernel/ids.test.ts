@@ -86,7 +86,7 @@ describe('channels', () => {
     expect(codeOf(() => channelId(participantName('a'), participantName('b'), label))).toBe('name_invalid')
   })
 
-  test.each(['', 'a', 'a→', '→b', 'a→b→c', 'a→b c', '../x→b'])('%j is no channel', (text) => {
+  test.each(['', 'a', 'a→', '→b', 'a→b→c', 'a→b c', '../x→b', 'a→b#x#y', 'a→b#'])('%j is no channel', (text) => {
     expect(codeOf(() => channelEnds(text as ChannelId))).toBe('name_invalid')
   })
 })

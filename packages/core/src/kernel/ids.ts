@@ -52,9 +52,14 @@ export function channelId(from: ParticipantName, to: ParticipantName, label?: st
  * @throws Failure `name_invalid` where the id was not made by `channelId`
  */
 export function channelEnds(channel: ChannelId): { from: ParticipantName; to: ParticipantName; label?: string } {
-  const [path = '', label] = channel.split('#', 2)
+  const [path = '', label, tooMuch] = channel.split('#')
   const [from = '', to = '', more] = path.split('→')
-  if (more !== undefined) throw new Failure({ code: 'name_invalid', message: `not a channel: ${channel}` })
+  if (more !== undefined || tooMuch !== undefined) throw notAChannel(channel)
+  if (label !== undefined && !labelPattern.test(label)) throw notAChannel(channel)
   const ends = { from: participantName(from), to: participantName(to) }
   return label === undefined ? ends : { ...ends, label }
+}
+
+function notAChannel(text: string): Failure {
+  return new Failure({ code: 'name_invalid', message: `not a channel: ${JSON.stringify(text.slice(0, 200))}` })
 }

@@ -2,18 +2,18 @@
  * All machines of one system around one coordinator, with shells that answer at once. A test stops it wherever it likes
  * and does harm there. Nothing is random: orders and facts are delivered in the order in which they were given.
  */
-import { assert, defined } from '../kernel/assert.ts'
-import type { CutId, ParticipantName } from '../kernel/ids.ts'
-import type { Certificate } from './certificate.ts'
-import { beginCut, decideCoordinator, nextCoordinatorDeadlineMs } from './coordinator.ts'
-import type { CoordinatorInput, CoordinatorState, CutOutcome, CutRecord, Decision } from './coordinator-state.ts'
-import type { Fact, Order, Stamp } from './messages.ts'
-import { type DeclaredStore, makePlan, type Plan, type PlanRequest } from './plan.ts'
-import { decideProcess, nextProcessDeadlineMs } from './process.ts'
-import { initialProcess, type ProcessEffect, type ProcessInput, type ProcessState } from './process-state.ts'
-import { decideStore, initialStore, type StoreAnswer, type StoreInput, type StoreState } from './store.ts'
-import { channel, incarnationOf, loose, messageId, nameOf, sessionOf, treeOf } from './test-rig.ts'
-import type { Verdict } from './verdict.ts'
+import { assert, defined } from '../../kernel/assert.ts'
+import type { CutId, ParticipantName } from '../../kernel/ids.ts'
+import type { Certificate } from '../certificate.ts'
+import { beginCut, decideCoordinator, nextCoordinatorDeadlineMs } from '../coordinator.ts'
+import type { CoordinatorInput, CoordinatorState, CutOutcome, CutRecord, Decision } from '../coordinator-state.ts'
+import type { Fact, Order, Stamp } from '../messages.ts'
+import { type DeclaredStore, makePlan, type Plan, type PlanRequest } from '../plan.ts'
+import { decideProcess, nextProcessDeadlineMs } from '../process.ts'
+import { initialProcess, type ProcessEffect, type ProcessInput, type ProcessState } from '../process-state.ts'
+import { decideStore, initialStore, type StoreAnswer, type StoreInput, type StoreState } from '../store.ts'
+import type { Verdict } from '../verdict.ts'
+import { channel, incarnationOf, loose, messageId, nameOf, sessionOf, treeOf } from './process-rig.ts'
 
 export interface SystemShape {
   readonly processes: readonly string[]

@@ -2,8 +2,8 @@
  * For the direct tests of the cut's machines: one machine at a time, or all machines of a system with a shell that
  * answers at once. Nothing here is random, and nothing judges: each test says what must come out.
  */
-import { defined } from '../kernel/assert.ts'
-import type { FailureReport } from '../kernel/failure.ts'
+import { defined } from '../../kernel/assert.ts'
+import type { FailureReport } from '../../kernel/failure.ts'
 import {
   type ChannelId,
   type CutId,
@@ -14,9 +14,9 @@ import {
   participantName,
   type SessionId,
   type TreeId,
-} from '../kernel/ids.ts'
-import type { ChannelTraits, CutRef, Fact, FactType, HoldStage, Order, Role, SentAtCut, Stamp } from './messages.ts'
-import { decideProcess } from './process.ts'
+} from '../../kernel/ids.ts'
+import type { ChannelTraits, CutRef, Fact, FactType, HoldStage, Order, Role, SentAtCut, Stamp } from '../messages.ts'
+import { decideProcess } from '../process.ts'
 import {
   type CutWork,
   type ItemId,
@@ -25,7 +25,7 @@ import {
   type ProcessEffect,
   type ProcessInput,
   type ProcessState,
-} from './process-state.ts'
+} from '../process-state.ts'
 
 export const loose: ChannelTraits = { fifo: false, volatile: false }
 export const fifo: ChannelTraits = { fifo: true, volatile: false }

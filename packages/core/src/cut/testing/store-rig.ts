@@ -1,6 +1,6 @@
 /** For the direct tests of one store: its machine, with answers given by hand. */
-import type { CutRef, Order } from './messages.ts'
-import type { Grade } from './plan.ts'
+import type { CutRef, Order } from '../messages.ts'
+import type { Grade } from '../plan.ts'
 import {
   decideStore,
   initialStore,
@@ -9,8 +9,8 @@ import {
   type StoreEffect,
   type StoreInput,
   type StoreState,
-} from './store.ts'
-import { cutRef, factsOf, failureOf, incarnationOf, nameOf, treeOf } from './test-rig.ts'
+} from '../store.ts'
+import { cutRef, factsOf, failureOf, incarnationOf, nameOf, treeOf } from './process-rig.ts'
 
 export const evidence = { tree: treeOf('t'), bytes: 3, files: 1, torn: [], notes: [], channels: {} }
 
