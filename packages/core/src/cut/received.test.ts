@@ -2,7 +2,15 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { Received } from './messages.ts'
-import { addReceived, countReceived, hasReceived, missingFrom, nothingReceived, removeReceived } from './received.ts'
+import {
+  addReceived,
+  countMissing,
+  countReceived,
+  hasReceived,
+  missingFrom,
+  nothingReceived,
+  removeReceived,
+} from './received.ts'
 
 const seqMax = 24
 const operations = fc.array(fc.record({ add: fc.boolean(), seq: fc.integer({ min: 1, max: seqMax }) }), {
@@ -65,4 +73,13 @@ test('grows with the disorder, not with age', () => {
   let received = nothingReceived
   for (let seq = 1; seq <= 1_000; seq += 2) received = addReceived(addReceived(received, seq + 1), seq)
   expect(received).toEqual({ upTo: 1_000, beyond: [] })
+})
+
+test('what is missing is counted without being listed', () => {
+  const received = { upTo: 3, beyond: [5, 9] }
+  for (let sent = 0; sent < 12; sent += 1) {
+    expect(countMissing(received, sent)).toBe(missingFrom(received, sent).length)
+  }
+  expect(countMissing(received, Number.MAX_SAFE_INTEGER)).toBe(Number.MAX_SAFE_INTEGER - 5)
+  expect(missingFrom(received, Number.MAX_SAFE_INTEGER, 2)).toEqual([4, 6])
 })

@@ -35,12 +35,18 @@ export function countReceived(received: Received): number {
   return received.upTo + received.beyond.length
 }
 
-/** The numbers from 1 to `sent` that are not in the set, ascending. */
-export function missingFrom(received: Received, sent: number): readonly number[] {
+/** The numbers from 1 to `sent` that are not in the set, ascending; no more than `countMax` of them. */
+export function missingFrom(received: Received, sent: number, countMax = Number.POSITIVE_INFINITY): readonly number[] {
   const missing: number[] = []
   const beyond = new Set(received.beyond)
-  for (let seq = received.upTo + 1; seq <= sent; seq += 1) {
+  for (let seq = received.upTo + 1; seq <= sent && missing.length < countMax; seq += 1) {
     if (!beyond.has(seq)) missing.push(seq)
   }
   return missing
+}
+
+/** How many of the numbers from 1 to `sent` are not in the set, whatever `sent` is. */
+export function countMissing(received: Received, sent: number): number {
+  const here = received.beyond.filter((seq) => seq <= sent).length
+  return Math.max(0, sent - received.upTo - here)
 }

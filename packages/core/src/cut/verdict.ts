@@ -12,7 +12,7 @@ import { channelEnds, type ParticipantName } from '../kernel/ids.ts'
 import type { Certificate, ProcessEvidence, StoreEvidence } from './certificate.ts'
 import type { Drained, Received, SentAtCut } from './messages.ts'
 import { type Plan, participantOf, processesOf, type StorePlan, storesOf } from './plan.ts'
-import { addReceived, hasReceived, missingFrom, nothingReceived } from './received.ts'
+import { addReceived, countMissing, hasReceived, missingFrom, nothingReceived } from './received.ts'
 
 export type Verdict =
   | { readonly kind: 'consistent'; readonly reasons: readonly string[] }
@@ -234,9 +234,11 @@ function checkSession(sent: SentAtCut, receiver: ProcessEvidence, { broken, lost
   }
   const newest = here.beyond.reduce((a, b) => Math.max(a, b), here.upTo)
   if (newest > sent.sent) broken.push(`${sent.channel}: message ${newest} was received and had not been sent (C1)`)
-  const missing = missingFrom(here, sent.sent)
-  if (missing.length === 0) return
-  const text = `${sent.channel}: ${missing.length} of ${sent.sent} messages were neither received nor recorded`
+  const missingCount = countMissing(here, sent.sent)
+  if (missingCount === 0) return
+  // One more than could be explained is enough to know: a certificate from elsewhere may claim any count.
+  const missing = missingFrom(here, sent.sent, sent.uncertain.length + 1)
+  const text = `${sent.channel}: ${missingCount} of ${sent.sent} messages were neither received nor recorded`
   const isExplained = sent.volatile || missing.every((seq) => sent.uncertain.includes(seq))
   if (isExplained) lost.push(`${text}, as in a crash`)
   else broken.push(`${text} (C2)`)

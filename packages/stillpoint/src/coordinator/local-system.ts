@@ -57,6 +57,8 @@ export async function asOperation<T>(
   const lease = await catalog.begin(config.system, { what, pid: process.pid, host: hostname(), since })
   try {
     await system.agent.cleanScratch()
+    // Of processes of this machine that were killed, ours among them: others would wait half an hour for them.
+    await repository.unlock()
     await closeOpenCuts(system, lease, repository)
     const interruptedRestores = await closeUntouchedRestores(system, lease)
     return await body({ lease, repository, interruptedRestores })

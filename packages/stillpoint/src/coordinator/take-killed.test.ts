@@ -98,13 +98,17 @@ describe('a take whose process is killed', () => {
 
   test('the next take works, knows what became of each cut, and leaves no scratch', async () => {
     expect((await bench.catalog.openCuts('bank')).length).toBeGreaterThan(0)
+    expect(readdirSync(join(bench.config.repository.path, 'locks')).length).toBeGreaterThan(0)
     const taken = await bench.operations.take(request, quiet())
     expect(taken.verdict).toBe('consistent')
     expect(taken.epoch).toBe(kills.length + 1)
     expect(await bench.catalog.openCuts('bank')).toEqual([])
     expect(readdirSync(join(bench.config.stateDir, 'scratch', 'bank'))).toEqual([])
-    const report = await (await bench.repository()).check({ readData: true })
+    const repository = await bench.repository()
+    const report = await repository.check({ readData: true })
     expect(report.problems).toEqual([])
+    // The locks of the killed ones are gone with them: stock restic does not wait for the dead.
+    expect(readdirSync(join(bench.config.repository.path, 'locks'))).toEqual([])
     for (const { id } of await bench.operations.list(quiet())) {
       expect((await bench.operations.verify(id, quiet())).passed).toBe(true)
     }

@@ -195,8 +195,8 @@ class CommandSession implements SourceSession {
       message: empty === undefined ? 'nothing can tell whether the target is empty' : 'the target is not empty',
       hint:
         empty === undefined
-          ? 'Give an empty command, or say that the target is to be replaced.'
-          : 'Empty it, or say that it is to be replaced.',
+          ? 'Give an empty command, or say that the target is to be replaced (--replace).'
+          : 'Empty it, or say that it is to be replaced (--replace).',
     })
   }
 

@@ -152,7 +152,7 @@ function notEmpty(path: string): Failure {
   return new Failure({
     code: 'target_not_empty',
     message: `${path} is not empty`,
-    hint: 'Restore to another path, or say that it is to be replaced.',
+    hint: 'Restore to another path, or say that it is to be replaced (--replace).',
   })
 }
 

@@ -225,7 +225,7 @@ function syncDirectory(path: string): void {
 
 export function notEmpty(path: string): ChildFailure {
   return new ChildFailure('target_not_empty', `there is a database with content at ${path}`, {
-    hint: 'Restore to another path, or say that it is to be replaced.',
+    hint: 'Restore to another path, or say that it is to be replaced (--replace).',
   })
 }
 

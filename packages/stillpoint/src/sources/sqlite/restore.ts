@@ -104,7 +104,7 @@ async function inspect(child: SqliteChild, { target, options, signal }: Inspecti
     throw new Failure({
       code: 'target_not_empty',
       message: `there is ${state === 'damaged' ? 'a damaged database' : 'a database with content'} at ${target.path}`,
-      hint: 'Restore to another path, or say that it is to be replaced.',
+      hint: 'Restore to another path, or say that it is to be replaced (--replace).',
     })
   }
   if (usedBy.length > 0) {
