@@ -29,6 +29,7 @@ import { type Save, startSave } from './save/save.ts'
 import { composeRoot, type SealOptions, sealSnapshot } from './save/seal.ts'
 import { type CheckOptions, type CheckReport, checkRepository } from './upkeep/check.ts'
 import { createLockKeeper, createReadOnlyKeeper, type LockMode, readOnlyFailure } from './upkeep/lock.ts'
+import { createUpkeep, type Upkeep } from './upkeep/upkeep.ts'
 import { damaged, type Vault } from './vault.ts'
 
 export interface InitOptions {
@@ -76,6 +77,8 @@ export interface Repository {
   /** Removes the snapshot; data that nothing refers to any more stays until a prune. Takes an exclusive lock. */
   deleteSnapshot(id: SnapshotId): Promise<void>
   check(options?: CheckOptions): Promise<CheckReport>
+  /** Forget, prune, repair, copy, keys and what else a repository needs over the years. */
+  readonly upkeep: Upkeep
   /** Runs `action` under a lock, which calls on this repository inside it share. @throws Failure `repository_locked` */
   withLock<T>(mode: LockMode, action: (signal: AbortSignal) => Promise<T>): Promise<T>
   /** Removes stale locks, or all. Returns how many. */
@@ -231,6 +234,7 @@ function repositoryOver(vault: Vault, readOnly: boolean): Repository {
       locks.withLock(options?.exclusive === true ? 'exclusive' : 'shared', (signal) =>
         checkRepository(vault, signal, options),
       ),
+    upkeep: createUpkeep(vault, locks),
     withLock: (mode, action) => locks.withLock(mode, action),
     unlock: (options) => locks.unlock(options),
   }
