@@ -1,0 +1,58 @@
+/**
+ * Owns writing blobs that are stored already into new packs: for prune, for repair. What was sealed stays as it is.
+ *
+ * Invariants: 1. no blob goes into a new pack that was not verified before, and no pack is stored that was not read back.
+ * 2. An index names a new pack only after it is durable. 3. Indexes are written every now and then: what an interrupted
+ * run has done is found by the next one.
+ */
+import type { BlobType } from '../format/ids.ts'
+import { type SealedBlob, sealBlob } from '../save/blob-coder.ts'
+import { createOpenPacks } from '../save/open-packs.ts'
+import { buildPack } from '../save/pack-builder.ts'
+import type { Vault } from '../vault.ts'
+import { createIndexWriter } from './index-files.ts'
+import type { OpenedBlob } from './pack-stream.ts'
+
+/** New packs of this size in sum are named in an index, so that an interrupted run need not repeat them. */
+const indexEveryBytes = 512 << 20
+
+export interface Repacker {
+  add(blob: OpenedBlob): Promise<void>
+  /** Everything added is durable and in an index when it resolves. */
+  finish(): Promise<void>
+}
+
+/** @param compressAll blobs that are not compressed are tried again */
+export function createRepacker(vault: Vault, compressAll = false): Repacker {
+  const open = createOpenPacks(vault.entropy)
+  const index = createIndexWriter(vault)
+  let unindexedBytes = 0
+
+  async function store(blobs: readonly SealedBlob[]): Promise<void> {
+    const pack = await buildPack(blobs, vault.keys, vault.entropy)
+    await vault.store.put({ kind: 'pack', name: pack.id }, pack.bytes)
+    await index.add({ id: pack.id, entries: pack.entries })
+    unindexedBytes += pack.bytes.length
+    if (unindexedBytes < indexEveryBytes) return
+    unindexedBytes = 0
+    await index.flush()
+  }
+
+  return {
+    async add({ entry, sealed, plaintext }) {
+      const { id, type, plainBytes } = entry
+      const isKept = sealed !== undefined && (plainBytes !== undefined || !compressAll)
+      // Copied, lest one small blob keeps the range of which it is a part in memory.
+      const blob = isKept
+        ? { id, type, plainBytes, sealed: Uint8Array.from(sealed) }
+        : await sealBlob({ id, type, plaintext }, vault.keys, vault.entropy)
+      const full = open.add(blob)
+      if (full !== undefined) await store(full)
+    },
+    async finish() {
+      const types: readonly BlobType[] = ['data', 'tree']
+      for (const type of types) for (const blobs of open.takeRest(type)) await store(blobs)
+      await index.flush()
+    },
+  }
+}
