@@ -11,8 +11,27 @@ export type {
   StoredObject,
 } from './blob/blob-store.ts'
 export { type ConformanceApi, describeBlobStore } from './blob/conformance.ts'
+export {
+  type FaultKind,
+  type FaultOptions,
+  faultKinds,
+  faultyStore,
+  type InjectedFault,
+  type StoreOperation,
+} from './blob/faulty.ts'
+export {
+  createRateLimit,
+  limitedStore,
+  type RateLimit,
+  type RateLimitOptions,
+  type StoreLimits,
+} from './blob/limited.ts'
 export { openLocalStore } from './blob/local-store.ts'
 export { type MemoryObjects, openMemoryStore } from './blob/memory-store.ts'
+export { parseRestUrl } from './blob/rest-http.ts'
+export { openRestStore, type RestStoreOptions } from './blob/rest-store.ts'
+export { type RetryNote, type RetryOptions, retryingStore } from './blob/retrying.ts'
+export { errnoOf, storageFailure } from './blob/storage-failure.ts'
 export type { Chunking } from './chunk/cutter.ts'
 export type { BlobId, SnapshotId, TreeId } from './format/ids.ts'
 export type { ScryptCost } from './format/key-file.ts'
