@@ -19,7 +19,12 @@ export interface LoadedIndex {
 
 const attemptsMax = 5
 
-export function createLoadedIndex(access: ObjectAccess): LoadedIndex {
+export interface LoadedIndexOptions {
+  /** For repairs: damaged index files are passed over, as if they were not there. Default: they are a failure. */
+  readonly skipDamaged?: boolean
+}
+
+export function createLoadedIndex(access: ObjectAccess, options: LoadedIndexOptions = {}): LoadedIndex {
   let blobs = createBlobIndex()
   let files = new Set<string>()
   let running: Promise<void> = Promise.resolve()
@@ -42,12 +47,21 @@ export function createLoadedIndex(access: ObjectAccess): LoadedIndex {
     const target = gone ? createBlobIndex() : blobs
     for (const name of names) {
       if (!gone && files.has(name)) continue
-      for (const pack of await readDocument(access, { kind: 'index', name }, decodeIndex)) target.add(pack)
+      for (const pack of await readPacks(name)) target.add(pack)
       if (!gone) files.add(name)
     }
     if (!gone) return
     blobs = target
     files = present
+  }
+
+  async function readPacks(name: string): Promise<readonly IndexedPack[]> {
+    try {
+      return await readDocument(access, { kind: 'index', name }, decodeIndex)
+    } catch (error) {
+      if (options.skipDamaged === true && isFailure(error, 'object_damaged')) return []
+      throw error
+    }
   }
 
   return {

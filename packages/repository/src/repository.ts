@@ -50,6 +50,8 @@ export interface OpenOptions {
   readonly random: Random
   /** For media that cannot be written: no locks are taken, nothing can be saved or deleted. */
   readonly readOnly?: boolean
+  /** Opens it also where index files are damaged, so that they can be repaired; what only those knew is missing. */
+  readonly forRepair?: boolean
 }
 
 export interface Repository {
@@ -161,7 +163,8 @@ export async function openVault(options: OpenOptions): Promise<Vault> {
   }
   const { keys, config } = await unlockConfig(store, passwordBytes(options.password))
   const access = { store, keys, entropy }
-  const vault: Vault = { ...access, config, clock, random, index: createLoadedIndex(access) }
+  const index = createLoadedIndex(access, { skipDamaged: options.forRepair === true })
+  const vault: Vault = { ...access, config, clock, random, index }
   await vault.index.refresh()
   return vault
 }

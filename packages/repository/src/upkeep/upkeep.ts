@@ -6,8 +6,11 @@ import type { SnapshotId } from '../format/ids.ts'
 import type { Snapshot } from '../load/snapshots.ts'
 import type { Vault } from '../vault.ts'
 import { type ForgetOptions, type ForgottenGroup, planForget, removeSnapshots } from './forget.ts'
-import type { LockKeeper } from './lock.ts'
+import type { LockKeeper, LockMode } from './lock.ts'
 import { type PruneOptions, type PruneReport, pruneRepository } from './prune.ts'
+import { type RepairIndexOptions, type RepairIndexReport, repairIndex } from './repair-index.ts'
+import { type RepairedPack, type RepairPacksOptions, repairPacks } from './repair-packs.ts'
+import { type RepairedSnapshot, type RepairSnapshotsOptions, repairSnapshots } from './repair-snapshots.ts'
 import { resolveSnapshot, resolveSnapshots, type SnapshotSelection } from './select-snapshots.ts'
 
 export interface Upkeep {
@@ -21,6 +24,17 @@ export interface Upkeep {
   removeSnapshots(ids: readonly SnapshotId[], signal?: AbortSignal): Promise<void>
   /** Removes data that no snapshot refers to, under an exclusive lock (a dry run: shared). @throws Failure `prune_refused`, … */
   prune(options?: PruneOptions): Promise<PruneReport>
+  /** Makes the index right again from the packs that are there. Open with `forRepair` where an index file is damaged. */
+  repairIndex(options?: RepairIndexOptions): Promise<RepairIndexReport>
+  /** Moves what is sound in damaged packs into new ones, and deletes them. @throws Failure `pack_absent` */
+  repairPacks(ids: readonly string[], options?: RepairPacksOptions): Promise<readonly RepairedPack[]>
+  /** Writes snapshots anew without what is lost. @throws Failure `tree_not_rewritable` */
+  repairSnapshots(options?: RepairSnapshotsOptions): Promise<readonly RepairedSnapshot[]>
+}
+
+/** What changes nothing needs to keep nobody out. */
+function modeOf(options: { readonly dryRun?: boolean } | undefined): LockMode {
+  return options?.dryRun === true ? 'shared' : 'exclusive'
 }
 
 export function createUpkeep(vault: Vault, locks: LockKeeper): Upkeep {
@@ -38,8 +52,11 @@ export function createUpkeep(vault: Vault, locks: LockKeeper): Upkeep {
         await vault.store.sweep()
       }),
     prune: (options = {}) =>
-      locks.withLock(options.dryRun === true ? 'shared' : 'exclusive', (lockSignal) =>
-        pruneRepository(vault, lockSignal, options),
-      ),
+      locks.withLock(modeOf(options), (lockSignal) => pruneRepository(vault, lockSignal, options)),
+    repairIndex: (options) => locks.withLock(modeOf(options), (lockSignal) => repairIndex(vault, lockSignal, options)),
+    repairPacks: (ids, options = {}) =>
+      locks.withLock('exclusive', (lockSignal) => repairPacks(vault, ids, { lockSignal, options })),
+    repairSnapshots: (options) =>
+      locks.withLock(modeOf(options), (lockSignal) => repairSnapshots(vault, lockSignal, options)),
   }
 }

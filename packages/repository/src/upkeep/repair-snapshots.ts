@@ -1,0 +1,171 @@
+/**
+ * Owns making snapshots whole again by leaving out what is lost: as restic's `repair snapshots`.
+ *
+ * A directory that cannot be read becomes an empty one; a file loses the pieces that are lost, and its size becomes what
+ * is left. Changed snapshots get the tag `repaired` and keep the old one's id as their original. A snapshot whose root
+ * cannot be read cannot be repaired.
+ *
+ * Invariant: the new snapshot and all that it needs are durable before the old one is removed.
+ */
+import { Failure, isFailure } from '@stillpoint/core/kernel'
+import { type BlobId, type SnapshotId, sha256, type TreeId, treeId } from '../format/ids.ts'
+import { blobPlainBytes } from '../format/pack.ts'
+import { encodeTree, type FileNode, type TreeNode } from '../format/tree.ts'
+import { readTree } from '../load/blob-reader.ts'
+import { listSnapshots, type Snapshot } from '../load/snapshots.ts'
+import type { Vault } from '../vault.ts'
+import { deleteIfThere } from './index-files.ts'
+import { createRepacker, type Repacker } from './repacker.ts'
+import { rewriteSnapshot } from './rewrite-snapshot.ts'
+
+export const repairedTag = 'repaired'
+const depthMax = 2048
+
+export interface RepairSnapshotsOptions {
+  /** Default: all. */
+  readonly snapshots?: readonly Snapshot[]
+  /** Remove the old snapshots, and those that cannot be repaired. */
+  readonly forget?: boolean
+  /** Says what would be done, and does nothing. */
+  readonly dryRun?: boolean
+  readonly signal?: AbortSignal
+}
+
+export interface SnapshotRepair {
+  readonly path: string
+  readonly what: 'directory_emptied' | 'content_removed' | 'size_corrected'
+}
+
+export interface RepairedSnapshot {
+  readonly id: SnapshotId
+  readonly outcome: 'whole' | 'repaired' | 'lost'
+  /** Of the new snapshot; undefined in a dry run and where nothing was written. */
+  readonly newId: SnapshotId | undefined
+  readonly changes: readonly SnapshotRepair[]
+}
+
+interface Repair {
+  readonly vault: Vault
+  readonly repacker: Repacker
+  readonly abort: () => void
+  readonly isDryRun: boolean
+  /** New trees by old ones. */
+  readonly done: Map<TreeId, { readonly tree: TreeId | undefined; readonly changes: readonly SnapshotRepair[] }>
+  readonly stored: Set<TreeId>
+}
+
+/** @throws Failure `tree_not_rewritable`, `tree_unsafe`, … */
+export async function repairSnapshots(
+  vault: Vault,
+  lockSignal: AbortSignal,
+  options: RepairSnapshotsOptions = {},
+): Promise<readonly RepairedSnapshot[]> {
+  const abort = () => {
+    options.signal?.throwIfAborted()
+    lockSignal.throwIfAborted()
+  }
+  await vault.index.refresh()
+  const isDryRun = options.dryRun === true
+  const repair: Repair = { vault, repacker: createRepacker(vault), abort, isDryRun, done: new Map(), stored: new Set() }
+  const found: { snapshot: Snapshot; tree: TreeId | undefined; changes: readonly SnapshotRepair[] }[] = []
+  for (const snapshot of options.snapshots ?? (await listSnapshots(vault))) {
+    abort()
+    found.push({ snapshot, ...(await repairTree(repair, snapshot.tree, '/', 0)) })
+  }
+  if (!isDryRun) await repair.repacker.finish()
+  const repaired: RepairedSnapshot[] = []
+  for (const { snapshot, tree, changes } of found) {
+    abort()
+    const outcome = tree === undefined ? 'lost' : tree === snapshot.tree ? 'whole' : 'repaired'
+    let newId: SnapshotId | undefined
+    if (outcome === 'repaired' && tree !== undefined && !isDryRun) {
+      const tags = [...new Set([...snapshot.tags, repairedTag])]
+      newId = await rewriteSnapshot(vault, snapshot.id, { tree, tags })
+    }
+    if (outcome !== 'whole' && options.forget === true && !isDryRun) await deleteIfThere(vault, 'snapshot', snapshot.id)
+    repaired.push({ id: snapshot.id, outcome, newId, changes })
+  }
+  return repaired
+}
+
+type TreeRepair = { readonly tree: TreeId | undefined; readonly changes: readonly SnapshotRepair[] }
+
+/** The tree, whole; undefined where it cannot be read. Paths of changes are below `path`. */
+async function repairTree(repair: Repair, tree: TreeId, path: string, depth: number): Promise<TreeRepair> {
+  repair.abort()
+  const known = repair.done.get(tree)
+  if (known !== undefined) return known
+  const nodes = depth > depthMax ? undefined : await readIfSound(repair.vault, tree)
+  if (nodes === undefined) return { tree: undefined, changes: [{ path, what: 'directory_emptied' }] }
+  const changes: SnapshotRepair[] = []
+  const repaired: TreeNode[] = []
+  for (const node of nodes) {
+    const at = `${path}${node.name}`
+    if (node.type === 'file') {
+      const { file, change } = repairFile(repair.vault, node)
+      if (change !== undefined) changes.push({ path: at, what: change })
+      repaired.push(file)
+    } else if (node.type === 'dir') {
+      const below = await repairTree(repair, node.subtree, `${at}/`, depth + 1)
+      changes.push(...below.changes)
+      repaired.push({ ...node, subtree: below.tree ?? (await storeTree(repair, [])) })
+    } else repaired.push(node)
+  }
+  const result = { tree: changes.length === 0 ? tree : await rewriteTree(repair, { tree, nodes, repaired }), changes }
+  repair.done.set(tree, result)
+  return result
+}
+
+async function readIfSound(vault: Vault, tree: TreeId): Promise<readonly TreeNode[] | undefined> {
+  try {
+    return await readTree(vault, tree)
+  } catch (error) {
+    if (isFailure(error, 'object_missing') || isFailure(error, 'object_damaged')) return undefined
+    throw error
+  }
+}
+
+function repairFile(
+  vault: Vault,
+  node: FileNode,
+): { readonly file: FileNode; readonly change: SnapshotRepair['what'] | undefined } {
+  const content: BlobId[] = []
+  let bytes = 0
+  for (const id of node.content) {
+    const [place] = vault.index.blobs.places(id, 'data')
+    if (place === undefined) continue
+    content.push(id)
+    bytes += blobPlainBytes(place)
+  }
+  if (content.length !== node.content.length) return { file: { ...node, content, bytes }, change: 'content_removed' }
+  if (bytes !== node.bytes) return { file: { ...node, bytes }, change: 'size_corrected' }
+  return { file: node, change: undefined }
+}
+
+async function rewriteTree(
+  repair: Repair,
+  {
+    tree,
+    nodes,
+    repaired,
+  }: { readonly tree: TreeId; readonly nodes: readonly TreeNode[]; readonly repaired: readonly TreeNode[] },
+): Promise<TreeId> {
+  // What we would not write again, we would lose.
+  if (sha256(encodeTree(nodes)) === tree) return storeTree(repair, repaired)
+  throw new Failure({
+    code: 'tree_not_rewritable',
+    message: `tree ${tree} has fields that this version does not know; writing it anew would lose them`,
+    hint: 'Repair this repository with the program that wrote the tree.',
+  })
+}
+
+async function storeTree(repair: Repair, nodes: readonly TreeNode[]): Promise<TreeId> {
+  const plaintext = encodeTree(nodes)
+  const id = treeId(sha256(plaintext))
+  const isStored = repair.stored.has(id) || repair.vault.index.blobs.has(id, 'tree')
+  if (isStored || repair.isDryRun) return id
+  repair.stored.add(id)
+  const entry = { id, type: 'tree', offset: 0, length: 0, plainBytes: undefined } as const
+  await repair.repacker.add({ entry, sealed: undefined, plaintext })
+  return id
+}

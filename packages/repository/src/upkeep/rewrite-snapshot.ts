@@ -1,0 +1,37 @@
+/**
+ * Owns writing a snapshot anew with some of its fields changed. Fields that this program does not know stay.
+ *
+ * Invariant: the new one is durable before anybody may delete the old one.
+ */
+import { type SnapshotId, snapshotId, type TreeId } from '../format/ids.ts'
+import { jsonObject, parseJson } from '../format/json.ts'
+import { decodeSnapshot } from '../format/snapshot.ts'
+import { readDocument, type Vault, writeDocument } from '../vault.ts'
+
+export interface SnapshotChange {
+  readonly tree?: TreeId
+  readonly tags?: readonly string[]
+  /** Drop the reference to the parent, which another repository does not have. */
+  readonly withoutParent?: boolean
+  /** The repository into which it is written. Default: the one it is in. */
+  readonly into?: Vault
+}
+
+/** Returns the id of the new snapshot, which names the first of a row of rewritings as its original. */
+export async function rewriteSnapshot(vault: Vault, id: SnapshotId, change: SnapshotChange): Promise<SnapshotId> {
+  const json = await readDocument(vault, { kind: 'snapshot', name: id }, (text) => {
+    decodeSnapshot(text)
+    return text
+  })
+  const fields: Record<string, unknown> = { ...jsonObject(parseJson(json), 'the snapshot') }
+  if (change.tree !== undefined) fields['tree'] = change.tree
+  if (change.tags !== undefined) fields['tags'] = change.tags.length === 0 ? undefined : change.tags
+  if (change.withoutParent === true) fields['parent'] = undefined
+  fields['original'] ??= id
+  return snapshotId(await writeDocument(change.into ?? vault, 'snapshot', JSON.stringify(fields, exactNumbers)))
+}
+
+/** Whole numbers beyond those that JavaScript has are read as `bigint`; restic writes none in snapshots that large. */
+function exactNumbers(_key: string, value: unknown): unknown {
+  return typeof value === 'bigint' ? Number(value) : value
+}
