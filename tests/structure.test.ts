@@ -29,6 +29,7 @@ const ranks: Readonly<Record<string, number>> = {
   config: 0,
   sources: 1,
   catalog: 1,
+  vault: 1,
   agent: 2,
   coordinator: 3,
   server: 4,
