@@ -52,5 +52,34 @@ export type { Save, SavedContent, SaveStreamOptions } from './save/save.ts'
 export type { DirectoryProgress, PathProblem, SaveDirectoryOptions, SavedDirectory } from './save/save-directory.ts'
 export type { SealOptions } from './save/seal.ts'
 export type { TreeEntry } from './save/tree-entry.ts'
+export { parseBytes } from './upkeep/byte-quantity.ts'
 export type { CheckOptions, CheckProgress, CheckReport } from './upkeep/check.ts'
+export type { CopiedSnapshot, CopyOptions, CopyProgress } from './upkeep/copy.ts'
+export { type DataSubset, parseDataSubset } from './upkeep/data-subset.ts'
+export type { DiffAmount, DiffOptions, DiffStats, TreeChange } from './upkeep/diff-trees.ts'
+export type { ForgetOptions, ForgottenGroup } from './upkeep/forget.ts'
+export type { AddKeyOptions, RepositoryKey } from './upkeep/keys.ts'
 export type { LockMode } from './upkeep/lock.ts'
+export type { PruneOptions, PruneProgress, PruneReport } from './upkeep/prune.ts'
+export type { PruneAmount, PrunePolicy, PruneStats, UnusedLimit } from './upkeep/prune-plan.ts'
+export type { RepairIndexOptions, RepairIndexReport } from './upkeep/repair-index.ts'
+export type { RepairedPack, RepairPacksOptions } from './upkeep/repair-packs.ts'
+export type { RepairedSnapshot, RepairSnapshotsOptions, SnapshotRepair } from './upkeep/repair-snapshots.ts'
+export {
+  applyRetention,
+  isEmptyPolicy,
+  type KeepCount,
+  type KeptSnapshot,
+  type RetentionDecision,
+  type RetentionPeriod,
+  type RetentionPolicy,
+  type RetentionSubject,
+  retentionPeriods,
+} from './upkeep/retention.ts'
+export { parseSpan, type RetentionSpan, spanText } from './upkeep/retention-span.ts'
+export { isSelected, type SnapshotSelection } from './upkeep/select-snapshots.ts'
+export { type GroupField, groupSnapshots, parseGroupBy, type SnapshotGroup } from './upkeep/snapshot-groups.ts'
+export { type RepositoryStats, type StatsMode, type StatsOptions, statsModes } from './upkeep/stats.ts'
+export type { TagChange, TaggedSnapshot } from './upkeep/tag.ts'
+export type { Upkeep } from './upkeep/upkeep.ts'
+export type { WalkedNode, WalkNodesOptions } from './upkeep/walk-nodes.ts'

@@ -161,10 +161,10 @@ export async function openVault(options: OpenOptions): Promise<Vault> {
       hint: 'Check the path, or make a repository there first: "stillpoint init" does, and so does "restic init".',
     })
   }
-  const { keys, config } = await unlockConfig(store, passwordBytes(options.password))
+  const { keys, config, keyName } = await unlockConfig(store, passwordBytes(options.password))
   const access = { store, keys, entropy }
   const index = createLoadedIndex(access, { skipDamaged: options.forRepair === true })
-  const vault: Vault = { ...access, config, clock, random, index }
+  const vault: Vault = { ...access, config, openedWith: { keyName }, clock, random, index }
   await vault.index.refresh()
   return vault
 }
@@ -172,14 +172,14 @@ export async function openVault(options: OpenOptions): Promise<Vault> {
 async function unlockConfig(
   store: BlobStore,
   password: Uint8Array,
-): Promise<{ readonly keys: CryptKeys; readonly config: Config }> {
+): Promise<{ readonly keys: CryptKeys; readonly config: Config; readonly keyName: string }> {
   const sealed = await store.get(configObject)
   let problem: unknown
   for (const { name } of await store.list('key')) {
     try {
       const keys = await openKeyFile(decodeKeyFile(await store.get(keyObject(name))), password)
       if (keys === undefined) continue
-      return { keys, config: openConfig(store, sealed, keys) }
+      return { keys, config: openConfig(store, sealed, keys), keyName: name }
     } catch (error) {
       if (isFailure(error, 'repository_version_unsupported')) throw error
       // Another key may open it. A key that vanished meanwhile was removed by somebody who may do so.
@@ -237,7 +237,7 @@ function repositoryOver(vault: Vault, readOnly: boolean): Repository {
       locks.withLock(options?.exclusive === true ? 'exclusive' : 'shared', (signal) =>
         checkRepository(vault, signal, options),
       ),
-    upkeep: createUpkeep(vault, locks),
+    upkeep: createUpkeep(vault, locks, { readOnly }),
     withLock: (mode, action) => locks.withLock(mode, action),
     unlock: (options) => locks.unlock(options),
   }

@@ -22,6 +22,8 @@ export interface ObjectAccess {
 
 export interface Vault extends ObjectAccess {
   readonly config: Config
+  /** Name of the key file that opened it; another one after the password was changed. */
+  readonly openedWith: { keyName: string }
   readonly clock: Clock
   readonly random: Random
   readonly index: LoadedIndex

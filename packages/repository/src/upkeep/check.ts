@@ -18,6 +18,7 @@ import { requireSafeNames } from '../load/tree-survey.ts'
 import { openBlob } from '../save/blob-coder.ts'
 import { readPackEntries } from '../save/pack-builder.ts'
 import { namingDamage, readDocument, readObject, type Vault } from '../vault.ts'
+import { type DataSubset, packsToRead } from './data-subset.ts'
 
 export interface CheckProgress {
   readonly stage: 'keys' | 'indexes' | 'packs' | 'trees' | 'data'
@@ -29,6 +30,8 @@ export interface CheckProgress {
 export interface CheckOptions {
   /** Also reads, decrypts and hashes every blob of every pack. */
   readonly readData?: boolean
+  /** Reads the data of some packs only. */
+  readonly dataSubset?: DataSubset
   /** Keeps everybody else out meanwhile. */
   readonly exclusive?: boolean
   readonly signal?: AbortSignal
@@ -75,15 +78,16 @@ export async function checkRepository(
   const unreferencedPacks = await checkPacks(check)
   const roots = snapshots.map((snapshot) => ({ tree: snapshot.tree, path: `snapshot ${snapshot.id}:/` }))
   const trees = await checkTrees(check, roots)
-  const packs = (await vault.store.list('pack')).map((object) => object.name)
-  const bytesRead = options.readData === true ? await checkData(check, packs) : 0
+  const packs = await vault.store.list('pack')
+  const read = packsToRead(packs, options, vault.random)
+  const bytesRead = await checkData(check, read)
   return {
     problems: check.problems,
     unreferencedPacks,
     snapshots: snapshots.length,
     trees,
     packs: packs.length,
-    packsRead: options.readData === true ? packs.length : 0,
+    packsRead: read.length,
     bytesRead,
   }
 }

@@ -2,16 +2,25 @@
  * Owns the side of a repository that looks after it, and which lock each piece of work takes. What is done under the
  * locks is in a file per piece.
  */
-import type { SnapshotId } from '../format/ids.ts'
+import { defined, type Failure, type TreeId } from '@stillpoint/core/kernel'
+import type { BlobType, PackId, SnapshotId } from '../format/ids.ts'
 import type { Snapshot } from '../load/snapshots.ts'
+import type { Repository } from '../repository.ts'
 import type { Vault } from '../vault.ts'
+import { type CopiedSnapshot, type CopyOptions, copySnapshots } from './copy.ts'
+import { type DiffOptions, type DiffStats, diffTrees } from './diff-trees.ts'
 import { type ForgetOptions, type ForgottenGroup, planForget, removeSnapshots } from './forget.ts'
-import type { LockKeeper, LockMode } from './lock.ts'
+import { type AddKeyOptions, addKey, changePassword, listKeys, type RepositoryKey, removeKey } from './keys.ts'
+import { type LockKeeper, type LockMode, readOnlyFailure } from './lock.ts'
 import { type PruneOptions, type PruneReport, pruneRepository } from './prune.ts'
 import { type RepairIndexOptions, type RepairIndexReport, repairIndex } from './repair-index.ts'
 import { type RepairedPack, type RepairPacksOptions, repairPacks } from './repair-packs.ts'
 import { type RepairedSnapshot, type RepairSnapshotsOptions, repairSnapshots } from './repair-snapshots.ts'
 import { resolveSnapshot, resolveSnapshots, type SnapshotSelection } from './select-snapshots.ts'
+import { type RepositoryStats, repositoryStats, type StatsOptions } from './stats.ts'
+import { type TagChange, type TaggedSnapshot, tagSnapshots } from './tag.ts'
+import { tarOf } from './tar.ts'
+import { type WalkedNode, type WalkNodesOptions, walkNodes } from './walk-nodes.ts'
 
 export interface Upkeep {
   /** By ids, their beginnings or `latest`; where none is given, all that are selected. @throws Failure `snapshot_absent`, … */
@@ -30,6 +39,26 @@ export interface Upkeep {
   repairPacks(ids: readonly string[], options?: RepairPacksOptions): Promise<readonly RepairedPack[]>
   /** Writes snapshots anew without what is lost. @throws Failure `tree_not_rewritable` */
   repairSnapshots(options?: RepairSnapshotsOptions): Promise<readonly RepairedSnapshot[]>
+  /** @throws Failure `object_damaged` unless `onDamaged` takes it */
+  listKeys(onDamaged?: (failure: Failure) => void): Promise<readonly RepositoryKey[]>
+  /** Returns the id of the new key. */
+  addKey(options: AddKeyOptions): Promise<string>
+  /** By id or its beginning; returns the id. @throws Failure `key_absent`, `key_ambiguous`, `key_in_use` */
+  removeKey(id: string): Promise<string>
+  /** Replaces the key that opened the repository. Returns the id of the new one. */
+  changePassword(options: AddKeyOptions): Promise<string>
+  stats(options: StatsOptions): Promise<RepositoryStats>
+  /** Those whose tags changed: written anew, the old ones removed. */
+  tag(change: TagChange): Promise<readonly TaggedSnapshot[]>
+  /** Copies snapshots of another repository into this one. */
+  copyFrom(source: Repository, options: CopyOptions): Promise<readonly CopiedSnapshot[]>
+  /** All entries below a tree with their paths. Names may be hostile. */
+  walk(tree: TreeId, options?: WalkNodesOptions): AsyncGenerator<WalkedNode>
+  diff(options: DiffOptions): Promise<DiffStats>
+  /** The entries below a tree as a tar archive. */
+  tar(tree: TreeId, signal?: AbortSignal): AsyncGenerator<Uint8Array>
+  /** Where the blobs of each pack lie, as the index says. */
+  packsOf(id: string, type: BlobType): readonly PackId[]
 }
 
 /** What changes nothing needs to keep nobody out. */
@@ -37,12 +66,26 @@ function modeOf(options: { readonly dryRun?: boolean } | undefined): LockMode {
   return options?.dryRun === true ? 'shared' : 'exclusive'
 }
 
-export function createUpkeep(vault: Vault, locks: LockKeeper): Upkeep {
+/** From one repository's upkeep to what another one needs to copy from it. */
+const vaults = new WeakMap<Upkeep, Vault>()
+
+function vaultOf(upkeep: Upkeep): Vault {
+  return defined(vaults.get(upkeep), 'the vault of a repository that this package opened')
+}
+
+export interface UpkeepOptions {
+  /** Shared locks are given out also where nothing can be written; what writes under one has to know. */
+  readonly readOnly: boolean
+}
+
+export function createUpkeep(vault: Vault, locks: LockKeeper, { readOnly }: UpkeepOptions): Upkeep {
+  const writing = <T>(action: (lockSignal: AbortSignal) => Promise<T>): Promise<T> =>
+    readOnly ? Promise.reject(readOnlyFailure()) : locks.withLock('shared', action)
   const aborter = (lockSignal: AbortSignal, signal: AbortSignal | undefined) => () => {
     signal?.throwIfAborted()
     lockSignal.throwIfAborted()
   }
-  return {
+  const upkeep: Upkeep = {
     resolveSnapshots: (ids, selection) => resolveSnapshots(vault, ids, selection),
     resolveSnapshot: (id, selection) => resolveSnapshot(vault, id, selection),
     planForget: (options) => planForget(vault, options),
@@ -58,5 +101,30 @@ export function createUpkeep(vault: Vault, locks: LockKeeper): Upkeep {
       locks.withLock('exclusive', (lockSignal) => repairPacks(vault, ids, { lockSignal, options })),
     repairSnapshots: (options) =>
       locks.withLock(modeOf(options), (lockSignal) => repairSnapshots(vault, lockSignal, options)),
+    listKeys: (onDamaged) => listKeys(vault, onDamaged),
+    addKey: (options) => writing(() => addKey(vault, options)),
+    removeKey: (id) => locks.withLock('exclusive', () => removeKey(vault, id)),
+    changePassword: (options) => locks.withLock('exclusive', () => changePassword(vault, options)),
+    stats: (options) => locks.withLock('shared', () => repositoryStats(vault, options)),
+    tag: (change) => locks.withLock('exclusive', (lockSignal) => tagSnapshots(vault, lockSignal, change)),
+    copyFrom: (source, options) =>
+      source.withLock('shared', (sourceSignal) =>
+        writing((lockSignal) =>
+          copySnapshots(
+            {
+              source: vaultOf(source.upkeep),
+              target: vault,
+              abort: aborter(AbortSignal.any([lockSignal, sourceSignal]), options.signal),
+            },
+            options,
+          ),
+        ),
+      ),
+    walk: (tree, options) => walkNodes(vault, tree, options),
+    diff: (options) => locks.withLock('shared', () => diffTrees(vault, options)),
+    tar: (tree, signal) => tarOf(vault, tree, signal),
+    packsOf: (id, type) => vault.index.blobs.places(id, type).map(({ pack }) => pack),
   }
+  vaults.set(upkeep, vault)
+  return upkeep
 }

@@ -1,0 +1,107 @@
+/** Owns how much snapshots hold: as they would be restored, as they are stored, by distinct content. restic's modes. */
+import { sha256 } from '../format/ids.ts'
+import { blobPlainBytes } from '../format/pack.ts'
+import type { FileNode, TreeNode } from '../format/tree.ts'
+import type { Snapshot } from '../load/snapshots.ts'
+import type { Vault } from '../vault.ts'
+import { walkNodes } from './walk-nodes.ts'
+import { reachableBlobs } from './walk-trees.ts'
+
+export const statsModes = ['restore-size', 'files-by-contents', 'raw-data', 'blobs-per-file'] as const
+export type StatsMode = (typeof statsModes)[number]
+
+export interface RepositoryStats {
+  readonly snapshots: number
+  /** Bytes: of files, or of sealed blobs with `raw-data`. */
+  readonly totalBytes: number
+  /** Entries of all kinds with `restore-size`; distinct contents, or paths with `blobs-per-file`. */
+  readonly files: number
+  readonly blobs: number
+  /** Of the same blobs before compression and sealing; `raw-data` only. */
+  readonly plainBytes: number | undefined
+}
+
+export interface StatsOptions {
+  readonly mode?: StatsMode
+  readonly snapshots: readonly Snapshot[]
+  readonly signal?: AbortSignal
+}
+
+export async function repositoryStats(vault: Vault, options: StatsOptions): Promise<RepositoryStats> {
+  const { mode = 'restore-size', snapshots } = options
+  if (mode === 'raw-data') return rawData(vault, options)
+  const counted = { snapshots: snapshots.length, totalBytes: 0, files: 0, blobs: 0, plainBytes: undefined }
+  const contents = new Set<string>()
+  const blobsByPath = new Map<string, Set<string>>()
+  for (const { tree } of snapshots) {
+    const inodes = new Set<string>()
+    const walk = options.signal === undefined ? {} : { signal: options.signal }
+    for await (const { node, path } of walkNodes(vault, tree, walk)) {
+      if (mode === 'restore-size') {
+        counted.files += 1
+        // Further names of a file take no further room.
+        if (node.type === 'file' && isFirstName(node, inodes)) counted.totalBytes += node.bytes
+      } else if (node.type === 'file' && isNewContent(node, contents)) {
+        if (mode === 'files-by-contents') {
+          counted.files += 1
+          counted.totalBytes += node.bytes
+        } else addBlobsOf(vault, { node, path, seen: blobsByPath, counted })
+      }
+    }
+  }
+  return counted
+}
+
+function isFirstName(node: TreeNode, inodes: Set<string>): boolean {
+  if (node.links <= 1n || node.inode === 0n) return true
+  const key = `${node.deviceId}:${node.inode}`
+  if (inodes.has(key)) return false
+  inodes.add(key)
+  return true
+}
+
+function isNewContent(node: FileNode, contents: Set<string>): boolean {
+  const key = sha256(Buffer.from(node.content.join('')))
+  if (contents.has(key)) return false
+  contents.add(key)
+  return true
+}
+
+interface PathBlobs {
+  readonly node: FileNode
+  readonly path: string
+  readonly seen: Map<string, Set<string>>
+  readonly counted: { files: number; totalBytes: number; blobs: number }
+}
+
+/** Each blob counts once for each path that it is part of. */
+function addBlobsOf(vault: Vault, { node, path, seen, counted }: PathBlobs): void {
+  if (node.content.length === 0) return
+  let known = seen.get(path)
+  if (known === undefined) {
+    known = new Set()
+    seen.set(path, known)
+    counted.files += 1
+  }
+  for (const id of node.content) {
+    const [place] = vault.index.blobs.places(id, 'data')
+    if (known.has(id) || place === undefined) continue
+    known.add(id)
+    counted.blobs += 1
+    counted.totalBytes += blobPlainBytes(place)
+  }
+}
+
+async function rawData(vault: Vault, { snapshots, signal }: StatsOptions): Promise<RepositoryStats> {
+  const roots = snapshots.map(({ id, tree }) => ({ tree, path: `snapshot ${id.slice(0, 8)}:/` }))
+  const reached = await reachableBlobs(vault, roots, { abort: () => signal?.throwIfAborted() })
+  let totalBytes = 0
+  let plainBytes = 0
+  reached.each((id, type) => {
+    const [place] = vault.index.blobs.places(id, type)
+    if (place === undefined) return
+    totalBytes += place.length
+    plainBytes += blobPlainBytes(place)
+  })
+  return { snapshots: snapshots.length, totalBytes, files: 0, blobs: reached.size, plainBytes }
+}

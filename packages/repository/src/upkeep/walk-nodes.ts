@@ -1,0 +1,58 @@
+/** Owns walking a snapshot in the order of its trees, with paths: for lists, searches and archives. */
+import { Failure, type TreeId } from '@stillpoint/core/kernel'
+import type { TreeNode } from '../format/tree.ts'
+import { readTree } from '../load/blob-reader.ts'
+import type { Vault } from '../vault.ts'
+
+export interface WalkedNode {
+  /** From the root, beginning with "/". Names in it may be hostile. */
+  readonly path: string
+  readonly node: TreeNode
+  /** The tree that the node is in. */
+  readonly parent: TreeId
+}
+
+export interface WalkNodesOptions {
+  readonly signal?: AbortSignal
+  /** Directories for which it returns false are given out, but not entered. */
+  readonly enter?: (walked: WalkedNode) => boolean
+}
+
+/** Deeper than any path that a system takes. */
+const depthMax = 2048
+
+/** A directory comes before what is in it. @throws Failure `object_missing`, `object_damaged`, `tree_unsafe` (too deep) */
+export async function* walkNodes(
+  vault: Vault,
+  root: TreeId,
+  options: WalkNodesOptions = {},
+): AsyncGenerator<WalkedNode> {
+  const open = [await folderOf(vault, root, '/')]
+  for (let folder = open.at(-1); folder !== undefined; folder = open.at(-1)) {
+    options.signal?.throwIfAborted()
+    const node = folder.nodes[folder.at]
+    if (node === undefined) {
+      open.pop()
+      continue
+    }
+    folder.at += 1
+    const walked: WalkedNode = { path: `${folder.path}${node.name}`, node, parent: folder.tree }
+    yield walked
+    if (node.type !== 'dir' || options.enter?.(walked) === false) continue
+    if (open.length >= depthMax) {
+      throw new Failure({ code: 'tree_unsafe', message: `tree ${node.subtree} is nested deeper than ${depthMax}` })
+    }
+    open.push(await folderOf(vault, node.subtree, `${walked.path}/`))
+  }
+}
+
+interface Folder {
+  readonly tree: TreeId
+  readonly path: string
+  readonly nodes: readonly TreeNode[]
+  at: number
+}
+
+async function folderOf(vault: Vault, tree: TreeId, path: string): Promise<Folder> {
+  return { tree, path, nodes: await readTree(vault, tree), at: 0 }
+}
