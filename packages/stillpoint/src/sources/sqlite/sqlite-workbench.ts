@@ -48,7 +48,7 @@ async function writing<T>(body: () => T): Promise<T> {
 function digestOf(path: string): string {
   const database = openFile(path)
   try {
-    database.exec('PRAGMA busy_timeout = 2000')
+    database.exec('PRAGMA busy_timeout = 30000')
     const hash = createHash('sha256')
     const tables = database.prepare("SELECT name FROM sqlite_schema WHERE name = 'rows'").all()
     if (tables.length === 0) return 'no table'
@@ -123,7 +123,8 @@ export async function sqliteWorkbench(
     const scratchDir = join(dir, `scratch-${count}`)
     await mkdir(scratchDir, { mode: 0o700 })
     const env = { clock: testClock, baseDir: dir, scratchDir, note: () => undefined }
-    return source.open(sqliteOptions.parse({ path: file }), env, new AbortController().signal)
+    // SQLite's locks are not fair: on a busy machine a reader may meet a writer many times in a row.
+    return source.open(sqliteOptions.parse({ path: file, busyTimeoutMs: 30_000 }), env, new AbortController().signal)
   }
   const gone = join(dir, 'gone')
   const move = async (from: string, to: string) => {
