@@ -1,0 +1,89 @@
+/**
+ * Judges of one sealed cut, by what really happened. Each answers what it found wrong; nothing is what must come out.
+ */
+import type { Event, MarkedState, ObservedCut, Told } from './truth.ts'
+
+export function cutFindings(cut: ObservedCut): readonly string[] {
+  const findings = [...closure(cut), ...messagePlaces(cut), ...conservation(cut)]
+  return findings.map((finding) => `${cut.cut} (${cut.verdict}): ${finding}`)
+}
+
+/** Closed under happens-before: no mark knows more of anybody than that one's own mark. */
+function closure({ marks, cutOff, verdict }: ObservedCut): readonly string[] {
+  if (verdict === 'inconsistent') return [] // It says so itself; whether it had to is judged by `reasonless`.
+  const findings: string[] = []
+  for (const [knower, { clock }] of marks) {
+    for (const [known, own] of marks) {
+      // What a handler that was cut off did after its process had marked is named by the certificate.
+      if (verdict !== 'consistent' && cutOff.has(known)) continue
+      const [knows, has] = [clock[own.actor] ?? 0, own.clock[own.actor] ?? 0]
+      if (knows > has) findings.push(`${knower}'s mark knows ${knows} events of ${known}, whose mark has ${has}`)
+    }
+  }
+  return findings
+}
+
+/** Every message that was sent inside the cut is in exactly one place of it; every other in none. */
+function messagePlaces({ marks, messages, recorded, verdict, redelivered }: ObservedCut): readonly string[] {
+  if (verdict === 'inconsistent') return []
+  const byActor = new Map<number, MarkedState>()
+  for (const mark of marks.values()) byActor.set(mark.actor, mark)
+  const isInside = ({ actor, index }: Event): boolean => index <= (byActor.get(actor)?.clock[actor] ?? 0)
+  const copies = new Map<string, number>()
+  for (const id of recorded) copies.set(id, (copies.get(id) ?? 0) + 1)
+  const findings: string[] = []
+  for (const told of messages) {
+    const received = told.received.filter(isInside).length
+    const inChannels = copies.get(told.id) ?? 0
+    if (redelivered.has(told.id) && verdict !== 'consistent') continue
+    const wrong = placesFinding(told, { isSent: isInside(told.sent), received, inChannels, isInside, verdict })
+    if (wrong !== null) findings.push(wrong)
+  }
+  return findings
+}
+
+interface Places {
+  readonly isSent: boolean
+  readonly received: number
+  readonly inChannels: number
+  readonly isInside: (event: Event) => boolean
+  readonly verdict: ObservedCut['verdict']
+}
+
+function placesFinding(told: Told, { isSent, received, inChannels, isInside, verdict }: Places): string | null {
+  const { id, lost } = told
+  const places = received + inChannels
+  if (!isSent) return places === 0 ? null : `${id} is in the cut ${places} times and was not sent in it (C1)`
+  if (places === 1) return null
+  if (places > 1) return `${id} is in the cut ${places} times: received ${received}, recorded ${inChannels} (C2)`
+  // Lost with the memory of somebody whose crash is itself inside the cut: so it is in the world's own past.
+  if (lost !== null && lost !== 'network' && isInside(lost)) return null
+  if (verdict === 'crash-consistent' && lost !== null) return null
+  return `${id} was sent in the cut, and is neither received nor recorded${lost === null ? '' : ' but lost'} (C2)`
+}
+
+/** Tokens in states and in recorded channels are the tokens that there were, less what the world lost for good. */
+function conservation({ marks, messages, recorded, tokens, verdict }: ObservedCut): readonly string[] {
+  if (verdict !== 'consistent') return []
+  const byActor = new Map<number, MarkedState>()
+  for (const mark of marks.values()) byActor.set(mark.actor, mark)
+  let found = 0
+  for (const mark of marks.values()) found += mark.tokens
+  const amounts = new Map(messages.map(({ id, amount }) => [id, amount]))
+  for (const id of recorded) found += amounts.get(id) ?? 0
+  let lost = 0
+  for (const told of messages) {
+    if (told.lost === null || told.lost === 'network') continue
+    const { actor, index } = told.lost
+    if (index <= (byActor.get(actor)?.clock[actor] ?? 0)) lost += told.amount
+  }
+  return found + lost === tokens
+    ? []
+    : [`${found} tokens in the cut and ${lost} lost before it, ${tokens} in the world`]
+}
+
+/** The verdict in the other direction: what is not `consistent` has a reason that the world can see. */
+export function reasonless(cut: ObservedCut, hasReason: boolean): readonly string[] {
+  if (cut.verdict === 'consistent' || hasReason) return []
+  return [`${cut.cut}: is called ${cut.verdict}, and nothing had happened: ${cut.reasons.join('; ')}`]
+}

@@ -1,0 +1,58 @@
+/**
+ * What really happened in a world, in terms that no protocol knows: vector clocks (Fidge, Mattern 1988), messages with
+ * the events that sent, received and lost them, and tokens. Worlds write it; checkers read it.
+ */
+
+/** Events that are known of each actor, by its index. Immutable. */
+export type VectorClock = readonly number[]
+
+export function merge(a: VectorClock, b: VectorClock): VectorClock {
+  return a.map((count, index) => Math.max(count, b[index] ?? 0))
+}
+
+/** One more event of this actor, which learns `learnt`. */
+export function tick(clock: VectorClock, actor: number, learnt: VectorClock = clock): VectorClock {
+  return merge(clock, learnt).with(actor, (clock[actor] ?? 0) + 1)
+}
+
+/** An event in one actor's life. */
+export interface Event {
+  readonly actor: number
+  readonly index: number
+}
+
+export interface Told {
+  readonly id: string
+  readonly amount: number
+  readonly from: number
+  readonly to: number
+  readonly sent: Event
+  /** More than one is wrong. */
+  readonly received: Event[]
+  /** The event in which it was lost with somebody's memory; `network`: nobody's. */
+  lost: Event | 'network' | null
+  /** It had started a handler that the cut was taken without, or that had ended before. */
+}
+
+export interface MarkedState {
+  readonly actor: number
+  readonly clock: VectorClock
+  readonly tokens: number
+}
+
+/** A cut, at the instant at which its snapshot began to exist. */
+export interface ObservedCut {
+  readonly cut: string
+  readonly verdict: 'consistent' | 'crash-consistent' | 'inconsistent'
+  readonly reasons: readonly string[]
+  readonly marks: ReadonlyMap<string, MarkedState>
+  /** Ids of the messages in the recorded channels, as often as they are there. */
+  readonly recorded: readonly string[]
+  readonly messages: readonly Told[]
+  /** Tokens that there were when this world, or this generation of it, began. */
+  readonly tokens: number
+  /** Messages whose handlers the processes entered the epoch without. */
+  readonly redelivered: ReadonlySet<string>
+  /** Participants with handlers that were cut off, and with messages from outside that were let through. */
+  readonly cutOff: ReadonlySet<string>
+}

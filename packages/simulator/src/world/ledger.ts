@@ -1,0 +1,62 @@
+/** Writes down what really happens in a world, for the judges. The protocol never reads it. */
+import { defined } from '@stillpoint/core/kernel'
+import type { Event, Told, VectorClock } from '../checkers/truth.ts'
+
+export class Ledger {
+  readonly actors: readonly string[]
+  readonly messages = new Map<string, Told>()
+  /** What went wrong before any cut could show it: handled twice, or in another generation. */
+  readonly findings: string[] = []
+  tokens: number
+  #count = 0
+
+  constructor(actors: readonly string[], tokens: number) {
+    this.actors = actors
+    this.tokens = tokens
+  }
+
+  indexOf(name: string): number {
+    return this.actors.indexOf(name)
+  }
+
+  zero(): VectorClock {
+    return this.actors.map(() => 0)
+  }
+
+  sent(message: Pick<Told, 'amount' | 'from' | 'to' | 'sent'>): string {
+    this.#count += 1
+    const id = `m${this.#count}`
+    this.messages.set(id, { id, received: [], lost: null, ...message })
+    return id
+  }
+
+  received(id: string, event: Event): void {
+    const told = this.messages.get(id)
+    if (told === undefined) {
+      this.findings.push(`${id} is handled in a generation that it is not of (C9)`)
+      return
+    }
+    told.received.push(event)
+    if (told.received.length > 1) this.findings.push(`${id} is handled ${told.received.length} times (C2)`)
+  }
+
+  lost(id: string, where: Event | 'network'): void {
+    const told = this.messages.get(id)
+    if (told !== undefined && told.received.length === 0 && told.lost === null) told.lost = where
+  }
+
+  isOpen(id: string): boolean {
+    const told = this.messages.get(id)
+    return told !== undefined && told.received.length === 0 && told.lost === null
+  }
+
+  /** A restore: nothing of the time before it is part of what is judged from here on. */
+  restart(tokens: number): void {
+    this.messages.clear()
+    this.tokens = tokens
+  }
+
+  amountOf(id: string): number {
+    return defined(this.messages.get(id), id).amount
+  }
+}

@@ -1,0 +1,48 @@
+/** What a person gets to see of one seed. */
+import { execFileSync } from 'node:child_process'
+import { scenarioOf } from './scenario.ts'
+import { shrink } from './shrink.ts'
+import { diagram } from './trace.ts'
+import { World } from './world.ts'
+
+const linesMax = 160
+
+/** Answers whether all judges were content. */
+export async function showSeed(
+  seed: number,
+  options: { readonly shape?: string; readonly isTraced: boolean },
+): Promise<boolean> {
+  const scenario = scenarioOf(seed, options.shape)
+  const world = new World(scenario, { isTraced: options.isTraced })
+  const findings = await world.run()
+  if (findings.length === 0) {
+    if (options.isTraced) for (const line of world.traced.lines()) console.log(line)
+    console.log(`seed ${seed} (${scenario.shape}): no violation; ${JSON.stringify(world.counts)}`)
+    return true
+  }
+  const smallest = await shrink(scenario)
+  const again = new World(smallest, { isTraced: true })
+  const last = await again.run()
+  const shape = options.shape === undefined ? '' : ` --shape ${options.shape}`
+  console.error(
+    `seed ${seed} fails, commit ${commit()}: node packages/simulator/src/simulate-main.ts --seed ${seed}${shape}`,
+  )
+  for (const finding of findings) console.error(`  found: ${finding}`)
+  console.error(`the smallest scenario that fails: ${JSON.stringify(smallest)}`)
+  for (const finding of last) console.error(`  found: ${finding}`)
+  const nodes = ['coordinator', ...smallest.processes, ...smallest.stores.map(({ name }) => name)]
+  const lines = diagram(again.traced, nodes)
+  console.error(lines[0])
+  if (lines.length > linesMax) console.error(`${' '.repeat(11)}… ${lines.length - linesMax} lines before …`)
+  for (const line of lines.slice(1).slice(-linesMax)) console.error(line)
+  return false
+}
+
+function commit(): string {
+  try {
+    const cwd = import.meta.dirname
+    return execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd, encoding: 'utf8', stdio: 'pipe' }).trim()
+  } catch {
+    return 'unknown' // Not a checkout: the seed alone has to do.
+  }
+}

@@ -1,0 +1,161 @@
+/**
+ * What a run is made of: all that is chosen before it begins. A seed gives a scenario; the shrinker takes parts of it
+ * away. Plain data.
+ */
+import { createRandom, type SeededRandom } from './random.ts'
+
+export type Fault =
+  | { readonly kind: 'crash'; readonly atMs: number; readonly node: string; readonly forMs: number }
+  | { readonly kind: 'pause'; readonly atMs: number; readonly node: string; readonly forMs: number }
+  | { readonly kind: 'jump'; readonly atMs: number; readonly node: string; readonly byMs: number }
+  /** `both`, or one way: what the node sends, or what it is sent, does not arrive. */
+  | {
+      readonly kind: 'partition'
+      readonly atMs: number
+      readonly node: string
+      readonly forMs: number
+      readonly way: 'both' | 'out' | 'in'
+    }
+  /** The coordinator is replaced; `zombie`: the old one still lives, and still sends. */
+  | { readonly kind: 'takeover'; readonly atMs: number; readonly forMs: number; readonly zombie: boolean }
+  | {
+      readonly kind: 'storage'
+      readonly atMs: number
+      readonly forMs: number
+      readonly how: 'slow' | 'failing' | 'lying'
+    }
+
+export type ChannelKind = 'fifo' | 'loose' | 'volatile'
+
+export interface StoreShape {
+  readonly name: string
+  readonly writers: readonly string[] | 'unknown'
+}
+
+export interface Scenario {
+  readonly seed: number
+  readonly shape: string
+  readonly processes: readonly string[]
+  readonly stores: readonly StoreShape[]
+  readonly channels: ChannelKind
+  readonly outsiders: number
+  /** Chances in 1,000, per message: while faults last. */
+  readonly lossPerMille: number
+  readonly doublePerMille: number
+  readonly delayMsMax: number
+  /** Clocks run at 1 ± this many millionths. */
+  readonly driftPpm: number
+  readonly faults: readonly Fault[]
+  /** When faults stop; what is left then must heal. */
+  readonly healMs: number
+  readonly cutEveryMs: number
+  readonly leaseMs: number
+  readonly hasRequests: boolean
+  readonly hasRestores: boolean
+}
+
+type ShapeMaker = (random: SeededRandom) => Partial<Scenario>
+
+const names = (count: number): readonly string[] => Array.from({ length: count }, (_, index) => `p${index}`)
+const unknown = (count: number): readonly StoreShape[] =>
+  Array.from({ length: count }, (_, index) => ({ name: `s${index}`, writers: 'unknown' as const }))
+
+/** Kinds of systems. Each seed has one. */
+export const shapes: Readonly<Record<string, ShapeMaker>> = {
+  /** Nothing goes wrong: every cut must be sealed as consistent. */
+  calm: (random) => ({
+    ...mixed(random),
+    faults: [],
+    lossPerMille: 0,
+    doublePerMille: 0,
+    leaseMs: 8_000,
+    driftPpm: 0,
+    hasRequests: false,
+  }),
+  flow: (random) => ({ processes: names(random.between(2, 4)), stores: [] }),
+  owned: (random) => {
+    const processes = names(random.between(2, 3))
+    return { processes, stores: processes.map((writer, index) => ({ name: `s${index}`, writers: [writer] })) }
+  },
+  gated: (random) => {
+    const processes = names(random.between(2, 3))
+    return { processes, stores: [{ name: 's0', writers: processes }] }
+  },
+  quiesced: (random) => ({ processes: names(random.between(1, 3)), stores: unknown(random.between(1, 2)) }),
+  barrier: (random) => ({
+    processes: [],
+    stores: unknown(random.between(2, 3)),
+    outsiders: random.between(2, 3),
+  }),
+  mixed,
+}
+
+function mixed(random: SeededRandom): Partial<Scenario> {
+  const processes = names(random.between(2, 3))
+  const [owner = ''] = processes
+  const stores: StoreShape[] = [{ name: 's0', writers: [owner] }]
+  if (random.chance(500)) stores.push({ name: 's1', writers: processes })
+  if (random.chance(300)) stores.push({ name: 's2', writers: 'unknown' })
+  return { processes, stores }
+}
+
+export function scenarioOf(seed: number, shapeName?: string): Scenario {
+  const random = createRandom(seed)
+  const shape = shapeName ?? random.pick(Object.keys(shapes))
+  const make = shapes[shape]
+  if (make === undefined) throw new Error(`There is no shape "${shape}". There are: ${Object.keys(shapes).join(', ')}`)
+  const made = make(random)
+  const channels = random.pick<ChannelKind>(['fifo', 'loose', 'volatile'])
+  const base: Scenario = {
+    seed,
+    shape,
+    processes: [],
+    stores: [],
+    channels,
+    outsiders: random.below(3),
+    lossPerMille: channels === 'volatile' && random.chance(400) ? random.between(5, 60) : 0,
+    doublePerMille: random.chance(500) ? random.between(10, 100) : 0,
+    delayMsMax: random.pick([2, 10, 40]),
+    driftPpm: random.pick([0, 200, 50_000]),
+    faults: [],
+    healMs: random.between(1_500, 3_500),
+    cutEveryMs: random.between(80, 400),
+    leaseMs: random.pick([60, 300, 8_000]),
+    hasRequests: random.chance(400),
+    hasRestores: random.chance(300),
+    ...made,
+  }
+  return made.faults === undefined ? { ...base, faults: faultsOf(random, base) } : base
+}
+
+function faultsOf(random: SeededRandom, { processes, stores, healMs }: Scenario): readonly Fault[] {
+  const nodes = [...processes, ...stores.map(({ name }) => name)]
+  const faults: Fault[] = []
+  const count = random.chance(150) ? 0 : random.between(1, 6)
+  for (let index = 0; index < count; index += 1) {
+    const atMs = random.below(healMs)
+    const node = random.pick(nodes)
+    const forMs = random.between(10, 900)
+    switch (random.below(7)) {
+      case 0:
+        faults.push({ kind: 'crash', atMs, node, forMs })
+        break
+      case 1:
+        faults.push({ kind: 'pause', atMs, node, forMs })
+        break
+      case 2:
+        faults.push({ kind: 'jump', atMs, node, byMs: random.between(10, 9_000) })
+        break
+      case 3:
+        faults.push({ kind: 'partition', atMs, node, forMs, way: random.pick(['both', 'out', 'in']) })
+        break
+      case 4:
+      case 5:
+        faults.push({ kind: 'takeover', atMs, forMs, zombie: random.chance(500) })
+        break
+      default:
+        faults.push({ kind: 'storage', atMs, forMs, how: random.pick(['slow', 'failing', 'lying']) })
+    }
+  }
+  return faults.sort((a, b) => a.atMs - b.atMs)
+}

@@ -1,0 +1,42 @@
+/** Makes a failing scenario smaller, as long as it still fails: what is left is what it takes. */
+import type { Scenario } from './scenario.ts'
+import { World } from './world.ts'
+
+const triesMax = 150
+
+export async function shrink(scenario: Scenario): Promise<Scenario> {
+  let smallest = scenario
+  let tries = 0
+  const stillFails = async (candidate: Scenario): Promise<boolean> => {
+    tries += 1
+    return tries <= triesMax && (await new World(candidate, { isTraced: false }).run()).length > 0
+  }
+  for (let isSmaller = true; isSmaller; ) {
+    isSmaller = false
+    for (const candidate of candidatesOf(smallest)) {
+      if (!(await stillFails(candidate))) continue
+      smallest = candidate
+      isSmaller = true
+      break
+    }
+  }
+  return smallest
+}
+
+function* candidatesOf(scenario: Scenario): Generator<Scenario> {
+  const { faults } = scenario
+  for (const index of faults.keys()) yield { ...scenario, faults: faults.toSpliced(index, 1) }
+  if (scenario.healMs > 200) yield { ...scenario, healMs: Math.round(scenario.healMs / 2) }
+  if (scenario.outsiders > 0) yield { ...scenario, outsiders: scenario.outsiders - 1 }
+  for (const index of scenario.stores.keys()) {
+    const stores = scenario.stores.toSpliced(index, 1)
+    if (stores.length + scenario.processes.length === 0) continue
+    const named = new Set([...scenario.processes, ...stores.map(({ name }) => name)])
+    yield { ...scenario, stores, faults: faults.filter((fault) => !('node' in fault) || named.has(fault.node)) }
+  }
+  if (scenario.hasRestores) yield { ...scenario, hasRestores: false }
+  if (scenario.hasRequests) yield { ...scenario, hasRequests: false }
+  if (scenario.lossPerMille > 0) yield { ...scenario, lossPerMille: 0 }
+  if (scenario.doublePerMille > 0) yield { ...scenario, doublePerMille: 0 }
+  if (scenario.driftPpm > 0) yield { ...scenario, driftPpm: 0 }
+}

@@ -1,0 +1,167 @@
+/**
+ * A simulated store and its agent: the store has data, holds that end by its own clock, and writers; the agent runs the
+ * production machine. They live on one machine, and the store outlives its agent's crash, and so does a hold.
+ */
+import {
+  decideStore,
+  initialStore,
+  nextStoreDeadlineMs,
+  type Order,
+  type StoreAnswer,
+  type StoreCall,
+  type StoreInput,
+  type StoreState,
+} from '@stillpoint/core'
+import { type Incarnation, participantName, type TreeId } from '@stillpoint/core/kernel'
+import { type MarkedState, tick, type VectorClock } from '../checkers/truth.ts'
+import type { Machine } from './machine.ts'
+import { StorageError } from './repository.ts'
+import type { World } from './world.ts'
+
+export class StoreNode {
+  readonly name: string
+  readonly actor: number
+  readonly machine: Machine
+  readonly #world: World
+  clock: VectorClock
+  tokens = 0
+  /** By the store's own means: nobody writes until it ends, and it ends by itself. */
+  #hold: { readonly cut: string; readonly end: () => void } | null = null
+  #isBroken = false
+  readonly marks = new Map<string, MarkedState>()
+  state: StoreState
+  #stopTimer: () => void = () => {}
+
+  constructor(world: World, name: string, machine: Machine) {
+    this.#world = world
+    this.name = name
+    this.actor = world.ledger.indexOf(name)
+    this.machine = machine
+    this.clock = world.ledger.zero()
+    this.state = initialStore(participantName(name), `${name}-1` as Incarnation)
+  }
+
+  get isHeld(): boolean {
+    return this.#hold !== null
+  }
+
+  /** A transaction. Answers what its acknowledgement tells the writer. */
+  write(learnt: VectorClock, tokens: number): VectorClock {
+    if (this.#hold !== null) this.#world.ledger.findings.push(`${this.name} took a write while it was held`)
+    this.clock = tick(this.clock, this.actor, learnt)
+    this.tokens += tokens
+    return this.clock
+  }
+
+  restore(tokens: number): void {
+    this.tokens = tokens
+    this.clock = this.#world.ledger.zero()
+  }
+
+  order(order: Order): void {
+    this.#take({ type: 'ordered', order, nowMs: this.machine.monotonicMs() })
+  }
+
+  disconnected(): void {
+    this.#take({ type: 'disconnected', nowMs: this.machine.monotonicMs() })
+  }
+
+  crash(): void {
+    this.machine.crash()
+    this.#stopTimer()
+  }
+
+  /** An agent that starts drops what an earlier life of it has left; a hold ends at the store, by its lease. */
+  restart(): void {
+    this.machine.start()
+    this.marks.clear()
+    this.state = initialStore(participantName(this.name), `${this.name}-${this.machine.life}` as Incarnation)
+  }
+
+  #take(input: StoreInput): void {
+    const { state, effects } = decideStore(this.state, input)
+    this.state = state
+    for (const effect of effects) {
+      if (effect.type === 'report') this.#world.links.report(this.name, effect.fact)
+      else if (effect.type === 'call') this.#call(effect.ref, effect.call)
+    }
+    this.#stopTimer()
+    const atMs = nextStoreDeadlineMs(this.state)
+    if (atMs === null) return
+    const { machine } = this
+    this.#stopTimer = machine.after(Math.max(0, atMs - machine.monotonicMs()), () =>
+      this.#take({ type: 'ticked', nowMs: machine.monotonicMs() }),
+    )
+  }
+
+  #call(ref: Order['ref'], call: StoreCall): void {
+    const { random, durable } = this.#world
+    const delayMs = random.below(call.call === 'capture' && durable.storage === 'slow' ? 400 : 15)
+    this.machine.after(delayMs, () => {
+      try {
+        const answer = this.#carryOut(ref.cut, call)
+        this.#world.trace(this.name, () => `has done ${call.call}`)
+        this.#take({ type: 'answered', ref, answer, nowMs: this.machine.monotonicMs() })
+      } catch (error) {
+        if (!(error instanceof StorageError)) throw error
+        const failure = { code: 'store_failed', message: error.message, retry: 'later' } as const
+        this.#take({ type: 'callFailed', ref, call: call.call, failure, nowMs: this.machine.monotonicMs() })
+      }
+    })
+  }
+
+  #carryOut(cut: string, call: StoreCall): StoreAnswer {
+    switch (call.call) {
+      case 'prepare':
+        return { call: 'prepare', estimateBytes: 1, version: 'simulated', notes: [] }
+      case 'quiesce':
+        return { call: 'quiesce', endsAtMs: this.#quiesce(cut, call.leaseMs) }
+      case 'mark':
+        this.marks.set(cut, { actor: this.actor, clock: this.clock, tokens: this.tokens })
+        return { call: 'mark', position: { writes: this.clock[this.actor] ?? 0 }, caveats: [] }
+      case 'resume': {
+        const unbroken = this.#hold?.cut === cut && !this.#isBroken
+        this.#letGo()
+        return { call: 'resume', unbroken }
+      }
+      case 'capture': {
+        const mark = this.marks.get(cut)
+        if (mark === undefined) throw new StorageError(`${this.name} has no mark for ${cut}`)
+        this.#world.durable.upload(cut, this.name, { mark, recorded: [] })
+        const tree = `tree-${this.name}` as TreeId
+        return { call: 'capture', evidence: { tree, bytes: 1, files: 1, torn: [], notes: [], channels: {} } }
+      }
+      case 'release':
+        this.marks.delete(cut)
+        return { call: 'release' }
+    }
+  }
+
+  /** The lease runs by the store's own clock, whatever becomes of the agent. */
+  #quiesce(cut: string, leaseMs: number): number {
+    this.#letGo()
+    this.#isBroken = false
+    const heldAtMs = this.#world.timeline.nowMs
+    const cancel = this.#world.timeline.at(heldAtMs + leaseMs * 1.05, () => {
+      this.#world.trace(this.name, () => 'ends its hold: the lease is over')
+      this.#isBroken = true
+      this.#hold = null
+    })
+    this.#hold = { cut, end: cancel }
+    return this.machine.monotonicMs() + leaseMs
+  }
+
+  #letGo(): void {
+    this.#hold?.end()
+    this.#hold = null
+  }
+
+  leftovers(): readonly string[] {
+    const found: string[] = []
+    if (this.#hold !== null) found.push(`${this.name} is held for ${this.#hold.cut} (C5)`)
+    if (this.marks.size > 0) found.push(`${this.name} keeps the mark of ${[...this.marks.keys()].join()} (C7)`)
+    if (this.state.work !== null)
+      found.push(`the agent of ${this.name} still works for ${this.state.work.ref.cut} (C7)`)
+    return found
+  }
+}

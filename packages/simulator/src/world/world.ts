@@ -1,0 +1,255 @@
+/**
+ * One simulated world and its run: faults for a while, watched for safety; then healing, watched for liveness (C10).
+ *
+ * Owns: what is put together, who may speak to whom, and when the judges are asked. A scenario decides everything: the
+ * timeline's events run one after the other, and what they leave to microtasks is done before the next one.
+ */
+import type { CutOutcome, Order, Plan } from '@stillpoint/core'
+import { verdictOf } from '@stillpoint/core'
+import { defined } from '@stillpoint/core/kernel'
+import { cutFindings, reasonless } from '../checkers/cut.ts'
+import type { MarkedState, ObservedCut } from '../checkers/truth.ts'
+import { CoordinatorNode } from './coordinator-node.ts'
+import { Ledger } from './ledger.ts'
+import { Links } from './links.ts'
+import { Machine } from './machine.ts'
+import { plague } from './nemesis.ts'
+import { Network } from './network.ts'
+import { Outsider } from './outsider.ts'
+import { ProcessNode } from './process-node.ts'
+import { createRandom, type SeededRandom } from './random.ts'
+import { Durable, type Sealed } from './repository.ts'
+import { restoreSnapshot } from './restore.ts'
+import type { Scenario } from './scenario.ts'
+import { StoreNode } from './store-node.ts'
+import { Timeline } from './timeline.ts'
+import { Trace } from './trace.ts'
+
+export interface Participant {
+  readonly machine: Machine
+  order(order: Order): void
+  disconnected(): void
+}
+
+const startBalance = 100
+/** From the end of all faults: by then whatever was begun is over, and a cut has been sealed. */
+const livenessMs = 60_000
+const stepsMax = 400_000
+
+export class World {
+  readonly scenario: Scenario
+  readonly timeline = new Timeline()
+  readonly random: SeededRandom
+  readonly ledger: Ledger
+  readonly durable = new Durable()
+  readonly links: Links
+  readonly network: Network
+  readonly traced: Trace
+  readonly processes = new Map<string, ProcessNode>()
+  readonly stores = new Map<string, StoreNode>()
+  readonly outsiders: Outsider[] = []
+  readonly findings: string[] = []
+  readonly counts = { sealed: 0, aborted: 0, consistent: 0, restores: 0, takenOver: 0, steps: 0 }
+  coordinator: CoordinatorNode | null = null
+  isFaulty = true
+  #coordinatorCount = 0
+  #mustSeal = false
+  #sealedBefore = 0
+
+  constructor(scenario: Scenario, options: { readonly isTraced: boolean }) {
+    this.scenario = scenario
+    this.random = createRandom(scenario.seed ^ 0x5eed)
+    this.traced = new Trace(options.isTraced)
+    const { processes, stores, outsiders } = scenario
+    const names = [...processes, ...stores.map(({ name }) => name)]
+    const people = Array.from({ length: outsiders }, (_, index) => `o${index}`)
+    this.ledger = new Ledger([...names, ...people], processes.length * startBalance)
+    this.links = new Links(this, names)
+    for (const name of processes) {
+      this.processes.set(name, new ProcessNode(this, name, { machine: this.newMachine(name), balance: startBalance }))
+    }
+    for (const { name } of stores) this.stores.set(name, new StoreNode(this, name, this.newMachine(name)))
+    this.network = new Network(this)
+    for (const name of people) this.outsiders.push(new Outsider(this, name))
+    this.newCoordinator()
+    for (const name of names) this.links.join(name)
+    this.network.openAll()
+    for (const name of processes) this.#live(name)
+    for (const outsider of this.outsiders) outsider.live()
+    plague(this)
+    this.#cutAgain()
+  }
+
+  newMachine(name: string): Machine {
+    const { driftPpm } = this.scenario
+    const rate = 1 + (this.random.below(2 * driftPpm + 1) - driftPpm) / 1_000_000
+    return new Machine(name, this.timeline, { rate, offsetMs: this.random.below(1_000_000) })
+  }
+
+  newCoordinator(): void {
+    this.#coordinatorCount += 1
+    this.coordinator = new CoordinatorNode(this, this.newMachine(`coordinator-${this.#coordinatorCount}`))
+  }
+
+  trace(node: string, text: () => string, from?: string): void {
+    this.traced.add(this.timeline.nowMs, node, text, from)
+  }
+
+  node(name: string): Participant {
+    return this.processes.get(name) ?? this.storeNode(name)
+  }
+
+  processNode(name: string): ProcessNode {
+    return defined(this.processes.get(name), name)
+  }
+
+  storeNode(name: string): StoreNode {
+    return defined(this.stores.get(name), name)
+  }
+
+  welcome(name: string, generation: number, epoch: number): void {
+    this.processes.get(name)?.welcome(generation, epoch)
+  }
+
+  /** Each process begins something now and then. */
+  #live(name: string): void {
+    const again = (): void => {
+      const node = this.processNode(name)
+      if (node.machine.isUp) node.ownWork()
+      this.timeline.at(this.timeline.nowMs + 4 + this.random.below(60), again)
+    }
+    this.timeline.at(this.random.below(20), again)
+  }
+
+  #cutAgain(): void {
+    const { timeline, scenario, random } = this
+    timeline.at(timeline.nowMs + scenario.cutEveryMs + random.below(40), () => {
+      const { coordinator } = this
+      // A machine that is paused begins nothing.
+      coordinator?.machine.reach(0, () => {
+        // A restore writes to the catalog first, which refuses whoever is not the coordinator any more.
+        const mayRestore = coordinator === this.coordinator && coordinator.isIdle
+        if (scenario.hasRestores && mayRestore && random.chance(200)) this.#restore()
+        coordinator.begin()
+      })
+      this.#cutAgain()
+    })
+  }
+
+  #restore(): void {
+    if (restoreSnapshot(this)) this.counts.restores += 1
+  }
+
+  outcome(plan: Plan, outcome: CutOutcome): void {
+    this.trace(
+      'coordinator',
+      () => `${plan.cut} is ${outcome.kind}${outcome.kind === 'aborted' ? `: ${outcome.failure.message}` : ''}`,
+    )
+    this.counts[outcome.kind] += 1
+    const ended = this.durable.cuts.get(plan.cut)?.records.filter(({ type }) => type === 'ended') ?? []
+    if (ended.length > 1) this.findings.push(`${plan.cut}: ${ended.length} outcomes are persisted (C6)`)
+    const exists = this.durable.find(plan.cut) !== undefined
+    if (exists !== (outcome.kind === 'sealed')) {
+      this.findings.push(
+        `${plan.cut} is ${outcome.kind}, and its snapshot ${exists ? 'exists' : 'does not exist'} (C6)`,
+      )
+    }
+    if (this.scenario.shape === 'calm' && outcome.kind === 'aborted') {
+      this.findings.push(`${plan.cut} is aborted, and nothing had happened: ${outcome.failure.message}`)
+    }
+  }
+
+  /** A snapshot begins to exist: the judges look at what it holds, and at what really happened. */
+  sealed(sealed: Sealed | null): void {
+    if (sealed === null) return
+    const observed = this.observe(sealed)
+    this.trace('coordinator', () => `${sealed.cut} is in the repository: ${observed.verdict}`)
+    if (observed.verdict === 'consistent') this.counts.consistent += 1
+    const ended = this.durable.cuts.get(sealed.cut)?.records.some(({ type }) => type === 'ended') === true
+    if (ended) this.findings.push(`${sealed.cut} is sealed after its outcome was recorded (C6)`)
+    this.findings.push(...cutFindings(observed), ...reasonless(observed, this.scenario.shape !== 'calm'))
+  }
+
+  observe({ cut, certificate, uploads }: Sealed): ObservedCut {
+    const verdict = verdictOf(certificate)
+    const marks = new Map<string, MarkedState>()
+    const recorded: string[] = []
+    for (const [name, upload] of uploads) {
+      marks.set(name, upload.mark)
+      recorded.push(...upload.recorded)
+    }
+    const redelivered = new Set<string>()
+    const cutOff = new Set<string>()
+    for (const [name, { mark }] of Object.entries(certificate.processes)) {
+      if (mark.openHandlers.length > 0) cutOff.add(name)
+      for (const { message } of mark.openHandlers) if (message !== undefined) redelivered.add(message)
+    }
+    const messages = [...this.ledger.messages.values()]
+    const { tokens } = this.ledger
+    return {
+      cut,
+      verdict: verdict.kind,
+      reasons: verdict.reasons,
+      marks,
+      recorded,
+      messages,
+      tokens,
+      redelivered,
+      cutOff,
+    }
+  }
+
+  /** @returns what the judges found wrong; nothing is what must come out */
+  async run(): Promise<readonly string[]> {
+    const { healMs } = this.scenario
+    let untilMs = Number.POSITIVE_INFINITY
+    for (;;) {
+      const nextMs = this.timeline.nextMs()
+      if (this.#found().length > 0 || nextMs === undefined || nextMs > untilMs) break
+      if (this.isFaulty && nextMs >= healMs) {
+        this.isFaulty = false
+        untilMs = healMs + livenessMs
+        this.#mustSeal = true
+        this.#sealedBefore = this.counts.sealed
+      }
+      this.timeline.step()
+      this.counts.steps += 1
+      // Shells speak to applications in microtasks: all of them run before the next event does.
+      await drained()
+      if (this.counts.steps > stepsMax)
+        this.findings.push(`more than ${stepsMax} steps: something goes round in circles`)
+      if (this.#mustSeal && this.#sealedSince() >= 2 && this.#isQuiet()) break
+    }
+    this.#judgeEnd()
+    return this.#found()
+  }
+
+  #sealedSince(): number {
+    return this.counts.sealed - this.#sealedBefore
+  }
+
+  #isQuiet(): boolean {
+    return this.coordinator?.isIdle === true && this.durable.open() === undefined && this.#leftovers().length === 0
+  }
+
+  #leftovers(): readonly string[] {
+    return [...this.processes.values(), ...this.stores.values()].flatMap((node) => node.leftovers())
+  }
+
+  #judgeEnd(): void {
+    if (this.#found().length > 0 || !this.#mustSeal) return
+    if (this.#sealedSince() < 2) {
+      this.findings.push(`${this.#sealedSince()} cuts sealed within ${livenessMs} ms after all faults (C10)`)
+    }
+    if (!this.#isQuiet()) this.findings.push(...this.#leftovers(), 'something is left of a cut after all faults (C7)')
+  }
+
+  #found(): readonly string[] {
+    return this.ledger.findings.length === 0 ? this.findings : [...this.findings, ...this.ledger.findings]
+  }
+}
+
+/** When all microtasks have run. Nothing of this machine's time comes in: the order is the order of the queue. */
+function drained(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
+}
