@@ -9,8 +9,8 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
 import { exitCodeMeanings } from '../packages/stillpoint/src/cli/exit-codes.ts'
-import { examplesFor } from '../packages/stillpoint/src/cli/help.ts'
-import { buildProgram, plainStreams } from '../packages/stillpoint/src/cli/program.ts'
+import { commandPath, examplesFor } from '../packages/stillpoint/src/cli/help.ts'
+import { buildProgram, plainStreams, withSubcommands } from '../packages/stillpoint/src/cli/program.ts'
 import { resultSchemas } from '../packages/stillpoint/src/cli/result-schemas.ts'
 import { durationText } from '../packages/stillpoint/src/config/duration.ts'
 import { configSchema, processSchema, storeSchema } from '../packages/stillpoint/src/config/schema.ts'
@@ -155,13 +155,14 @@ function configurationDocument(): string {
 function cliReference(): string {
   const program = buildProgram(async () => {}, '', plainStreams)
   const helper = program.createHelp()
-  const sections = program.commands.flatMap((command) => {
+  const commands = program.commands.flatMap(withSubcommands).filter((command) => command.commands.length === 0)
+  const sections = commands.flatMap((command) => {
     const options = helper.visibleOptions(command).filter((option) => option.long !== '--help')
     const parameters = [
       ...command.registeredArguments.map((each) => ({ term: helper.argumentTerm(each), what: each.description })),
       ...options.map((option) => ({ term: option.flags, what: helper.optionDescription(option) })),
     ]
-    const name = command.name()
+    const name = commandPath(command)
     return [
       `### ${name}`,
       '',
@@ -175,15 +176,21 @@ function cliReference(): string {
       '|---|---|',
       ...parameters.map(({ term, what }) => `| \`${cell(term)}\` | ${cell(what)} |`),
       '',
-      ...examplesFor(command).flatMap(({ line, what }) => [`- \`${line}\`: ${what}`]),
+      ...examplesFor(command).map(({ line, what }) => `- \`${line}\`${what === '' ? '' : `: ${what}`}`),
       '',
-      ...(resultSchemas.has(name) ? [`With \`--json\`: [docs/schemas/${name}.json](schemas/${name}.json).`, ''] : []),
+      ...(resultSchemas.has(name)
+        ? [`With \`--json\`: [${schemaPath(name)}](${schemaPath(name).slice('docs/'.length)}).`, '']
+        : []),
     ]
   })
   const codes = Object.entries(exitCodeMeanings).map(([code, meaning]) => `| ${code} | ${cell(meaning)} |`)
   return ['## Exit codes', '', '| code | meaning |', '|---|---|', ...codes, '', '## Commands', '', ...sections].join(
     '\n',
   )
+}
+
+function schemaPath(command: string): string {
+  return `docs/schemas/${command.replaceAll(' ', '-')}.json`
 }
 
 /** Path below the root to the text that it should have. */
@@ -196,7 +203,7 @@ async function documents(): Promise<ReadonlyMap<string, string>> {
   texts.set('docs/cli.md', `${cli.slice(0, begin + beginMark.length)}\n\n${cliReference()}\n${cli.slice(end)}`)
   for (const [name, schema] of resultSchemas) {
     const json = z.toJSONSchema(schema, { io: 'output', unrepresentable: 'any' })
-    texts.set(`docs/schemas/${name}.json`, `${JSON.stringify(json, null, 2)}\n`)
+    texts.set(schemaPath(name), `${JSON.stringify(json, null, 2)}\n`)
   }
   return texts
 }

@@ -12,6 +12,7 @@ import { CommanderError } from 'commander'
 import { type ExitCode, exitCodes } from './cli/exit-codes.ts'
 import { createOutput, type Terminal, type TextStream } from './cli/output.ts'
 import { buildProgram } from './cli/program.ts'
+import { readStdinSecret } from './cli/read-secret.ts'
 import { createRunner } from './cli/session.ts'
 import { systemClock, systemEntropy, systemRandom } from './system-env.ts'
 
@@ -114,6 +115,7 @@ function openTerminal(failedWrites: Error[]): Terminal {
         reader.close()
       }
     },
+    readSecret: (question, signal) => readStdinSecret(process.stdin, { question, signal, say: stderr.write }),
   }
 }
 

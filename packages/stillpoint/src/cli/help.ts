@@ -21,6 +21,13 @@ export function examplesFor(command: Command): readonly Example[] {
   return examplesOf.get(command) ?? []
 }
 
+/** The words after `stillpoint`: `vault user add`. */
+export function commandPath(command: Command): string {
+  const names: string[] = []
+  for (let each: Command | null = command; each?.parent != null; each = each.parent) names.unshift(each.name())
+  return names.join(' ')
+}
+
 export function formatHelp(command: Command, helper: Help): string {
   const width = helper.helpWidth ?? 80
   const terms = [
@@ -37,7 +44,7 @@ export function formatHelp(command: Command, helper: Help): string {
     helper.boxWrap(helper.commandDescription(command), width),
     ...section(
       'Examples',
-      examples.map(({ line, what }) => `  ${line.padEnd(lineWidth)}  # ${what}`),
+      examples.map(({ line, what }) => (what === '' ? `  ${line}` : `  ${line.padEnd(lineWidth)}  # ${what}`)),
     ),
     ...section('Usage', [`  ${helper.commandUsage(command)}`]),
     ...section(
@@ -59,7 +66,7 @@ export function formatHelp(command: Command, helper: Help): string {
     '',
     command.parent === null
       ? 'Documentation: docs/cli.md, docs/configuration.md, docs/errors.md'
-      : `Documentation: docs/cli.md#${command.name()}`,
+      : `Documentation: docs/cli.md#${commandPath(command).replaceAll(' ', '-')}`,
     '',
   ].join('\n')
 }

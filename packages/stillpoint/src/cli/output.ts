@@ -27,6 +27,11 @@ export interface Terminal {
   readonly stderr: TextStream
   /** Asks on stderr and reads one line from stdin; null where nobody can answer: stdin or stderr is no terminal. */
   ask(question: string, signal: AbortSignal): Promise<string | null>
+  /**
+   * A secret from stdin: typed twice and not shown where that is a terminal, else all that comes, without one newline at
+   * its end. @throws Failure `secret_too_large`, `secret_not_text`, `secret_mistyped`
+   */
+  readSecret(question: string, signal: AbortSignal): Promise<string>
   /** Colours are wanted: NO_COLOR is not set, TERM is not `dumb`. */
   readonly color: boolean
 }

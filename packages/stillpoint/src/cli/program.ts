@@ -4,7 +4,7 @@ import { deleteCommand } from './delete.ts'
 import { demoCommand } from './demo.ts'
 import { diffCommand } from './diff.ts'
 import { doctorCommand } from './doctor.ts'
-import { formatHelp, withExamples } from './help.ts'
+import { commandPath, formatHelp, withExamples } from './help.ts'
 import { initCommand } from './init.ts'
 import { listCommand } from './list.ts'
 import { restoreCommand } from './restore.ts'
@@ -12,6 +12,7 @@ import type { RunCommand } from './session.ts'
 import { showCommand } from './show.ts'
 import { takeCommand } from './take.ts'
 import { upCommand } from './up.ts'
+import { vaultCommand } from './vault.ts'
 import { verifyCommand } from './verify.ts'
 
 export interface ProgramStreams {
@@ -47,9 +48,10 @@ export function buildProgram(run: RunCommand, version: string, streams: ProgramS
     restoreCommand(run),
     deleteCommand(run),
     doctorCommand(run),
+    vaultCommand(run),
   ]
   for (const command of commands) program.addCommand(command)
-  for (const command of [program, ...commands]) {
+  for (const command of [program, ...commands.flatMap(withSubcommands)]) {
     command
       .exitOverride()
       .helpOption('-h, --help', 'show this help')
@@ -61,7 +63,14 @@ export function buildProgram(run: RunCommand, version: string, streams: ProgramS
         getErrHelpWidth: () => streams.errWidth,
         outputError: (text, write) => write(text.replace(/^error: /, 'error[usage]: ')),
       })
-      .showHelpAfterError(`  See: ${command === program ? 'stillpoint --help' : `stillpoint ${command.name()} --help`}`)
+      .showHelpAfterError(
+        `  See: ${command === program ? 'stillpoint --help' : `stillpoint ${commandPath(command)} --help`}`,
+      )
   }
   return program
+}
+
+/** A command, and those below it. */
+export function withSubcommands(command: Command): readonly Command[] {
+  return [command, ...command.commands.flatMap(withSubcommands)]
 }

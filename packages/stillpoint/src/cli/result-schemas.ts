@@ -17,6 +17,8 @@ import {
 import { doctorResultSchema } from './doctor-checks.ts'
 import { initResultSchema } from './init.ts'
 import { upResultSchema } from './up.ts'
+import { vaultServeResultSchema } from './vault.ts'
+import { vaultTokenSchema, vaultUserListSchema, vaultUserSchema } from './vault-users.ts'
 
 /** On stderr, as the last line, when a command with `--json` fails. */
 export const errorSchema = z.looseObject({ error: failureSchema, exitCode: z.int() })
@@ -33,5 +35,11 @@ export const resultSchemas: ReadonlyMap<string, z.ZodType> = new Map<string, z.Z
   ['restore', restoreResultSchema],
   ['delete', removeResultSchema],
   ['doctor', doctorResultSchema],
+  ['vault serve', vaultServeResultSchema],
+  ['vault user add', vaultUserSchema],
+  ['vault user remove', vaultUserListSchema],
+  ['vault user list', vaultUserListSchema],
+  ['vault token add', vaultTokenSchema],
+  ['vault token remove', vaultUserListSchema],
   ['error', errorSchema],
 ])

@@ -67,7 +67,7 @@ async function up({ host, output }: CommandSession, options: ConfigOptions) {
   return exitCodes.succeeded
 }
 
-function writeLog(output: Output, entry: LogEntry, iso: string): void {
+export function writeLog(output: Output, entry: LogEntry, iso: string): void {
   if (output.json) {
     output.log(JSON.stringify({ time: iso, ...entry }))
     return
