@@ -36,6 +36,8 @@ export interface LoadDirectoryOptions {
    * in the way of something else; other things in the target stay.
    */
   readonly overwrite?: boolean
+  /** Entries for which it returns false are left out, directories with all that is in them. Paths are below the tree. */
+  readonly select?: (path: string, node: TreeNode) => boolean
   /** `stop` (default): the first problem is thrown. `continue`: all that can be restored is, problems are returned. */
   readonly onProblem?: 'stop' | 'continue'
 }
@@ -59,6 +61,7 @@ export interface Restore {
   readonly abort: () => void
   readonly wrote: (path: string, bytes: number) => void
   readonly skip: (path: string, reason: string) => void
+  readonly select: (path: string, node: TreeNode) => boolean
 }
 
 interface Where {
@@ -102,6 +105,7 @@ export async function loadDirectory(
         options.onProgress?.({ ...done, ...totals, path })
       },
       skip: (path, reason) => skipped.push({ path, reason }),
+      select: options.select ?? (() => true),
     }
     const guard = async (path: string, action: () => Promise<void>) => {
       abort()
@@ -143,6 +147,7 @@ async function restoreFolder(
   requireSafeNames(from.tree, nodes)
   for (const node of nodes) {
     const place: NodePlace = { directory, name: node.name, path: `${from.prefix}${node.name}` }
+    if (!restore.select(place.path, node)) continue
     await guard(place.path, async () => {
       if (node.extendedAttributes.length > 0) restore.skip(place.path, 'extended attributes')
       if (node.type === 'dir') await restoreSubfolder(restore, place, node, from.counted, guard)

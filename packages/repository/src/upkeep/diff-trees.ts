@@ -28,6 +28,8 @@ export interface DiffAmount {
 
 export interface DiffStats {
   readonly changedFiles: number
+  /** Directories that both have, with something else in them. */
+  readonly changedDirs: number
   readonly added: Readonly<DiffAmount>
   readonly removed: Readonly<DiffAmount>
 }
@@ -50,6 +52,7 @@ interface Diff {
   readonly added: DiffAmount
   readonly removed: DiffAmount
   changedFiles: number
+  changedDirs: number
 }
 
 const nothing = (): DiffAmount => ({ files: 0, dirs: 0, others: 0, dataBlobs: 0, treeBlobs: 0, bytes: 0 })
@@ -64,13 +67,14 @@ export async function diffTrees(vault: Vault, options: DiffOptions): Promise<Dif
     added: nothing(),
     removed: nothing(),
     changedFiles: 0,
+    changedDirs: 0,
   }
   diff.before.add(options.from, 'tree')
   diff.after.add(options.to, 'tree')
   await compare(diff, { from: options.from, to: options.to, path: '/' })
   countBlobs(diff, { these: diff.before, others: diff.after, amount: diff.removed })
   countBlobs(diff, { these: diff.after, others: diff.before, amount: diff.added })
-  return { changedFiles: diff.changedFiles, added: diff.added, removed: diff.removed }
+  return { changedFiles: diff.changedFiles, changedDirs: diff.changedDirs, added: diff.added, removed: diff.removed }
 }
 
 interface Pair {
@@ -112,7 +116,10 @@ async function compareNodes(diff: Diff, { old, now, at }: NodePair): Promise<voi
   } else if (diff.options.metadata === true && metadataText(old) !== metadataText(now)) modifier += 'U'
   if (modifier !== '') diff.options.onChange({ path, modifier })
   if (old.type !== 'dir' || now.type !== 'dir') return
-  if (old.subtree !== now.subtree) return compare(diff, { from: old.subtree, to: now.subtree, path })
+  if (old.subtree !== now.subtree) {
+    diff.changedDirs += 1
+    return compare(diff, { from: old.subtree, to: now.subtree, path })
+  }
   await collect(diff, old.subtree)
 }
 

@@ -7,6 +7,7 @@ import type { BlobType, PackId, SnapshotId } from '../format/ids.ts'
 import type { Snapshot } from '../load/snapshots.ts'
 import type { Repository } from '../repository.ts'
 import type { Vault } from '../vault.ts'
+import { type BackupOptions, type BackupReport, backup } from './backup.ts'
 import { type CopiedSnapshot, type CopyOptions, copySnapshots } from './copy.ts'
 import { type DiffOptions, type DiffStats, diffTrees } from './diff-trees.ts'
 import { type ForgetOptions, type ForgottenGroup, planForget, removeSnapshots } from './forget.ts'
@@ -47,6 +48,8 @@ export interface Upkeep {
   removeKey(id: string): Promise<string>
   /** Replaces the key that opened the repository. Returns the id of the new one. */
   changePassword(options: AddKeyOptions): Promise<string>
+  /** Saves paths or a stream and seals the snapshot. @throws Failure `backup_empty`, … */
+  backup(options: BackupOptions): Promise<BackupReport>
   stats(options: StatsOptions): Promise<RepositoryStats>
   /** Those whose tags changed: written anew, the old ones removed. */
   tag(change: TagChange): Promise<readonly TaggedSnapshot[]>
@@ -105,6 +108,7 @@ export function createUpkeep(vault: Vault, locks: LockKeeper, { readOnly }: Upke
     addKey: (options) => writing(() => addKey(vault, options)),
     removeKey: (id) => locks.withLock('exclusive', () => removeKey(vault, id)),
     changePassword: (options) => locks.withLock('exclusive', () => changePassword(vault, options)),
+    backup: (options) => (readOnly ? Promise.reject(readOnlyFailure()) : backup(vault, locks, options)),
     stats: (options) => locks.withLock('shared', () => repositoryStats(vault, options)),
     tag: (change) => locks.withLock('exclusive', (lockSignal) => tagSnapshots(vault, lockSignal, change)),
     copyFrom: (source, options) =>
