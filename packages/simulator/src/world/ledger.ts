@@ -40,9 +40,11 @@ export class Ledger {
     if (told.received.length > 1) this.findings.push(`${id} is handled ${told.received.length} times (C2)`)
   }
 
+  /** What the network has lost is lost with its session, too, once that is over: then nothing can bring it any more. */
   lost(id: string, where: Event | 'network'): void {
     const told = this.messages.get(id)
-    if (told !== undefined && told.received.length === 0 && told.lost === null) told.lost = where
+    if (told === undefined || told.received.length > 0) return
+    if (told.lost === null || told.lost === 'network') told.lost = where
   }
 
   isOpen(id: string): boolean {

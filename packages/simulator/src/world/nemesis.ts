@@ -43,7 +43,6 @@ function crash(world: World, name: string, forMs: number): void {
     node.restart()
     world.trace(name, () => 'starts again')
     world.links.join(name)
-    if (world.processes.has(name)) world.network.openAll(name)
   })
 }
 

@@ -53,7 +53,7 @@ export class Network {
   openAll(of?: string): void {
     for (const channel of this.#channels.values()) {
       if (of !== undefined && channel.from !== of && channel.to !== of) continue
-      if (this.#world.processNode(channel.from).machine.isUp) this.open(channel)
+      if (this.#world.processNode(channel.from).isJoined) this.open(channel)
     }
   }
 
@@ -125,7 +125,7 @@ export class Network {
     const generation = this.#world.durable.generation
     node.machine.reach(delayMs, () => {
       // The session's connection is gone; a message of an older generation may still be somewhere.
-      if (channel.session !== session && this.#world.durable.generation === generation) return
+      if (!node.isJoined || (channel.session !== session && this.#world.durable.generation === generation)) return
       this.#world.trace(to, () => (id === undefined ? 'gets a marker' : `gets ${id}`), from)
       deliver(node)
     })

@@ -37,7 +37,7 @@ export class Outsider {
     }
     if (processes.size === 0) return
     const node = this.#world.processNode(random.pick(scenario.processes))
-    if (!node.machine.isUp) return
+    if (!node.isJoined) return
     this.#isWaiting = true
     const giveUp = this.#world.timeline.at(this.#world.timeline.nowMs + 400, () => {
       this.#isWaiting = false

@@ -86,9 +86,15 @@ export class ProcessNode {
     })
   }
 
-  /** Joined: it knows its generation, and its channels open. */
+  /** Until its first welcome a process knows no generation, and neither sends nor takes anything (J2 of the SDK). */
+  get isJoined(): boolean {
+    return this.machine.isUp && this.shell.state().generation > 0
+  }
+
   welcome(generation: number, epoch: number): void {
+    const wasJoined = this.isJoined
     this.shell.feed({ type: 'generationEntered', generation, epoch })
+    if (!wasJoined) this.#world.network.openAll(this.name)
   }
 
   order(order: Order): void {
@@ -169,7 +175,7 @@ export class ProcessNode {
         : { kind: 'message', stamp, traits, expectsReply: kind === 'request', transactional }
     this.shell.arrive({
       origin,
-      deliver: (work) => this.#receive(packet, work),
+      deliver: (work) => (transactional ? this.#transact(packet, work) : this.#receive(packet, work)),
       refuse: (reason) => {
         this.#world.trace(this.name, () => `refuses ${packet.id}: ${reason}`)
         // Its sender's channel would send it again; whatever that one is, this process will be of its generation.
@@ -179,11 +185,30 @@ export class ProcessNode {
     })
   }
 
-  #receive(packet: Packet, work: Work): void {
+  /** A handler that is a transaction: all that it does, it does at one instant, or not at all. */
+  #transact(packet: Packet, work: Work): void {
+    const handler: Handler = { work, actions: [], awaiting: false }
+    this.#handlers.set(work.item, handler)
+    const lives = this.#lives
+    const { random } = this.#world
+    const after = this.#plan(null).find((action) => action.do === 'send')
+    this.machine.after(random.below(random.chance(100) ? 150 : 6), () => {
+      if (this.#lives !== lives) return
+      this.#take(packet)
+      if (after?.do === 'send') this.#send(work, { to: after.to, amount: after.amount, kind: 'message', asker: null })
+      this.#act(handler)
+    })
+  }
+
+  #take(packet: Packet): void {
     this.#world.ledger.received(packet.id, this.event(packet.clock))
     this.inbox.delete(packet.id)
     this.balance += packet.amount
     this.#world.trace(this.name, () => `has ${packet.id}: ${this.balance} tokens`)
+  }
+
+  #receive(packet: Packet, work: Work): void {
+    this.#take(packet)
     if (packet.kind === 'reply') {
       const waiter = packet.asker === null ? undefined : this.#handlers.get(packet.asker.item)
       if (waiter === undefined) return
@@ -287,7 +312,14 @@ export class ProcessNode {
     this.balance -= amount
     const sent = this.event()
     const id = ledger.sent({ amount, from: this.actor, to: ledger.indexOf(to), sent })
-    const packet = { id, amount, clock: this.clock, kind, asker, transactional: random.chance(300) }
+    const packet = {
+      id,
+      amount,
+      clock: this.clock,
+      kind,
+      asker,
+      transactional: kind === 'message' && random.chance(300),
+    }
     network.took(this.name, to, id)
     this.shell.send(
       { channel: channelId(participantName(this.name), participantName(to)), message: id as never, work },

@@ -73,7 +73,6 @@ export class World {
     for (const name of people) this.outsiders.push(new Outsider(this, name))
     this.newCoordinator()
     for (const name of names) this.links.join(name)
-    this.network.openAll()
     for (const name of processes) this.#live(name)
     for (const outsider of this.outsiders) outsider.live()
     plague(this)
@@ -115,7 +114,7 @@ export class World {
   #live(name: string): void {
     const again = (): void => {
       const node = this.processNode(name)
-      if (node.machine.isUp) node.ownWork()
+      if (node.isJoined) node.ownWork()
       this.timeline.at(this.timeline.nowMs + 4 + this.random.below(60), again)
     }
     this.timeline.at(this.random.below(20), again)
