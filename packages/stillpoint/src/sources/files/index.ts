@@ -34,17 +34,8 @@ import type {
 } from '../source.ts'
 import { type PinKind, pinKind, pinTree } from './clone.ts'
 import { checkTarget, restoreDirectory, treePart, verifyDirectory } from './restore.ts'
-import {
-  changedIn,
-  type Excluded,
-  excluding,
-  positionOf,
-  sameScan,
-  scanDirectory,
-  scanUntilStill,
-  unreachable,
-} from './scan.ts'
-import { sameContentStamp, sameStamp } from './stamp.ts'
+import { changedIn, type Excluded, excluding, positionOf, scanDirectory, scanUntilStill, unreachable } from './scan.ts'
+import { sameContentStamp } from './stamp.ts'
 
 const command = z.union([z.string().min(1), z.array(z.string()).min(1)])
 
@@ -133,8 +124,8 @@ interface CutState {
   identity?: string
   mark?: Mark
   manifest?: DirectoryManifest
-  /** The tree that keeps the mark; with the stamps at the mark where writers can still reach its files. */
-  pinned?: { readonly path: string; readonly manifest: DirectoryManifest | null }
+  /** The tree that keeps the mark. */
+  pinned?: string
 }
 
 class FilesSession implements SourceSession {
@@ -188,12 +179,19 @@ class FilesSession implements SourceSession {
     const state = this.#cut(cut)
     if (state.mark !== undefined) return state.mark
     const { settleMs, scansMax: triesMax } = this.#options
-    const scan = () => this.#scan(signal)
-    const still = await scanUntilStill({ scan, clock: this.#env.clock, settleMs, triesMax, signal })
+    const still = await scanUntilStill({
+      scan: () => this.#scan(signal),
+      clock: this.#env.clock,
+      settleMs,
+      triesMax,
+      signal,
+      between: () => this.#pinNow(cut, state, signal),
+      // Links move the ctime of files.
+      ...(this.#pin === 'link' ? { isSame: sameContentStamp } : {}),
+    })
     const { manifest, unreadable } = still.scan
     const caveats = [...still.caveats]
     if (unreadable.length > 0) caveats.push(`${unreadable.length} names are not UTF-8: they are not stored`)
-    if (this.#pin !== null) await this.#pinAt(cut, { state, kind: this.#pin, manifest, caveats, signal })
     state.manifest = manifest
     state.mark = { cut, position: positionOf(manifest), caveats }
     return state.mark
@@ -217,11 +215,9 @@ class FilesSession implements SourceSession {
       })
     }
     if (state.pinned !== undefined) {
-      const { path, manifest } = state.pinned
-      const report = await sink.directory(treePart, path, { exclude: this.#excluded })
+      const report = await sink.directory(treePart, state.pinned, { exclude: this.#excluded })
       // Nothing can reach a clone. A link leads to the file itself: whoever writes in place is seen by its stamp.
-      const after = manifest === null ? null : await scanDirectory(path, this.#excluded, signal)
-      const written = manifest === null || after === null ? [] : changedIn(manifest, after.manifest, sameContentStamp)
+      const written = this.#pin === 'link' ? await this.#writtenSince(state.manifest, state.pinned, signal) : []
       return { ...report, torn: [...new Set([...report.torn, ...written])], notes: [] }
     }
     // Gone altogether is no torn directory, but a store that cannot be reached.
@@ -234,7 +230,7 @@ class FilesSession implements SourceSession {
   async release(cut: CutId): Promise<void> {
     const state = this.#cuts.get(cut)
     await state?.holding?.resume()
-    if (state?.pinned !== undefined) await rm(state.pinned.path, { recursive: true, force: true })
+    if (state?.pinned !== undefined) await rm(state.pinned, { recursive: true, force: true })
     this.#cuts.delete(cut)
   }
 
@@ -268,29 +264,19 @@ class FilesSession implements SourceSession {
     return state
   }
 
-  async #pinAt(
-    cut: CutId,
-    at: {
-      readonly state: CutState
-      readonly kind: PinKind
-      readonly manifest: DirectoryManifest
-      readonly caveats: string[]
-      readonly signal: AbortSignal
-    },
-  ): Promise<void> {
-    const { state, kind, manifest, caveats, signal } = at
+  async #writtenSince(manifest: DirectoryManifest, pinned: string, signal: AbortSignal): Promise<readonly string[]> {
+    const files = new Map([...manifest].filter(([, { type }]) => type === 'file'))
+    return changedIn(files, (await scanDirectory(pinned, this.#excluded, signal)).manifest, sameContentStamp)
+  }
+
+  /** Keeps the tree as it is now. Where that fails, it is captured in place: what changes until then is named. */
+  async #pinNow(cut: CutId, state: CutState, signal: AbortSignal): Promise<void> {
+    if (this.#pin === null) return
     const to = join(this.#env.scratchDir, `files-${createHash('sha256').update(cut).digest('hex').slice(0, 32)}`)
     // Known to `release` before it is there: a cancelled copy must be removed, too.
-    state.pinned = { path: to, manifest: null }
-    if (!(await pinTree(kind, { from: this.#path, to }, { timeoutMs: this.#options.hookTimeoutMs, signal }))) {
-      delete state.pinned
-      return // Captured in place: what changes until then is named.
-    }
-    const after = await this.#scan(signal)
-    const isSame = kind === 'link' ? sameContentStamp : sameStamp
-    if (!sameScan(manifest, after.manifest, isSame)) caveats.push('the directory changed while it was marked')
-    if (kind === 'link')
-      state.pinned = { path: to, manifest: (await scanDirectory(to, this.#excluded, signal)).manifest }
+    state.pinned = to
+    const limits = { timeoutMs: this.#options.hookTimeoutMs, signal }
+    if (!(await pinTree(this.#pin, { from: this.#path, to }, limits))) delete state.pinned
   }
 
   async #resumeReport(holding: HookHold, identity: string | undefined): Promise<HoldReport> {

@@ -135,6 +135,10 @@ export interface StillOptions {
   readonly settleMs: number
   readonly triesMax: number
   readonly signal: AbortSignal
+  /** Done between two scans: it has seen the state that both show, when they are equal. */
+  readonly between?: () => Promise<void>
+  /** Default: every stamp counts. */
+  readonly isSame?: typeof sameStamp
 }
 
 /** Scans until two scans are equal and settled. `caveats` says what is missing when they never were. */
@@ -142,8 +146,9 @@ export async function scanUntilStill(options: StillOptions): Promise<{ scan: Sca
   let scan = await options.scan()
   for (let tries = 0; tries < options.triesMax; tries += 1) {
     const waited = await settle(scan.manifest, options)
+    await options.between?.()
     const next = await options.scan()
-    const same = sameScan(scan.manifest, next.manifest)
+    const same = sameScan(scan.manifest, next.manifest, options.isSame)
     scan = next
     if (!same) continue
     // Only now is it known that nothing changed while it was waited for.
