@@ -41,7 +41,7 @@ export const canaries: readonly Canary[] = [
     file: 'cut/coordinator.ts',
     find: "if (state.phase !== 'quiesce' || state.storesAsked || !areHeld(state, processesOf(state.plan))) return",
     replace: "if (state.phase !== 'quiesce' || state.storesAsked) return",
-    worlds: ['quiesced-pair'],
+    worlds: ['quiesced-one'],
     seedsMax: 500,
   },
   {
@@ -50,7 +50,7 @@ export const canaries: readonly Canary[] = [
     file: 'cut/gate.ts',
     find: 'if (coloured && origin.stamp.epoch > state.epoch) return false // C1',
     replace: 'if (coloured && origin.stamp.epoch > state.epoch + 1) return false',
-    worlds: ['flow'],
+    worlds: ['requests'],
     seedsMax: 200,
   },
   {
@@ -111,8 +111,8 @@ export const canaries: readonly Canary[] = [
     name: 'deficit-forgiven',
     about: 'C2: the verdict overlooks messages that are neither received nor recorded',
     file: 'cut/verdict.ts',
-    find: 'if (missing.length === 0) return',
-    replace: 'if (missing.length >= 0) return',
+    find: 'if (missingCount === 0) return',
+    replace: 'if (missingCount >= 0) return',
     worlds: ['loss'],
     seedsMax: 1_000,
   },
@@ -122,7 +122,7 @@ export const canaries: readonly Canary[] = [
     file: 'cut/gate.ts',
     find: "      return gate.kind === 'open'\n  }",
     replace: "      return gate.kind === 'open' || gate.kind === 'marking'\n  }",
-    worlds: ['owned'],
+    worlds: ['owned-one'],
     seedsMax: 500,
   },
   {
@@ -131,7 +131,7 @@ export const canaries: readonly Canary[] = [
     file: 'cut/entry.ts',
     find: 'if (!isQuiet(step.state)) return',
     replace: '',
-    worlds: ['gated', 'owned'],
+    worlds: ['owned-one', 'gated'],
     seedsMax: 500,
   },
   {

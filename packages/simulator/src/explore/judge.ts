@@ -14,6 +14,11 @@ export function sealedFindings(world: World, certificate: Certificate): readonly
   if (verdict.kind === 'inconsistent' && !world.plan.allowInconsistent) findings.push('C6: sealed though inconsistent')
   const cutOff = Object.values(certificate.processes).flatMap(({ mark }) => mark.openHandlers)
   const isExempt = cutOff.length > 0 && verdict.kind !== 'consistent'
+  for (const { cutOffBy } of cutOff) {
+    // A reply that comes with the new epoch cuts a handler off in any world; a deadline needs a reason.
+    if (cutOffBy !== 'reply' && world.trouble === 0)
+      findings.push('a handler was waited for in vain, and nothing had gone wrong')
+  }
   const redelivered = new Set<string>(cutOff.flatMap(({ message }) => (message === undefined ? [] : [message])))
   if (!isExempt) findings.push(...closureFindings(world))
   for (const fate of world.fates) {

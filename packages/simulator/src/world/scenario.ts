@@ -118,7 +118,7 @@ export function scenarioOf(seed: number, shapeName?: string): Scenario {
     delayMsMax: random.pick([2, 10, 40]),
     driftPpm: random.pick([0, 200, 50_000]),
     faults: [],
-    healMs: random.between(1_500, 3_500),
+    healMs: random.between(800, 2_800),
     cutEveryMs: random.between(80, 400),
     leaseMs: random.pick([60, 300, 8_000]),
     hasRequests: random.chance(400),

@@ -21,16 +21,31 @@ export interface Totals {
   takenOver: number
   /** The first seed that failed. */
   failed: number | null
+  /** What the judges found there first. */
+  finding: string
 }
 
-const noTotals = (): Totals => ({ seeds: 0, steps: 0, sealed: 0, aborted: 0, restores: 0, takenOver: 0, failed: null })
+const noTotals = (): Totals => ({
+  seeds: 0,
+  steps: 0,
+  sealed: 0,
+  aborted: 0,
+  restores: 0,
+  takenOver: 0,
+  failed: null,
+  finding: '',
+})
 
 /** Runs seeds until one fails. */
 export async function runRange({ from, count, shape, step = 1 }: Range & { readonly step?: number }): Promise<Totals> {
   const totals = noTotals()
   for (let seed = from; seed < from + count && totals.failed === null; seed += step) {
     const world = new World(scenarioOf(seed, shape), { isTraced: false })
-    if ((await world.run()).length > 0) totals.failed = seed
+    const [finding] = await world.run()
+    if (finding !== undefined) {
+      totals.failed = seed
+      totals.finding = finding
+    }
     totals.seeds += 1
     for (const name of ['steps', 'sealed', 'aborted', 'restores', 'takenOver'] as const)
       totals[name] += world.counts[name]

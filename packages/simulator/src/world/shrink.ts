@@ -4,12 +4,16 @@ import { World } from './world.ts'
 
 const triesMax = 150
 
-export async function shrink(scenario: Scenario): Promise<Scenario> {
+/** @param fails whether a scenario still shows what is looked for: by default, whether its judges find anything */
+export async function shrink(
+  scenario: Scenario,
+  fails: (candidate: Scenario) => Promise<boolean> = judgesFind,
+): Promise<Scenario> {
   let smallest = scenario
   let tries = 0
   const stillFails = async (candidate: Scenario): Promise<boolean> => {
     tries += 1
-    return tries <= triesMax && (await new World(candidate, { isTraced: false }).run()).length > 0
+    return tries <= triesMax && (await fails(candidate))
   }
   for (let isSmaller = true; isSmaller; ) {
     isSmaller = false
@@ -21,6 +25,10 @@ export async function shrink(scenario: Scenario): Promise<Scenario> {
     }
   }
   return smallest
+}
+
+async function judgesFind(candidate: Scenario): Promise<boolean> {
+  return (await new World(candidate, { isTraced: false }).run()).length > 0
 }
 
 function* candidatesOf(scenario: Scenario): Generator<Scenario> {
