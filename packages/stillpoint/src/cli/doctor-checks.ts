@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { type CutId, describeFailure, type FailureReport, isFailure } from '@stillpoint/core/kernel'
 import { z } from 'zod'
-import { type StoreConfig, type SystemConfig, storesIn } from '../config/system-config.ts'
+import { repositoryAddress, type StoreConfig, type SystemConfig, storesIn } from '../config/system-config.ts'
 import { openConfiguredRepository } from '../coordinator/open-repository.ts'
 import { openSource } from '../sources/registry.ts'
 import { bytesText, countText, elapsedText } from './quantities.ts'
@@ -70,17 +70,21 @@ export function checkMachine({ clock }: CommandHost, nodeVersion: string): reado
 
 export async function checkRepository(host: CommandHost, config: SystemConfig): Promise<readonly DoctorCheck[]> {
   const { path } = config.repository
+  const address = repositoryAddress(config.repository)
   const { clock, random, entropy } = host
   const subject = 'repository'
   const checks: DoctorCheck[] = []
   const note = (detail: string) => checks.push({ subject, check: 'password file', status: 'warning', detail })
   const opened = await attempt(subject, 'open', async () => {
-    const env = { clock, random, entropy, note, signal: limited(host.signal) }
+    const signal = limited(host.signal)
+    const env = { clock, random, entropy, note, signal, requestSignal: signal }
     const repository = await openConfiguredRepository(config, env)
     const snapshots = await repository.snapshots()
-    return { value: repository, detail: `${path}, ${countText(snapshots.length, 'snapshot')}` }
+    return { value: repository, detail: `${address}, ${countText(snapshots.length, 'snapshot')}` }
   })
   checks.push(opened.check)
+  // What space a server has, it says when it is full.
+  if (path === undefined) return checks
   if (opened.value === undefined) return [...checks, ...(await checkSpace(subject, path))]
   return [...checks, ...(await checkSpace(subject, path)), await checkClockOf(path, host)]
 }

@@ -40,7 +40,8 @@ async function allChecks(host: CommandHost, config: SystemConfig): Promise<reado
   const stores = await checkStores(host, config)
   const repository = await checkRepository(host, config)
   const roomy = repository.every(({ check, status }) => check !== 'space' || status === 'ok')
-  const room = roomy ? await checkSpace('repository', config.repository.path, stores.estimateBytes) : []
+  const { path } = config.repository
+  const room = roomy && path !== undefined ? await checkSpace('repository', path, stores.estimateBytes) : []
   return [
     ...checkMachine(host, process.versions.node),
     ...repository,

@@ -9,7 +9,7 @@ import { Failure, isFailure } from '@stillpoint/core/kernel'
 import { Command, Option } from 'commander'
 import { z } from 'zod'
 import { configFileName } from '../config/schema.ts'
-import type { SystemConfig } from '../config/system-config.ts'
+import { repositoryAddress, type SystemConfig } from '../config/system-config.ts'
 import { nameArgument } from './arguments.ts'
 import { configTemplate, nameFrom } from './config-template.ts'
 import { readConfig } from './context.ts'
@@ -77,7 +77,8 @@ async function init(session: CommandSession, options: InitOptions) {
   const config = await configOrNull(session, isWritten)
   const isMade = config !== null && (await makeRepository(session, config))
   if (config !== null) {
-    const shown = relative(host.cwd, config.repository.path) || config.repository.path
+    const address = repositoryAddress(config.repository)
+    const shown = (config.repository.path !== undefined && relative(host.cwd, address)) || address
     output.message(isMade ? `Made the repository ${shown}.` : `The repository ${shown} is there already.`)
     output.message('Next: stillpoint doctor, then stillpoint take')
   }
@@ -85,7 +86,7 @@ async function init(session: CommandSession, options: InitOptions) {
     config: path,
     configWritten: isWritten,
     found: found.map((store) => ({ ...store, text: foundText(store) })),
-    repository: config?.repository.path ?? null,
+    repository: config === null ? null : repositoryAddress(config.repository),
     repositoryMade: isMade,
   })
   return exitCodes.succeeded

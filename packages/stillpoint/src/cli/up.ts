@@ -2,7 +2,7 @@
 import { Command } from 'commander'
 import { z } from 'zod'
 import { durationText } from '../config/duration.ts'
-import { processesIn, storesIn } from '../config/system-config.ts'
+import { processesIn, repositoryAddress, storesIn } from '../config/system-config.ts'
 import type { LogEntry } from '../server/ports.ts'
 import { readConfig } from './context.ts'
 import { exitCodes } from './exit-codes.ts'
@@ -46,7 +46,7 @@ async function up({ host, output }: CommandSession, options: ConfigOptions) {
     output.lines([
       `${output.tone(config.system, 'strong')} is served at ${server.url}`,
       `  token      ${server.tokenFile}`,
-      `  repository ${config.repository.path}`,
+      `  repository ${repositoryAddress(config.repository)}`,
       `  stores     ${
         storesIn(config)
           .map(({ name }) => name)

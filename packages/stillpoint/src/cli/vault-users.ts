@@ -1,5 +1,7 @@
 /** `stillpoint vault user` and `stillpoint vault token`: who may enter a vault. A running vault follows within a second. */
+import { mkdir } from 'node:fs/promises'
 import { Failure } from '@stillpoint/core/kernel'
+import { storageFailure } from '@stillpoint/repository'
 import { Command, Option } from 'commander'
 import { z } from 'zod'
 import { readSecret } from '../config/secret.ts'
@@ -128,7 +130,10 @@ export function vaultTokenCommand(run: RunCommand): Command {
 }
 
 async function addUser({ host, output }: CommandSession, name: string, options: AddUserOptions) {
-  const { usersFile } = vaultPlace(host.cwd, options)
+  const { root, usersFile } = vaultPlace(host.cwd, options)
+  await mkdir(root, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
+    throw storageFailure(error, 'making the vault', root)
+  })
   await readUsersFile(usersFile) // what is wrong with the file is better said before a password is asked for
   const password = await newPassword({ host, output }, name, options.passwordFile)
   const secret = await hashPassword(password, host.entropy)

@@ -51,6 +51,21 @@ describe('a valid file', () => {
     })
   })
 
+  test('may have its repository on a server', () => {
+    const repository =
+      'repository: { url: "rest:https://host:8000/alice/shop/", credentialsFile: ./c, caFile: /etc/ca.pem, passwordFile: ./pw }'
+    const parsed = parseConfig(`version: 1\nsystem: shop\n${repository}\n${process}`, {
+      optionSchemas,
+      path: '/srv/shop/stillpoint.yaml',
+    })
+    expect(parsed.state === 'valid' ? parsed.config.repository : parsed.problems).toEqual({
+      url: 'rest:https://host:8000/alice/shop/',
+      credentialsFile: '/srv/shop/c',
+      caFile: '/etc/ca.pem',
+      passwordFile: './pw',
+    })
+  })
+
   test('sets everything', () => {
     const text = `version: 1
 system: shop
@@ -222,7 +237,7 @@ const cases: readonly { name: string; text: string; problems: readonly string[] 
     text: `version: 1\nsystem: shop\nrepository: { path: "s3:bucket" }\n${process}`,
     problems: [
       'repository needs a password: set passwordFile or passwordCommand at stillpoint.yaml:3:13',
-      'repository.path must be a directory on this machine; other places are not supported yet at stillpoint.yaml:3:21',
+      'repository.path must be a directory on this machine; the address of a server is given as "url" at stillpoint.yaml:3:21',
     ],
   },
   {
@@ -385,5 +400,28 @@ describe('loading a file', () => {
   test('that has a byte order mark', async () => {
     const failure = await failureOf('\uFEFFversion: 1\nsystem: shop\nfoo: 1\n')
     expect(failure.message).toContain('unknown key "foo" at stillpoint.yaml:3:1')
+  })
+})
+
+describe('the place of a repository', () => {
+  const problemsWith = (repository: string) =>
+    problemsIn(`version: 1\nsystem: shop\nrepository: { ${repository}, passwordFile: ./pw }\n${process}`)
+
+  test.each([
+    ['tags: x', 'unknown key "tags"'],
+    ['caFile: ./ca', 'repository needs a place: set path, or url'],
+    ['path: ./p, url: "https://host/a/"', 'repository must have one of path and url, not both'],
+    ['path: ./p, credentialsFile: ./c', 'repository.credentialsFile has a meaning only with url'],
+    ['url: "ftp://host/a/"', 'repository.url is refused: the URL of the repository begins with ftp:'],
+    ['url: "rest:/srv/a"', 'repository.url is refused: the URL of the repository is not a URL'],
+    ['path: "https://host/"', 'is given as "url"'],
+  ])('%s is refused', (repository, problem) => {
+    expect(problemsWith(repository).join('\n')).toContain(problem)
+  })
+
+  test('a password in a URL is refused and not repeated', () => {
+    const text = problemsWith('url: "https://alice:s3cret@host/a/"').join('\n')
+    expect(text).toContain('has a user or a password in it')
+    expect(text).not.toContain('s3cret')
   })
 })

@@ -12,12 +12,12 @@
 import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
-import { Failure, type ParticipantName, participantName } from '@stillpoint/core/kernel'
+import { assert, Failure, type ParticipantName, participantName } from '@stillpoint/core/kernel'
 import type { z } from 'zod'
 import { nearestWord } from './nearest.ts'
 import { type ConfigProblem, keysAllowed, problemsOf, problemText, shownPath, unknownKey } from './problems.ts'
 import { type ConfigFile, configSchema, nameProblem, processSchema, storeSchema } from './schema.ts'
-import type { ParticipantConfig, StoreConfig, SystemConfig } from './system-config.ts'
+import type { LocalPlace, ParticipantConfig, ServerPlace, StoreConfig, SystemConfig } from './system-config.ts'
 import { readYaml, type TreePath, type YamlTree } from './yaml-tree.ts'
 
 export const configBytesMax = 1024 * 1024
@@ -155,12 +155,14 @@ function inOrder(problems: readonly ConfigProblem[]): readonly ConfigProblem[] {
 function assemble(file: ConfigFile, participants: readonly ParticipantConfig[], path: string): SystemConfig {
   const baseDir = dirname(path)
   const { passwordFile, passwordCommand } = file.repository
+  const place = placeOf(file.repository, baseDir)
+  assert(place !== undefined, 'the schema has seen to it that the repository has a place')
   return {
     path,
     baseDir,
     system: file.system,
     repository: {
-      path: resolve(baseDir, file.repository.path),
+      ...place,
       ...(passwordFile === undefined ? {} : { passwordFile }),
       ...(passwordCommand === undefined ? {} : { passwordCommand }),
     },
@@ -170,6 +172,18 @@ function assemble(file: ConfigFile, participants: readonly ParticipantConfig[], 
     retries: { attempts: file.retries.attempts, backoffMs: file.retries.backoff },
     schedule: file.schedule === undefined ? null : { everyMs: file.schedule.every },
     participants,
+  }
+}
+
+function placeOf(repository: ConfigFile['repository'], baseDir: string): LocalPlace | ServerPlace | undefined {
+  const { path, url, credentialsFile, caFile, insecureHttp } = repository
+  if (path !== undefined) return { path: resolve(baseDir, path) }
+  if (url === undefined) return undefined
+  return {
+    url,
+    ...(credentialsFile === undefined ? {} : { credentialsFile: resolve(baseDir, credentialsFile) }),
+    ...(caFile === undefined ? {} : { caFile: resolve(baseDir, caFile) }),
+    ...(insecureHttp === undefined ? {} : { insecureHttp }),
   }
 }
 

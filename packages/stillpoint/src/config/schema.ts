@@ -6,6 +6,7 @@
  */
 import { type Deadlines, defaultDeadlines } from '@stillpoint/core'
 import { isFailure, participantName } from '@stillpoint/core/kernel'
+import { parseRestUrl } from '@stillpoint/repository'
 import { z } from 'zod'
 import { durationSchema, durationText } from './duration.ts'
 import { secretOptions } from './secret.ts'
@@ -39,16 +40,59 @@ const pathSchema = z
   .max(4_096)
   .refine((path) => !path.includes('\0'), { error: 'must not contain a NUL character' })
 
+/** Why the address of a server is refused, or undefined. Quotes nothing: there may be a password in it. */
+function urlProblem(url: string): string | undefined {
+  try {
+    parseRestUrl(url)
+    return undefined
+  } catch (error) {
+    if (!isFailure(error, 'options_invalid')) throw error
+    return `is refused: ${error.message}. ${error.hint ?? ''}`.trim()
+  }
+}
+
 const repositorySchema = z
   .strictObject({
     path: pathSchema
       .refine((path) => !/^[a-z][a-z0-9+.-]{1,10}:/i.test(path), {
-        error: 'must be a directory on this machine; other places are not supported yet',
+        error: 'must be a directory on this machine; the address of a server is given as "url"',
       })
-      .describe('Directory of the repository. Relative paths start at the directory of the configuration file.'),
+      .optional()
+      .describe(
+        'Directory of the repository. Relative paths start at the directory of the configuration file. Either this or `url`.',
+      ),
+    url: z
+      .string()
+      .min(1)
+      .max(2_048)
+      .superRefine((url, context) => {
+        const problem = urlProblem(url)
+        if (problem !== undefined) context.addIssue({ code: 'custom', message: problem })
+      })
+      .optional()
+      .describe(
+        'Address of the repository on a REST server, such as `rest:https://backup.example.org:8000/alice/shop/`: `stillpoint vault`, or restic’s rest-server. No user or password in it.',
+      ),
+    credentialsFile: pathSchema
+      .optional()
+      .describe('With `url`: file with one line that the server lets in by, `name:password` or a token.'),
+    caFile: pathSchema
+      .optional()
+      .describe('With `url`: PEM file of the certificates to trust instead of the system’s.'),
+    insecureHttp: z
+      .boolean()
+      .optional()
+      .describe('With `url`: sends credentials over plain HTTP to other machines too. Default: false.'),
     ...secretOptions,
   })
   .superRefine((value, context) => {
+    const places = [value.path, value.url].filter((place) => place !== undefined).length
+    if (places === 0) context.addIssue({ code: 'custom', message: 'needs a place: set path, or url' })
+    if (places === 2) context.addIssue({ code: 'custom', message: 'must have one of path and url, not both' })
+    for (const key of ['credentialsFile', 'caFile', 'insecureHttp'] as const) {
+      if (value.url !== undefined || value[key] === undefined) continue
+      context.addIssue({ code: 'custom', path: [key], message: 'has a meaning only with url' })
+    }
     const given = [value.passwordFile, value.passwordCommand].filter((option) => option !== undefined).length
     if (given === 1) return
     const message =

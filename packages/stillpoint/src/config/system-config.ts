@@ -13,12 +13,33 @@
 import type { Deadlines } from '@stillpoint/core'
 import type { ParticipantName } from '@stillpoint/core/kernel'
 
-export interface RepositoryConfig {
+export interface LocalPlace {
   /** Absolute path of the repository's directory. */
   readonly path: string
+  readonly url?: never
+}
+
+export interface ServerPlace {
+  readonly path?: never
+  /** Of a REST server, without user and password. */
+  readonly url: string
+  /** Absolute paths. */
+  readonly credentialsFile?: string
+  readonly caFile?: string
+  readonly insecureHttp?: boolean
+}
+
+export interface RepositoryPassword {
   /** Relative to `baseDir`; `readSecret` of config/secret.ts reads it. */
   readonly passwordFile?: string
   readonly passwordCommand?: string | readonly string[]
+}
+
+export type RepositoryConfig = (LocalPlace | ServerPlace) & RepositoryPassword
+
+/** For messages, and to tell one repository from another. */
+export function repositoryAddress(repository: RepositoryConfig): string {
+  return repository.path ?? repository.url
 }
 
 export interface StoreConfig {

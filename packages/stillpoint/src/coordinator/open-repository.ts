@@ -4,15 +4,25 @@
  * Owns: reading the password where the configuration says it is, and choosing the backend. Does not own: the format.
  */
 import { type Clock, type Entropy, Failure, type Random } from '@stillpoint/core/kernel'
-import { initRepository, openLocalStore, openRepository, type Repository } from '@stillpoint/repository'
+import {
+  type BlobStore,
+  initRepository,
+  openLocalStore,
+  openRepository,
+  openRestStore,
+  type Repository,
+  retryingStore,
+} from '@stillpoint/repository'
 import { readSecret } from '../config/secret.ts'
-import type { SystemConfig } from '../config/system-config.ts'
+import { type RepositoryConfig, repositoryAddress, type SystemConfig } from '../config/system-config.ts'
 
 export interface RepositoryEnvironment {
   readonly clock: Clock
   readonly random: Random
   readonly entropy: Entropy
   readonly signal: AbortSignal
+  /** Ends requests to a server too. Not for what holds locks: they are given back by requests. */
+  readonly requestSignal?: AbortSignal
   /** What a user should know, such as a password file that others can read. Never a secret. */
   readonly note?: (text: string) => void
 }
@@ -24,14 +34,31 @@ export interface RepositoryEnvironment {
 export async function openConfiguredRepository(config: SystemConfig, env: RepositoryEnvironment): Promise<Repository> {
   const password = await readPassword(config, env)
   const { clock, random, entropy } = env
-  return openRepository({ store: openLocalStore(config.repository.path), password, clock, random, entropy })
+  const store = await openConfiguredStore(config.repository, env)
+  return openRepository({ store, password, clock, random, entropy })
 }
 
 /** Makes the repository that the configuration names. @throws Failure `repository_exists`, and as above */
 export async function initConfiguredRepository(config: SystemConfig, env: RepositoryEnvironment): Promise<void> {
   const password = await readPassword(config, env)
   const { clock, entropy } = env
-  await initRepository({ store: openLocalStore(config.repository.path), password, clock, entropy })
+  await initRepository({ store: await openConfiguredStore(config.repository, env), password, clock, entropy })
+}
+
+/** @throws Failure `options_invalid`, `secret_…` of the credentials, `storage_failed` (CA file) */
+async function openConfiguredStore(repository: RepositoryConfig, env: RepositoryEnvironment): Promise<BlobStore> {
+  if (repository.path !== undefined) return openLocalStore(repository.path)
+  const { url, credentialsFile, caFile, insecureHttp } = repository
+  const { clock, random, requestSignal } = env
+  const signal = requestSignal === undefined ? {} : { signal: requestSignal }
+  const store = await openRestStore({
+    url,
+    ...(credentialsFile === undefined ? {} : { credentialsFile }),
+    ...(caFile === undefined ? {} : { caFile }),
+    ...(insecureHttp === undefined ? {} : { insecureHttp }),
+    ...signal,
+  })
+  return retryingStore(store, { clock, random, ...signal })
 }
 
 async function readPassword({ repository, baseDir, path }: SystemConfig, env: RepositoryEnvironment): Promise<string> {
@@ -39,7 +66,7 @@ async function readPassword({ repository, baseDir, path }: SystemConfig, env: Re
   if (password !== undefined) return password
   throw new Failure({
     code: 'repository_password_missing',
-    message: `${path} does not say where the password of the repository ${repository.path} is`,
+    message: `${path} does not say where the password of the repository ${repositoryAddress(repository)} is`,
     hint: 'Set passwordFile or passwordCommand below repository.',
   })
 }

@@ -23,7 +23,7 @@ import type { Repository, Snapshot, TreeId } from '@stillpoint/repository'
 import { Agent } from '../agent/agent.ts'
 import { channelsDir, channelsTo, directoryAt, participantsDir } from '../agent/snapshot-layout.ts'
 import type { OperationLease, RestoreRecord } from '../catalog/catalog.ts'
-import { processesIn } from '../config/system-config.ts'
+import { processesIn, repositoryAddress } from '../config/system-config.ts'
 import { damageOf } from './damage.ts'
 import { asOperation, interruptedText, type LocalSystem, newId } from './local-system.ts'
 import type { OperationContext, RestoreRequest, RestoreResult } from './operations.ts'
@@ -143,7 +143,11 @@ interface Run extends Restore {
 /** A process is restored by its own system's server, from that system's repository. */
 function refuseForeignProcesses({ source, target }: Restore, { processes }: Selection): void {
   const [process] = processes
-  if (process === undefined || source.config.repository.path === target.config.repository.path) return
+  if (
+    process === undefined ||
+    repositoryAddress(source.config.repository) === repositoryAddress(target.config.repository)
+  )
+    return
   throw new Failure({
     code: 'target_repository_differs',
     message: `"${process.name}" cannot be restored into ${target.config.path}: its repository is another one`,

@@ -78,7 +78,7 @@ export async function openSystem(dir: string, options: BenchOptions, owns: boole
   const config = await loadConfig(configPath, { optionSchemas })
   const note = () => {}
   const catalog = openSqliteCatalog({ directory: config.stateDir, note })
-  const open = () => openRepository({ store: openLocalStore(config.repository.path), password, ...env })
+  const open = () => openRepository({ store: openLocalStore(join(dir, 'repository')), password, ...env })
   const operations = localOperations({
     ...env,
     config,

@@ -81,7 +81,7 @@ describe('a take whose process is killed', () => {
       await killAt(startTake(bench), phase, delayMs)
       await writableWithin(bench.path('accounts.db'), leaseMs)
       // What the next take must clear away: the lock of a process that is no more.
-      if (phase === 'capture') expect(readdirSync(join(bench.config.repository.path, 'locks'))).toHaveLength(1)
+      if (phase === 'capture') expect(readdirSync(join(bench.path('repository'), 'locks'))).toHaveLength(1)
       const repository = await bench.repository()
       const report = await repository.check()
       expect(report.problems).toEqual([])
@@ -109,7 +109,7 @@ describe('a take whose process is killed', () => {
     const report = await repository.check({ readData: true })
     expect(report.problems).toEqual([])
     // The locks of the killed ones are gone with them: stock restic does not wait for the dead.
-    expect(readdirSync(join(bench.config.repository.path, 'locks'))).toEqual([])
+    expect(readdirSync(join(bench.path('repository'), 'locks'))).toEqual([])
     for (const { id } of await bench.operations.list(quiet())) {
       expect((await bench.operations.verify(id, quiet())).passed).toBe(true)
     }

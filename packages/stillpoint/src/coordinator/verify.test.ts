@@ -105,7 +105,7 @@ describe('verify', () => {
   })
 
   test('finds a flipped byte in a pack, and a restore from it changes nothing', async () => {
-    const packs = join(bench.config.repository.path, 'data')
+    const packs = join(bench.path('repository'), 'data')
     const [found] = readdirSync(packs, { recursive: true, withFileTypes: true })
       .filter((entry) => entry.isFile())
       .map((entry) => join(entry.parentPath, entry.name))

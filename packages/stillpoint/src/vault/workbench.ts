@@ -1,8 +1,7 @@
 /** A real vault on a free port, with users, and what stock restic and our client say to it. For tests. */
-import { execFile } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
 import { openRestStore, type RestStoreOptions } from '@stillpoint/repository'
 import { type TemporaryDirectory, temporaryDirectory } from '@stillpoint/testbed'
 import { systemClock, systemEntropy } from '../system-env.ts'
@@ -32,6 +31,8 @@ export interface ResticOptions {
   readonly user?: string
   readonly secret?: string
   readonly cacert?: string
+  /** Interrupts restic as soon as stderr matches: it would go on trying for a minute. */
+  readonly until?: RegExp
 }
 
 export interface ResticEnd {
@@ -51,8 +52,6 @@ export async function addToken(usersFile: string, user: string, appendOnly: bool
   await changeUsersFile(usersFile, (secrets) => [...secrets, { user, appendOnly, secret }])
   return token
 }
-
-const run = promisify(execFile)
 
 export async function startVaultBench(first: Partial<VaultOptions> = {}): Promise<VaultBench> {
   const scratch = await temporaryDirectory('vault')
@@ -116,7 +115,7 @@ function bench({ scratch, root, log }: Parts, running: Running): VaultBench {
       const credentialsFile = await credentials(path.split('/')[1] ?? '')
       return openRestStore({ url: url(path), credentialsFile, ...options })
     },
-    async restic(path, args, { user = path.split('/')[1] ?? '', secret = userPassword, cacert } = {}) {
+    async restic(path, args, { user = path.split('/')[1] ?? '', secret = userPassword, cacert, until } = {}) {
       const address = new URL(url(path))
       address.username = user
       address.password = encodeURIComponent(secret)
@@ -129,12 +128,7 @@ function bench({ scratch, root, log }: Parts, running: Running): VaultBench {
         RESTIC_CACHE_DIR: join(scratch.path, 'cache'),
       }
       const all = [...(cacert === undefined ? [] : ['--cacert', cacert]), ...args]
-      try {
-        return { code: 0, ...(await run('restic', all, { env, maxBuffer: 1 << 26, cwd: scratch.path })) }
-      } catch (error) {
-        if (!isExecError(error)) throw error
-        return { code: error.code, stdout: error.stdout, stderr: error.stderr }
-      }
+      return resticEnd(all, { env, cwd: scratch.path }, until)
     },
     async [Symbol.asyncDispose]() {
       await running.get().close()
@@ -143,8 +137,24 @@ function bench({ scratch, root, log }: Parts, running: Running): VaultBench {
   }
 }
 
-function isExecError(
-  error: unknown,
-): error is { readonly code: number; readonly stdout: string; readonly stderr: string } {
-  return error instanceof Error && 'code' in error && typeof error.code === 'number' && 'stderr' in error
+interface ResticPlace {
+  readonly env: Readonly<Record<string, string>>
+  readonly cwd: string
+}
+
+function resticEnd(args: readonly string[], place: ResticPlace, until: RegExp | undefined): Promise<ResticEnd> {
+  const child = spawn('restic', args, { ...place, stdio: ['ignore', 'pipe', 'pipe'] })
+  let stdout = ''
+  let stderr = ''
+  child.stdout.on('data', (data: Buffer) => {
+    stdout += data.toString('utf8')
+  })
+  child.stderr.on('data', (data: Buffer) => {
+    stderr += data.toString('utf8')
+    if (until?.test(stderr) === true) child.kill('SIGINT')
+  })
+  return new Promise((resolve, reject) => {
+    child.once('error', reject)
+    child.once('close', (code) => resolve({ code: code ?? -1, stdout, stderr }))
+  })
 }
