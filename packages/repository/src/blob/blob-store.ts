@@ -36,8 +36,9 @@ export interface BlobStoreTraits {
  * Durable: when `put` or `delete` has resolved, a power cut does not undo it.
  * Read-after-write: what `put` stored, `get`, `size` and `list` of every client see at once.
  * All methods throw `Failure`s only: `object_missing`, `object_damaged` (shorter than asked for), `no_space`,
- * `storage_denied`, `storage_failed`; after a failed `put` the object may or may not be there, and putting the same
- * name again must not be taken as success.
+ * `storage_denied`, `storage_failed`; or the reason of a signal that the store was opened with.
+ * After a failed `put` the object may or may not be there, and putting the same name again must not be taken as success
+ * before its content has been compared (retrying.ts).
  */
 export interface BlobStore {
   readonly traits: BlobStoreTraits

@@ -94,7 +94,7 @@ export function metricsText(metrics: VaultMetrics, { usage, diskFreeBytes, uptim
     ...gauge(
       'quota_bytes',
       'Bytes that such a user may store.',
-      users.map(([user, { quotaBytes }]) => [labelText({ user }), quotaBytes]),
+      users.flatMap(([user, { quotaBytes }]) => (quotaBytes === undefined ? [] : [[labelText({ user }), quotaBytes]])),
     ),
   ]
   return `${lines.join('\n')}\n`

@@ -298,9 +298,10 @@ async function makeDirectory(path: string): Promise<void> {
 async function openFile(path: string): Promise<OpenedObject | undefined> {
   let file: FileHandle
   try {
-    file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW)
+    file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
   } catch (error) {
-    if (isAbsence(error)) return undefined
+    // ELOOP: a symbolic link, which no upload makes.
+    if (isAbsence(error) || errnoOf(error) === 'ELOOP') return undefined
     throw error
   }
   try {

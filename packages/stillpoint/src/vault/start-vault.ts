@@ -88,6 +88,7 @@ export async function startVault(options: VaultOptions): Promise<StartedVault> {
       root: options.root,
       appendOnly: options.appendOnly ?? false,
       ...(options.quotaBytes === undefined ? {} : { quotaBytes: options.quotaBytes }),
+      silenceMsMax: options.silenceMsMax ?? defaultVault.silenceMsMax,
       freeBytesMin: options.freeBytesMin ?? defaultVault.freeBytesMin,
       authentication,
       files,
@@ -168,7 +169,7 @@ async function createServer({ tls, silenceMsMax, clock, log }: VaultOptions) {
   }
   const limited = (server: Server): Server => {
     server.maxConnections = connectionsMax
-    // A connection without a byte in either direction for so long is cut, and its upload with it.
+    // Until a request has come; from there on vault-app.ts knows whom we wait for.
     server.setTimeout(silenceMsMax ?? defaultVault.silenceMsMax)
     return server
   }

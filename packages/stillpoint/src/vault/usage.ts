@@ -19,7 +19,7 @@ export const quotaSlackBytes = 64 * 1024 * 1024
 
 export interface Account {
   readonly user: string
-  readonly quotaBytes: number
+  readonly quotaBytes?: number
 }
 
 export interface Reservation {
@@ -32,17 +32,19 @@ export interface Reservation {
 }
 
 export interface Usage {
-  /** Without an account, nothing is bound. */
-  reserve(account: Account | undefined, folder: ObjectAt['folder']): Promise<Reservation>
+  /** Waits for the user's sum where that is needed. Without a quota, nothing is bound. */
+  reserve(account: Account, folder: ObjectAt['folder']): Promise<Reservation>
+  /** Before bytes are freed: a sum that is being counted must not miss it. */
+  settled(user: string): Promise<void>
   freed(user: string, bytes: number): void
   /** What is known: users who have a quota and have been here. */
-  known(): ReadonlyMap<string, { readonly bytes: number; readonly quotaBytes: number }>
+  known(): ReadonlyMap<string, { readonly bytes: number; readonly quotaBytes: number | undefined }>
 }
 
 interface Sum {
   bytes: number
   reservedBytes: number
-  quotaBytes: number
+  quotaBytes: number | undefined
 }
 
 const unbound: Reservation = { add: () => {}, keep: () => {}, release: () => {} }
@@ -57,7 +59,7 @@ export function createUsage(root: string, skips: ReadonlySet<string>): Usage {
     if (running !== undefined) return running
     const counted = bytesBelow(join(root, user), skips).then(
       (bytes) => {
-        const sum = { bytes, reservedBytes: 0, quotaBytes: 0 }
+        const sum = { bytes, reservedBytes: 0, quotaBytes: undefined }
         sums.set(user, sum)
         return sum
       },
@@ -71,16 +73,17 @@ export function createUsage(root: string, skips: ReadonlySet<string>): Usage {
   }
 
   return {
-    async reserve(account, folder) {
-      if (account === undefined) return unbound
-      const { user, quotaBytes } = account
+    async reserve({ user, quotaBytes }, folder) {
+      // A sum that was once counted is kept, lest a quota that is taken away and given again finds an old one.
+      if (quotaBytes === undefined && !counting.has(user)) return unbound
       const sum = await sumOf(user)
       sum.quotaBytes = quotaBytes
-      const limit = quotaBytes + (folder === 'locks' || folder === 'index' ? quotaSlackBytes : 0)
+      const limit =
+        (quotaBytes ?? Number.POSITIVE_INFINITY) + (folder === 'locks' || folder === 'index' ? quotaSlackBytes : 0)
       let reserved = 0
       return {
         add(bytes) {
-          if (sum.bytes + sum.reservedBytes + bytes > limit) throw quotaExceeded(account, sum, bytes)
+          if (sum.bytes + sum.reservedBytes + bytes > limit) throw quotaExceeded(user, sum, bytes)
           sum.reservedBytes += bytes
           reserved += bytes
         },
@@ -93,6 +96,9 @@ export function createUsage(root: string, skips: ReadonlySet<string>): Usage {
         },
       }
     },
+    async settled(user) {
+      await counting.get(user)
+    },
     freed(user, bytes) {
       const sum = sums.get(user)
       if (sum !== undefined) sum.bytes = Math.max(0, sum.bytes - bytes)
@@ -101,11 +107,11 @@ export function createUsage(root: string, skips: ReadonlySet<string>): Usage {
   }
 }
 
-function quotaExceeded({ user, quotaBytes }: Account, sum: Sum, bytes: number): Failure {
+function quotaExceeded(user: string, sum: Sum, bytes: number): Failure {
   const under = sum.reservedBytes === 0 ? '' : ` (and ${sum.reservedBytes} under way)`
   return new Failure({
     code: 'quota_exceeded',
-    message: `The quota of ${user} is used up: ${sum.bytes} of ${quotaBytes} bytes${under}, and ${bytes} more do not fit`,
+    message: `The quota of ${user} is used up: ${sum.bytes} of ${sum.quotaBytes} bytes${under}, and ${bytes} more do not fit`,
     hint: 'Forget and prune snapshots, or ask whoever runs the vault for more.',
   })
 }

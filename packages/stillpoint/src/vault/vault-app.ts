@@ -29,6 +29,8 @@ export interface VaultAppOptions {
   readonly quotaBytes?: number
   /** Uploads are refused that would leave less on the disk. */
   readonly freeBytesMin: number
+  /** The longest silence of a client that we wait for. What we take ourselves, to hash or to sync, does not count. */
+  readonly silenceMsMax: number
   readonly authentication: Authentication
   readonly files: ObjectFiles
   readonly usage: Usage
@@ -95,6 +97,12 @@ export function createVaultApp(options: VaultAppOptions): FastifyInstance {
   app.addContentTypeParser('*', (_request, payload, done) => done(null, payload))
   app.setErrorHandler((error, request, reply) => refuse(options, { request, reply, error }))
   app.setNotFoundHandler((request, reply) => refuse(options, { request, reply, error: routeAbsent(request) }))
+  app.addHook('onRequest', async (request) => {
+    request.raw.socket.setTimeout(0)
+  })
+  app.addHook('onSend', async (request) => {
+    request.raw.socket.setTimeout(options.silenceMsMax)
+  })
   app.addHook('onResponse', async (request, reply) => {
     options.metrics.requests.add({ method: request.method, status: String(reply.statusCode) })
   })
@@ -240,7 +248,12 @@ async function upload(call: Call, { place, object }: ObjectTarget): Promise<Fast
       reservation.add(received - admitted)
       admitted = received
     }
-    const { outcome, bytes } = await files.put({ place, object, stream: bodyOf(request.raw), admit })
+    const { outcome, bytes } = await files.put({
+      place,
+      object,
+      stream: bodyOf(request.raw, options.silenceMsMax),
+      admit,
+    })
     metrics.received.add({ user: visitor.user, folder: object.folder }, bytes)
     if (outcome === 'created') {
       reservation.keep(bytes)
@@ -254,9 +267,11 @@ async function upload(call: Call, { place, object }: ObjectTarget): Promise<Fast
 }
 
 /** The body as it comes. It is left open where it is not wanted any more: the answer still goes the same way. */
-async function* bodyOf(raw: IncomingMessage): AsyncGenerator<Uint8Array> {
+async function* bodyOf(raw: IncomingMessage, silenceMsMax: number): AsyncGenerator<Uint8Array> {
   try {
+    raw.socket.setTimeout(silenceMsMax)
     for await (const piece of raw.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) yield piece
+    raw.socket.setTimeout(0)
   } catch (cause) {
     if (!raw.destroyed) throw cause
     const message = 'The connection was cut before the whole upload had arrived'
@@ -270,8 +285,8 @@ function announcedBytes({ headers }: FastifyRequest): number | undefined {
   return text === undefined ? undefined : Number(text)
 }
 
-function accountOf({ quotaBytes: usual }: VaultAppOptions, { user, quotaBytes = usual }: Visitor): Account | undefined {
-  return quotaBytes === undefined ? undefined : { user, quotaBytes }
+function accountOf({ quotaBytes: usual }: VaultAppOptions, { user, quotaBytes = usual }: Visitor): Account {
+  return quotaBytes === undefined ? { user } : { user, quotaBytes }
 }
 
 /** Before the disk is full, while there is still room for what ends things in order. */
@@ -295,6 +310,7 @@ async function remove(call: Call, { place, object }: ObjectTarget): Promise<Fast
       hint: 'Forget and prune with a password or token that may delete, or where the vault runs.',
     })
   }
+  await options.usage.settled(visitor.user)
   const bytes = await options.files.remove(place, object)
   if (bytes === undefined) throw objectMissing(object)
   options.usage.freed(visitor.user, bytes)
