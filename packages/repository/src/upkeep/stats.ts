@@ -41,11 +41,11 @@ export async function repositoryStats(vault: Vault, options: StatsOptions): Prom
         counted.files += 1
         // Further names of a file take no further room.
         if (node.type === 'file' && isFirstName(node, inodes)) counted.totalBytes += node.bytes
-      } else if (node.type === 'file' && isNewContent(node, contents)) {
+      } else if (node.type !== 'dir' && isNewContent(node, contents)) {
         if (mode === 'files-by-contents') {
           counted.files += 1
-          counted.totalBytes += node.bytes
-        } else addBlobsOf(vault, { node, path, seen: blobsByPath, counted })
+          counted.totalBytes += node.type === 'file' ? node.bytes : 0
+        } else if (node.type === 'file') addBlobsOf(vault, { node, path, seen: blobsByPath, counted })
       }
     }
   }
@@ -60,8 +60,9 @@ function isFirstName(node: TreeNode, inodes: Set<string>): boolean {
   return true
 }
 
-function isNewContent(node: FileNode, contents: Set<string>): boolean {
-  const key = sha256(Buffer.from(node.content.join('')))
+/** What has no content (links, devices) counts as one, as restic counts it. */
+function isNewContent(node: TreeNode, contents: Set<string>): boolean {
+  const key = node.type === 'file' ? sha256(Buffer.from(node.content.join(''))) : sha256(Buffer.alloc(0))
   if (contents.has(key)) return false
   contents.add(key)
   return true

@@ -7,6 +7,7 @@ import { doctorCommand } from './doctor.ts'
 import { commandPath, formatHelp, withExamples } from './help.ts'
 import { initCommand } from './init.ts'
 import { listCommand } from './list.ts'
+import { repositoryCommand } from './repo/repo.ts'
 import { restoreCommand } from './restore.ts'
 import type { RunCommand } from './session.ts'
 import { showCommand } from './show.ts'
@@ -48,6 +49,7 @@ export function buildProgram(run: RunCommand, version: string, streams: ProgramS
     restoreCommand(run),
     deleteCommand(run),
     doctorCommand(run),
+    repositoryCommand(run),
     vaultCommand(run),
   ]
   for (const command of commands) program.addCommand(command)

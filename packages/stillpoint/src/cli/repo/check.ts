@@ -1,0 +1,66 @@
+/** `stillpoint repo check` */
+import { type Command, Option } from 'commander'
+import { exitCodes } from '../exit-codes.ts'
+import { bytesText, countText } from '../quantities.ts'
+import type { CommandSession, RunCommand } from '../session.ts'
+import { withLine } from './live-line.ts'
+import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo, succeeded } from './repository-access.ts'
+
+interface CheckFlags extends RepositoryOptions {
+  readonly readData?: true
+  readonly readDataSubset?: string
+}
+
+export function repoCheckCommand(run: RunCommand): Command {
+  const text = 'Checks that all that snapshots need is there, and with --read-data that every byte is what it was.'
+  const command = repoCommand('check', 'check the repository', text)
+    .addOption(new Option('--read-data', 'read, decrypt and hash all data').conflicts('readDataSubset'))
+    .addOption(new Option('--read-data-subset <part>', 'the same for a part: n/t, a random share 5%, a random 500M'))
+    .action((options: CheckFlags) => runRepo(run)(options, (session) => check(session, options)))
+  return examples(command, [
+    { line: 'stillpoint repo check', what: 'structure only' },
+    { line: 'stillpoint repo check --read-data-subset 1/7', what: 'and a seventh of the data' },
+  ])
+}
+
+async function check(session: CommandSession, options: CheckFlags) {
+  const { host, output } = session
+  const { parseDataSubset } = await import('@stillpoint/repository')
+  const subset = options.readDataSubset === undefined ? {} : { dataSubset: parseDataSubset(options.readDataSubset) }
+  // A damaged index is a finding, not the end of the check.
+  const repository = await openNamed(session, options, { forRepair: true })
+  const report = await withLine(session, (line) =>
+    repository.check({
+      readData: options.readData === true,
+      ...subset,
+      exclusive: options.lock,
+      signal: host.signal,
+      onProgress: ({ stage, done, total }) =>
+        line.update(`${stage} ${done}${total === undefined ? '' : ` / ${total}`}`),
+    }),
+  )
+  for (const { code, message } of report.problems) {
+    output.warning(message)
+    output.result({ message_type: 'error', code, message })
+  }
+  const orphans = report.unreferencedPacks.length
+  output.result({
+    message_type: 'summary',
+    num_errors: report.problems.length,
+    broken_packs: null,
+    suggest_repair_index: report.problems.some(({ message }) => /index/.test(message)),
+    suggest_prune: orphans > 0,
+    snapshots: report.snapshots,
+    trees: report.trees,
+    packs: report.packs,
+    packs_read: report.packsRead,
+    bytes_read: report.bytesRead,
+  })
+  const read = report.packsRead === 0 ? '' : `; read ${report.packsRead} of them, ${bytesText(report.bytesRead)}`
+  output.lines([
+    `checked ${countText(report.snapshots, 'snapshot')}, ${countText(report.trees, 'tree')}, ${countText(report.packs, 'pack')}${read}`,
+    ...(orphans === 0 ? [] : [`${countText(orphans, 'pack')} of interrupted saves; a prune removes them`]),
+    report.problems.length === 0 ? 'no errors were found' : `${countText(report.problems.length, 'error')} found`,
+  ])
+  return report.problems.length === 0 ? succeeded : exitCodes.failed
+}

@@ -1,0 +1,137 @@
+/** `stillpoint repo find` */
+import { Failure } from '@stillpoint/core/kernel'
+import type { Repository, Snapshot, TreeNode, WalkedNode } from '@stillpoint/repository'
+import { type Command, Option } from 'commander'
+import { plainText, shortId } from '../quantities.ts'
+import type { CommandSession, RunCommand } from '../session.ts'
+import { anyMatches, parsePattern } from './path-pattern.ts'
+import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo, succeeded } from './repository-access.ts'
+import { repeated, type SelectionOptions, selectionOf, withSelection } from './selection.ts'
+import { longLine, matchJson, timeJson, timeShown } from './shown.ts'
+
+interface FindFlags extends RepositoryOptions, SelectionOptions {
+  readonly snapshot?: readonly string[]
+  readonly ignoreCase?: true
+  readonly long?: true
+  readonly blob?: true
+  readonly tree?: true
+  readonly pack?: true
+  readonly oldest?: string
+  readonly newest?: string
+}
+
+export function repoFindCommand(run: RunCommand): Command {
+  const command = repoCommand('find', 'find files, or what a blob, tree or pack belongs to', 'Looks through snapshots.')
+    .argument('<patterns...>', 'patterns for paths; or ids')
+    .addOption(new Option('-s, --snapshot <id>', 'only in this snapshot; repeatable').argParser(repeated))
+    .addOption(new Option('-i, --ignore-case', 'whatever the case'))
+    .addOption(new Option('-l, --long', 'with mode, owner, size and time'))
+    .addOption(new Option('-O, --oldest <time>', 'not modified before'))
+    .addOption(new Option('-N, --newest <time>', 'not modified after'))
+    .addOption(new Option('--blob', 'ids are of blobs').conflicts(['tree', 'pack']))
+    .addOption(new Option('--tree', 'ids are of trees').conflicts(['blob', 'pack']))
+    .addOption(new Option('--pack', 'ids are of packs'))
+    .action((patterns: readonly string[], options: FindFlags) =>
+      runRepo(run)(options, (session) => find(session, patterns, options)),
+    )
+  return examples(withSelection(command), [
+    { line: "stillpoint repo find '*.conf'", what: 'in all snapshots' },
+    { line: 'stillpoint repo find --pack 025c1d06', what: 'what is lost with a pack' },
+  ])
+}
+
+async function find(session: CommandSession, patterns: readonly string[], options: FindFlags) {
+  const repository = await openNamed(session, options)
+  const selection = selectionOf(session.host, options)
+  const snapshots = [...(await repository.upkeep.resolveSnapshots(options.snapshot ?? [], selection))].reverse()
+  const isById = options.blob === true || options.tree === true || options.pack === true
+  if (isById) await findObjects(session, { repository, snapshots, patterns, options })
+  else await findPaths(session, { repository, snapshots, patterns, options })
+  return succeeded
+}
+
+interface Search {
+  readonly repository: Repository
+  readonly snapshots: readonly Snapshot[]
+  readonly patterns: readonly string[]
+  readonly options: FindFlags
+}
+
+async function findPaths({ host, output }: CommandSession, search: Search): Promise<void> {
+  const { repository, snapshots, options } = search
+  const ignoreCase = options.ignoreCase === true
+  const patterns = search.patterns.map((text) => parsePattern(text, { ignoreCase }))
+  const [from, to] = [momentOf(options.oldest), momentOf(options.newest)]
+  const isInTime = ({ mtime }: TreeNode) => (from === undefined || mtime >= from) && (to === undefined || mtime <= to)
+  const found: object[] = []
+  for (const snapshot of snapshots) {
+    const matches: WalkedNode[] = []
+    for await (const walked of repository.upkeep.walk(snapshot.tree, { signal: host.signal })) {
+      if (!anyMatches(patterns, walked.path)) continue
+      if (isInTime(walked.node)) matches.push(walked)
+    }
+    if (matches.length === 0) continue
+    const matched = matches.map(({ node, path }) => matchJson(node, path))
+    found.push({ matches: matched, hits: matches.length, snapshot: snapshot.id })
+    output.lines([
+      `Found matching entries in snapshot ${shortId(snapshot.id)} from ${timeShown(snapshot.time)}`,
+      ...matches.map(({ node, path }) => plainText(options.long === true ? longLine(node, path) : path)),
+      '',
+    ])
+  }
+  output.result(found)
+}
+
+function momentOf(text: string | undefined): bigint | undefined {
+  if (text === undefined) return undefined
+  const ms = Date.parse(text)
+  if (Number.isNaN(ms)) throw new Failure({ code: 'usage', message: `${JSON.stringify(text)} is no time` })
+  return BigInt(ms) * 1_000_000n
+}
+
+interface FoundObject {
+  readonly type: 'blob' | 'tree'
+  readonly id: string
+}
+
+async function findObjects({ host, output }: CommandSession, search: Search): Promise<void> {
+  const { repository, snapshots, patterns, options } = search
+  for (const id of patterns) {
+    if (!/^[0-9a-f]{4,64}$/.test(id)) throw new Failure({ code: 'usage', message: `${JSON.stringify(id)} is no id` })
+  }
+  const isWanted = (id: string, type: 'data' | 'tree') => {
+    const ids = options.pack === true ? repository.upkeep.packsOf(id, type) : [id]
+    return ids.some((each) => patterns.some((prefix) => each.startsWith(prefix)))
+  }
+  const found: object[] = []
+  for (const snapshot of snapshots) {
+    const tell = (object: FoundObject, walked: WalkedNode | undefined) => {
+      const path = walked?.path ?? '/'
+      found.push({
+        object_type: object.type,
+        id: object.id,
+        path,
+        ...(walked === undefined || object.type === 'tree' ? {} : { parent_tree: walked.parent }),
+        snapshot: snapshot.id,
+        time: timeJson(snapshot.time),
+      })
+      output.lines([
+        `Found ${object.type} ${object.id}`,
+        ` ... in ${object.type === 'tree' ? 'directory' : 'file'} ${plainText(path)}`,
+        ` ... in snapshot ${shortId(snapshot.id)} (${timeShown(snapshot.time)})`,
+      ])
+    }
+    if (options.blob !== true && isWanted(snapshot.tree, 'tree')) tell({ type: 'tree', id: snapshot.tree }, undefined)
+    for await (const walked of repository.upkeep.walk(snapshot.tree, { signal: host.signal })) {
+      for (const object of objectsOf(walked.node, options)) {
+        if (isWanted(object.id, object.type === 'tree' ? 'tree' : 'data')) tell(object, walked)
+      }
+    }
+  }
+  output.result(found)
+}
+
+function objectsOf(node: TreeNode, { blob, tree }: FindFlags): readonly FoundObject[] {
+  if (node.type === 'file' && tree !== true) return [...new Set(node.content)].map((id) => ({ type: 'blob', id }))
+  return node.type === 'dir' && blob !== true ? [{ type: 'tree', id: node.subtree }] : []
+}

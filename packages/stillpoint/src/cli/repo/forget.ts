@@ -1,0 +1,191 @@
+/** `stillpoint repo forget` */
+import { Failure } from '@stillpoint/core/kernel'
+import {
+  type ForgottenGroup,
+  isEmptyPolicy,
+  type KeepCount,
+  parseGroupBy,
+  parseSpan,
+  type Repository,
+  type RetentionPolicy,
+  type RetentionSpan,
+  retentionPeriods,
+  type Snapshot,
+} from '@stillpoint/repository'
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import { shortId } from '../quantities.ts'
+import type { CommandSession, RunCommand } from '../session.ts'
+import { keepCount } from './arguments.ts'
+import { type PruneFlags, prune, pruneOptions, withPruneOptions } from './prune.ts'
+import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo, succeeded } from './repository-access.ts'
+import { type SelectionOptions, selectionOf, tagLists, withSelection } from './selection.ts'
+import { snapshotJson, snapshotTable } from './shown.ts'
+import { groupTitle } from './snapshots.ts'
+
+interface ForgetFlags extends RepositoryOptions, SelectionOptions, PruneFlags {
+  readonly keepLast?: KeepCount
+  readonly keepHourly?: KeepCount
+  readonly keepDaily?: KeepCount
+  readonly keepWeekly?: KeepCount
+  readonly keepMonthly?: KeepCount
+  readonly keepYearly?: KeepCount
+  readonly keepWithin?: RetentionSpan
+  readonly keepWithinHourly?: RetentionSpan
+  readonly keepWithinDaily?: RetentionSpan
+  readonly keepWithinWeekly?: RetentionSpan
+  readonly keepWithinMonthly?: RetentionSpan
+  readonly keepWithinYearly?: RetentionSpan
+  readonly keepTag?: readonly (readonly string[])[]
+  readonly groupBy: string
+  readonly prune?: true
+  readonly unsafeAllowRemoveAll?: true
+}
+
+function span(text: string): RetentionSpan {
+  try {
+    return parseSpan(text)
+  } catch (error) {
+    throw new InvalidArgumentError(error instanceof Failure ? (error.hint ?? error.message) : String(error))
+  }
+}
+
+const shortFlags = { last: '-l', hourly: '-H', daily: '-d', weekly: '-w', monthly: '-m', yearly: '-y' } as const
+
+export function repoForgetCommand(run: RunCommand): Command {
+  const text = 'Removes snapshots, by id or by a policy. Their data stays until a prune.'
+  const command = repoCommand('forget', 'remove snapshots by a policy', text).argument('[ids...]', 'remove these')
+  for (const period of ['last', ...retentionPeriods] as const) {
+    const what = period === 'last' ? 'keep the newest n' : `keep the newest of each of the newest n ${period} periods`
+    // restic's -H is taken by --host of the other commands; here it is hourly.
+    const option = new Option(`${shortFlags[period]}, --keep-${period} <n>`, `${what}, or "unlimited"`)
+    command.addOption(option.argParser(keepCount))
+  }
+  command.addOption(
+    new Option('--keep-within <span>', 'keep what is newer, such as 1y5m7d2h, back from the latest').argParser(span),
+  )
+  for (const period of retentionPeriods) {
+    command.addOption(
+      new Option(`--keep-within-${period} <span>`, `keep the newest of each ${period} period in it`).argParser(span),
+    )
+  }
+  command
+    .addOption(new Option('--keep-tag <tags>', 'keep those with all of these tags; repeatable').argParser(tagLists))
+    .addOption(new Option('-g, --group-by <fields>', 'host, paths, tags; "" for none').default('host,paths'))
+    .addOption(new Option('-n, --dry-run', 'say what would be done, and do nothing'))
+    .addOption(new Option('--prune', 'prune afterwards, if anything was removed'))
+    .addOption(new Option('--unsafe-allow-remove-all', 'also if a policy keeps nothing of a group'))
+    .action((ids: readonly string[], options: ForgetFlags) =>
+      runRepo(run)(options, (session) => forget(session, ids, options)),
+    )
+  withPruneOptions(withSelection(command, { hostFlag: '--host' }))
+  return examples(command, [
+    { line: 'stillpoint repo forget --keep-daily 7 --keep-weekly 5 --keep-monthly 12 --dry-run', what: 'try a policy' },
+    { line: 'stillpoint repo forget --keep-within 30d --prune', what: 'and free the space' },
+  ])
+}
+
+function policyOf(options: ForgetFlags): RetentionPolicy {
+  const defined = <T>(values: Readonly<Record<string, T | undefined>>) =>
+    Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined))
+  const counts = defined({
+    hourly: options.keepHourly,
+    daily: options.keepDaily,
+    weekly: options.keepWeekly,
+    monthly: options.keepMonthly,
+    yearly: options.keepYearly,
+  })
+  const withinPeriods = defined({
+    hourly: options.keepWithinHourly,
+    daily: options.keepWithinDaily,
+    weekly: options.keepWithinWeekly,
+    monthly: options.keepWithinMonthly,
+    yearly: options.keepWithinYearly,
+  })
+  return {
+    ...(options.keepLast === undefined ? {} : { last: options.keepLast }),
+    ...(options.keepWithin === undefined ? {} : { within: options.keepWithin }),
+    counts,
+    withinPeriods,
+    tags: options.keepTag ?? [],
+  }
+}
+
+async function forget(session: CommandSession, ids: readonly string[], options: ForgetFlags) {
+  const { host, output } = session
+  const policy = policyOf(options)
+  if (ids.length > 0 && !isEmptyPolicy(policy)) {
+    throw new Failure({ code: 'usage', message: 'give ids or a policy, not both' })
+  }
+  const groupBy = parseGroupBy(options.groupBy)
+  const repository = await openNamed(session, options)
+  const remove = ids.length > 0 ? await byId(session, repository, ids) : []
+  if (ids.length === 0 && isEmptyPolicy(policy)) {
+    output.result([])
+    output.message('no policy was specified, no snapshots will be removed')
+    return succeeded
+  }
+  if (ids.length === 0) {
+    const groups = await repository.upkeep.planForget({ policy, groupBy, selection: selectionOf(host, options) })
+    for (const group of groups) refuseEmptying(group, options)
+    output.result(groups.map(groupJson))
+    for (const group of groups) tell(session, group, groupBy.length > 0)
+    remove.push(...groups.flatMap((group) => group.remove))
+  }
+  if (options.dryRun === true) output.message(`Would have removed ${remove.length} snapshots`)
+  else
+    await repository.upkeep.removeSnapshots(
+      remove.map(({ id }) => id),
+      host.signal,
+    )
+  if (options.prune === true && remove.length > 0) {
+    const ignoreSnapshots = new Set(remove.map(({ id }) => id))
+    await prune(session, repository, { ...pruneOptions(options), ignoreSnapshots })
+  }
+  return succeeded
+}
+
+async function byId({ output }: CommandSession, repository: Repository, ids: readonly string[]): Promise<Snapshot[]> {
+  const named = [...(await repository.upkeep.resolveSnapshots(ids))]
+  output.lines(named.map(({ id }) => `snapshot ${shortId(id)} will be removed`))
+  return named
+}
+
+function refuseEmptying(group: ForgottenGroup, options: ForgetFlags): void {
+  if (group.keep.length > 0 || group.remove.length === 0 || options.unsafeAllowRemoveAll === true) return
+  throw new Failure({
+    code: 'forget_all_refused',
+    message: `the policy keeps nothing of the ${groupTitle(group).replace(/:$/, '')}; no snapshot was removed`,
+    hint: 'Check the policy, or give --unsafe-allow-remove-all.',
+  })
+}
+
+function groupJson({ hostname, paths, tags, keep, remove }: ForgottenGroup) {
+  return {
+    tags,
+    host: hostname ?? '',
+    paths,
+    keep: keep.length === 0 ? null : keep.map(({ snapshot }) => snapshotJson(snapshot)),
+    remove: remove.length === 0 ? null : remove.map(snapshotJson),
+    reasons: keep.map(({ snapshot, reasons, left }) => {
+      const { id: _, short_id: __, ...fields } = snapshotJson(snapshot)
+      const counters = Object.fromEntries(Object.entries(left).filter(([, count]) => count !== 0))
+      return { snapshot: fields, matches: reasons, counters }
+    }),
+  }
+}
+
+function tell({ output }: CommandSession, group: ForgottenGroup, isGrouped: boolean): void {
+  const { keep, remove } = group
+  const width = output.terminal.stdout.columns()
+  const reasons = new Map(keep.map(({ snapshot, reasons: why }) => [snapshot.id as string, why]))
+  const kept = keep.map(({ snapshot }) => snapshot).reverse()
+  output.lines([
+    ...(isGrouped ? [groupTitle(group)] : []),
+    `keep ${kept.length} snapshots:`,
+    ...snapshotTable(kept, { width, reasons }),
+    '',
+    ...(remove.length === 0
+      ? []
+      : [`remove ${remove.length} snapshots:`, ...snapshotTable([...remove].reverse(), { width }), '']),
+  ])
+}

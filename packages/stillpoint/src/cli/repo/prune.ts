@@ -1,0 +1,85 @@
+/** `stillpoint repo prune`, and its options, which `forget --prune` has too. */
+import type { PruneAmount, PruneOptions, PruneReport, Repository, UnusedLimit } from '@stillpoint/repository'
+import { type Command, Option } from 'commander'
+import { bytesText } from '../quantities.ts'
+import type { CommandSession, RunCommand } from '../session.ts'
+import { size, unusedLimit } from './arguments.ts'
+import { withLine } from './live-line.ts'
+import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo, succeeded } from './repository-access.ts'
+
+export interface PruneFlags {
+  readonly maxUnused?: UnusedLimit
+  readonly maxRepackSize?: number
+  readonly repackCacheableOnly?: true
+  readonly repackSmall?: true
+  readonly repackUncompressed?: true
+  readonly dryRun?: true
+}
+
+export function withPruneOptions(command: Command): Command {
+  return command
+    .addOption(new Option('--max-unused <limit>', 'unused data that may stay; default: 5%').argParser(unusedLimit))
+    .addOption(new Option('--max-repack-size <size>', 'repack no more than this').argParser(size))
+    .addOption(new Option('--repack-cacheable-only', 'repack packs of trees only'))
+    .addOption(new Option('--repack-small', 'repack small packs too'))
+    .addOption(new Option('--repack-uncompressed', 'compress what is not compressed'))
+}
+
+export function repoPruneCommand(run: RunCommand): Command {
+  const text =
+    'Removes data that no snapshot refers to. It may be interrupted at any moment: nothing is lost, and the next one goes on.'
+  const command = withPruneOptions(repoCommand('prune', 'remove data that nothing refers to', text))
+    .addOption(new Option('-n, --dry-run', 'say what would be done, and do nothing'))
+    .action((options: RepositoryOptions & PruneFlags) =>
+      runRepo(run)(options, async (session) => {
+        await prune(session, await openNamed(session, options), { ...pruneOptions(options) })
+        return succeeded
+      }),
+    )
+  return examples(command, [
+    { line: 'stillpoint repo prune --dry-run', what: 'what it would free' },
+    { line: 'stillpoint repo prune --max-unused 0', what: 'free all that can be' },
+  ])
+}
+
+export function pruneOptions(flags: PruneFlags): PruneOptions {
+  return {
+    dryRun: flags.dryRun === true,
+    ...(flags.maxUnused === undefined ? {} : { maxUnused: flags.maxUnused }),
+    ...(flags.maxRepackSize === undefined ? {} : { maxRepackBytes: flags.maxRepackSize }),
+    repackTreesOnly: flags.repackCacheableOnly === true,
+    repackSmall: flags.repackSmall === true,
+    repackUncompressed: flags.repackUncompressed === true,
+  }
+}
+
+export async function prune(
+  session: CommandSession,
+  repository: Repository,
+  options: PruneOptions,
+): Promise<PruneReport> {
+  const report = await withLine(session, (line) =>
+    repository.upkeep.prune({
+      ...options,
+      signal: session.host.signal,
+      onProgress: ({ stage, done, total }) =>
+        line.update(`${stage} ${done}${total === undefined ? '' : ` / ${total}`}`),
+    }),
+  )
+  const amount = ({ blobs, bytes }: PruneAmount) => `${`${blobs}`.padStart(8)} blobs / ${bytesText(bytes)}`
+  const total = {
+    blobs: report.repackRemoves.blobs + report.toDelete.blobs,
+    bytes: report.repackRemoves.bytes + report.toDelete.bytes,
+  }
+  session.output.result({ message_type: 'prune', ...report })
+  session.output.lines([
+    `to repack:        ${amount(report.toRepack)}`,
+    `this removes:     ${amount(report.repackRemoves)}`,
+    `to delete:        ${amount(report.toDelete)}`,
+    `total prune:      ${amount(total)}`,
+    `remaining:        ${amount(report.remaining)}`,
+    `unused size after prune: ${bytesText(report.unusedAfterBytes)}`,
+    report.isDryRun ? 'nothing was changed (dry run)' : 'done',
+  ])
+  return report
+}

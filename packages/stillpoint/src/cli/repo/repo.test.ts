@@ -1,0 +1,111 @@
+/** Saving, reading and restoring with `stillpoint repo`, beside the real restic on one repository. */
+import { execFile } from 'node:child_process'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { hasRestic, makeBench, type RepoBench } from './repo-workbench.ts'
+
+let bench: RepoBench
+const runFile = promisify(execFile)
+beforeAll(async () => {
+  bench = await makeBench()
+})
+afterAll(() => bench.remove())
+
+/** Names, modes, times and content below a directory. */
+async function listing(directory: string): Promise<string> {
+  const find =
+    'find . -printf "%P %y %m %U %G %l %s %Td%TH%TM%TS\\n" | sed "s/\\.\\([0-9]\\{6\\}\\)[0-9]*$/.\\1/" | sort'
+  const { stdout } = await runFile('sh', ['-c', `${find}; find . -type f | sort | xargs -r sha256sum`], {
+    cwd: directory,
+  })
+  return stdout.replace(/^ d.*$/m, '')
+}
+
+const sorted = (values: readonly unknown[]) => values.map((value) => JSON.stringify(value)).sort()
+const shapeOf = (value: unknown) => Object.keys(Object(value)).sort()
+
+describe.skipIf(!hasRestic)('stillpoint repo, beside restic [needs restic]', () => {
+  test('backup: restic restores what we saved, and tells the same of it', async () => {
+    const [summary] = await bench.json('backup', 'source', '--tag', 'ours,first')
+    const theirs = await bench.resticJson('backup', 'source', '--tag', 'theirs', '--force')
+    const resticSummary = theirs.at(-1)
+    expect(shapeOf(summary)).toEqual([...shapeOf(resticSummary), 'data_added_packed'].sort())
+    expect(summary).toMatchObject({ files_new: 3, dirs_new: 4, total_files_processed: 3, files_unmodified: 0 })
+    expect(await bench.restic('check', '--read-data')).toContain('no errors were found')
+    await bench.restic('restore', 'latest', '--tag', 'ours', '--target', 'restored-by-restic')
+    expect(await listing(join(bench.directory, 'restored-by-restic', 'source'))).toEqual(await listing(bench.source))
+    await bench.ok('restore', 'latest', '--tag', 'theirs', '--target', 'restored-by-us')
+    expect(await listing(join(bench.directory, 'restored-by-us', 'source'))).toEqual(await listing(bench.source))
+  })
+
+  test('snapshots and ls have the same JSON', async () => {
+    const [ours] = (await bench.json('snapshots')) as [readonly unknown[]]
+    const [theirs] = (await bench.resticJson('snapshots')) as [readonly unknown[]]
+    const plain = (snapshots: readonly unknown[]) =>
+      snapshots.map((snapshot) => ({ ...Object(snapshot), program_version: undefined }))
+    expect(sorted(plain(ours))).toEqual(sorted(plain(theirs)))
+    const normal = (lines: readonly unknown[]) => lines.map((line) => ({ ...Object(line), program_version: undefined }))
+    expect(normal(await bench.json('ls', 'latest'))).toEqual(normal(await bench.resticJson('ls', 'latest')))
+    const entries = normal(await bench.json('ls', 'latest', '/source/below')).slice(1)
+    expect(entries).toEqual(normal(await bench.resticJson('ls', 'latest', '/source/below')).slice(1))
+    expect(await bench.ok('ls', 'latest')).toBe((await bench.restic('ls', 'latest')).split('\n').slice(1).join('\n'))
+  })
+
+  test('restore takes the same of a snapshot', async () => {
+    const choices = [
+      ['--include', '*.txt'],
+      ['--include', '/source/below'],
+      ['--exclude', 'deeper'],
+    ]
+    for (const [at, flags] of choices.entries()) {
+      await bench.ok('restore', 'latest', '--target', `ours-${at}`, ...flags)
+      await bench.restic('restore', 'latest', '--target', `theirs-${at}`, ...flags)
+      const files = async (name: string) =>
+        (await runFile('find', ['.', '-printf', '%p %y\n'], { cwd: join(bench.directory, name) })).stdout
+          .split('\n')
+          .sort()
+      expect(await files(`ours-${at}`), flags.join(' ')).toEqual(await files(`theirs-${at}`))
+    }
+  })
+
+  test('a second backup reads only what has changed; diff and stats are the same', async () => {
+    await writeFile(join(bench.source, 'new.txt'), 'new')
+    const [summary] = await bench.json('backup', 'source')
+    expect(summary).toMatchObject({
+      files_new: 1,
+      files_changed: 0,
+      files_unmodified: 3,
+      dirs_changed: 1,
+      dirs_unmodified: 3,
+    })
+    const [snapshots] = (await bench.json('snapshots')) as [readonly { id: string }[]]
+    const [first, , last] = snapshots.map(({ id }) => id)
+    const pair = [first ?? '', last ?? '']
+    expect(await bench.json('diff', ...pair)).toEqual(await bench.resticJson('diff', ...pair))
+    for (const mode of ['restore-size', 'files-by-contents']) {
+      expect(await bench.json('stats', '--mode', mode)).toEqual(await bench.resticJson('stats', '--mode', mode))
+    }
+  })
+
+  test('find and dump give the same', async () => {
+    for (const pattern of ['*.txt', 'below', '/source/a*']) {
+      const [ours] = (await bench.json('find', pattern)) as [readonly unknown[]]
+      const [theirs] = (await bench.resticJson('find', pattern)) as [readonly unknown[]]
+      expect(sorted(ours), pattern).toEqual(sorted(theirs))
+    }
+    expect(await bench.ok('dump', 'latest', '/source/a.txt')).toBe('hello')
+    const missing = await bench.ours('dump', 'latest', '/source/nowhere')
+    expect(missing).toMatchObject({ code: 1, stdout: '' })
+  })
+
+  test('what is not there is reported, and the rest is saved', async () => {
+    const partial = await bench.ours('backup', 'source/a.txt', 'nowhere', '--json')
+    expect(partial.code).toBe(3)
+    expect(partial.stdout).toContain('"message_type":"error"')
+    const none = await bench.ours('backup', 'nowhere')
+    expect(none).toMatchObject({ code: 1, stdout: '' })
+    expect(none.stderr).toContain('error[backup_empty]')
+  })
+})

@@ -1,0 +1,120 @@
+/** `stillpoint repo restore` */
+import { resolve } from 'node:path'
+import { Failure, isFailure } from '@stillpoint/core/kernel'
+import type { LoadDirectoryOptions, Repository, TreeNode } from '@stillpoint/repository'
+import { type Command, Option } from 'commander'
+import { type ExitCode, exitCodes } from '../exit-codes.ts'
+import { bytesText, countText, shortId } from '../quantities.ts'
+import type { CommandSession, RunCommand } from '../session.ts'
+import { withLine } from './live-line.ts'
+import { anyMatches, type PathPattern, parsePattern } from './path-pattern.ts'
+import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo } from './repository-access.ts'
+import { repeated, type SelectionOptions, selectionOf, withSelection } from './selection.ts'
+
+interface RestoreFlags extends RepositoryOptions, SelectionOptions {
+  readonly target: string
+  readonly include?: readonly string[]
+  readonly iinclude?: readonly string[]
+  readonly exclude?: readonly string[]
+  readonly iexclude?: readonly string[]
+}
+
+type TreeId = Parameters<Repository['readTree']>[0]
+
+export function repoRestoreCommand(run: RunCommand): Command {
+  const text = 'Restores a snapshot, or a directory of it (ID:/path), into a directory. What is in the way is replaced.'
+  const command = repoCommand('restore', 'restore a snapshot into a directory', text)
+    .argument('<snapshot>', 'its id, the first digits, or "latest"; ":/path" behind it for a part')
+    .addOption(new Option('-t, --target <dir>', 'where to restore to').makeOptionMandatory())
+    .addOption(new Option('-i, --include <pattern>', 'only what matches; repeatable').argParser(repeated))
+    .addOption(new Option('--iinclude <pattern>', 'the same, whatever the case').argParser(repeated))
+    .addOption(new Option('-e, --exclude <pattern>', 'leave out what matches; repeatable').argParser(repeated))
+    .addOption(new Option('--iexclude <pattern>', 'the same, whatever the case').argParser(repeated))
+    .action((id: string, options: RestoreFlags) => runRepo(run)(options, (session) => restore(session, id, options)))
+  return examples(withSelection(command), [
+    { line: 'stillpoint repo restore latest --target /tmp/restored', what: 'everything' },
+    { line: 'stillpoint repo restore latest --target out --include /etc/ssh', what: 'a part' },
+  ])
+}
+
+async function restore(session: CommandSession, id: string, options: RestoreFlags): Promise<ExitCode> {
+  const { host, output } = session
+  const include = patternsOf(options.include, options.iinclude)
+  const exclude = patternsOf(options.exclude, options.iexclude)
+  if (include.length > 0 && exclude.length > 0) {
+    throw new Failure({ code: 'usage', message: '--include and --exclude exclude each other' })
+  }
+  const repository = await openNamed(session, options)
+  const [name = '', path = ''] = id.split(/:(.*)/s)
+  const snapshot = await repository.upkeep.resolveSnapshot(name, selectionOf(host, options))
+  const tree = await treeAt(repository, snapshot.tree, path)
+  const select = await selector(repository, { tree, include, exclude })
+  const target = resolve(host.cwd, options.target)
+  output.message(`restoring snapshot ${shortId(snapshot.id)} of ${snapshot.paths.join(', ')} to ${target}`)
+  const restored = await withLine(session, (line) =>
+    repository.loadDirectory(tree, target, {
+      overwrite: true,
+      onProblem: 'continue',
+      signal: host.signal,
+      ...(select === undefined ? {} : { select }),
+      onProgress: ({ files, bytes, path: at }) => line.update(`${files} files, ${bytesText(bytes)}  ${at}`),
+    }),
+  )
+  for (const { path: at, failure } of restored.problems) output.warning(`${at}: ${failure.message}`)
+  for (const { path: at, reason } of restored.skipped) output.message(`not restored: ${at}: ${reason}`)
+  output.result({
+    message_type: 'summary',
+    total_files: restored.files,
+    files_restored: restored.files,
+    total_bytes: restored.bytes,
+    bytes_restored: restored.bytes,
+    errors: restored.problems.length,
+  })
+  output.lines([`restored ${countText(restored.files, 'file')}, ${bytesText(restored.bytes)}, to ${target}`])
+  if (restored.problems.length === 0) return exitCodes.succeeded
+  output.warning(`there were ${countText(restored.problems.length, 'problem')}`)
+  return exitCodes.failed
+}
+
+function patternsOf(texts: readonly string[] = [], ignoringCase: readonly string[] = []): readonly PathPattern[] {
+  return [
+    ...texts.map((text) => parsePattern(text)),
+    ...ignoringCase.map((text) => parsePattern(text, { ignoreCase: true })),
+  ]
+}
+
+/** @throws Failure `path_absent` */
+export async function treeAt(repository: Repository, root: TreeId, path: string): Promise<TreeId> {
+  if (path.replaceAll('/', '') === '') return root
+  const node = await repository.resolve(root, path)
+  if (node.type === 'dir') return node.subtree
+  throw new Failure({ code: 'path_absent', message: `${JSON.stringify(path)} is no directory` })
+}
+
+interface Selecting {
+  readonly tree: TreeId
+  readonly include: readonly PathPattern[]
+  readonly exclude: readonly PathPattern[]
+}
+
+/** With `include`, directories are made only where something in them is restored. */
+async function selector(
+  repository: Repository,
+  { tree, include, exclude }: Selecting,
+): Promise<LoadDirectoryOptions['select']> {
+  if (exclude.length > 0) return (path) => !anyMatches(exclude, `/${path}`)
+  if (include.length === 0) return undefined
+  const needed = new Set<string>()
+  const walk = repository.upkeep.walk(tree)
+  try {
+    for await (const { path } of walk) {
+      if (!anyMatches(include, path)) continue
+      for (let at = path.lastIndexOf('/'); at > 0; at = path.lastIndexOf('/', at - 1)) needed.add(path.slice(1, at))
+    }
+  } catch (error) {
+    // Damage is reported where it is met by the restore; what lies beyond it may be missing from a partial one.
+    if (!isFailure(error, 'object_damaged') && !isFailure(error, 'object_missing')) throw error
+    return (path, node) => node.type === 'dir' || anyMatches(include, `/${path}`)
+  }
+  return (path: string, node: TreeNode) => (node.type === 'dir' && needed.has(path)) || anyMatches(include, `/${path}`)
+}

@@ -1,0 +1,147 @@
+/** Snapshots and entries as JSON of restic's shape, and as lines for people. Pure. */
+import type { Snapshot, Timestamp, TreeNode } from '@stillpoint/repository'
+import { shortId } from '../quantities.ts'
+import { type TableOptions, tableLines } from '../table.ts'
+
+/** RFC 3339 with up to nine decimals, in UTC. */
+export function timeJson(time: Timestamp): string {
+  const second = 1_000_000_000n
+  const fraction = ((time % second) + second) % second
+  const iso = new Date(Number((time - fraction) / 1_000_000n)).toISOString().slice(0, 19)
+  return fraction === 0n ? `${iso}Z` : `${iso}.${fraction.toString().padStart(9, '0').replace(/0+$/, '')}Z`
+}
+
+export function timeShown(time: Timestamp): string {
+  return timeJson(time).slice(0, 19).replace('T', ' ')
+}
+
+export function snapshotJson(snapshot: Snapshot): Readonly<Record<string, unknown>> {
+  const { time, parent, tree, paths, hostname, username, uid, gid, excludes, tags, original, programVersion } = snapshot
+  return {
+    time: timeJson(time),
+    ...(parent === undefined ? {} : { parent }),
+    tree,
+    paths,
+    hostname,
+    ...(username === '' ? {} : { username }),
+    ...(uid === 0 ? {} : { uid }),
+    ...(gid === 0 ? {} : { gid }),
+    ...(excludes.length === 0 ? {} : { excludes }),
+    ...(tags.length === 0 ? {} : { tags }),
+    ...(original === undefined ? {} : { original }),
+    ...(programVersion === undefined ? {} : { program_version: programVersion }),
+    id: snapshot.id,
+    short_id: shortId(snapshot.id),
+  }
+}
+
+export function snapshotTable(
+  snapshots: readonly Snapshot[],
+  options: TableOptions & { readonly reasons?: ReadonlyMap<string, readonly string[]> },
+): readonly string[] {
+  const { reasons } = options
+  const columns = [
+    { title: 'ID' },
+    { title: 'Time' },
+    { title: 'Host', shrinkTo: 6 },
+    { title: 'Tags', shrinkTo: 6 },
+    ...(reasons === undefined ? [] : [{ title: 'Reasons' }]),
+    { title: 'Paths', shrinkTo: 10 },
+  ]
+  const rows = snapshots.map(({ id, time, hostname, tags, paths }) => [
+    shortId(id),
+    timeShown(time),
+    hostname,
+    tags.join(','),
+    ...(reasons === undefined ? [] : [(reasons.get(id) ?? []).join(', ')]),
+    paths.join(', '),
+  ])
+  return tableLines(columns, rows, options)
+}
+
+const typeLetters = 'dalTLDpSugct?'
+
+/** The mode as Go has it, which is what is stored and what restic prints. */
+export function goMode(node: TreeNode): number {
+  const { permissions } = node
+  const special =
+    ((permissions & 0o4000) === 0 ? 0 : 2 ** 23) +
+    ((permissions & 0o2000) === 0 ? 0 : 2 ** 22) +
+    ((permissions & 0o1000) === 0 ? 0 : 2 ** 20)
+  return (permissions & 0o777) + special + typeMode(node.type)
+}
+
+function typeMode(type: TreeNode['type']): number {
+  switch (type) {
+    case 'dir':
+      return 2 ** 31
+    case 'symlink':
+      return 2 ** 27
+    case 'dev':
+      return 2 ** 26
+    case 'chardev':
+      return 2 ** 26 + 2 ** 21
+    case 'fifo':
+      return 2 ** 25
+    case 'socket':
+      return 2 ** 24
+    case 'file':
+    case 'irregular':
+      return 0
+  }
+}
+
+/** `-rw-r--r--`, as Go writes it. */
+export function modeText(mode: number): string {
+  const letters = [...typeLetters].filter((_, at) => Math.floor(mode / 2 ** (31 - at)) % 2 === 1).join('')
+  const bits = [...'rwxrwxrwx'].map((letter, at) => ((mode & (1 << (8 - at))) === 0 ? '-' : letter)).join('')
+  return (letters === '' ? '-' : letters) + bits
+}
+
+/** What `ls --json` prints of an entry. */
+export function entryJson(node: TreeNode, path: string): Readonly<Record<string, unknown>> {
+  const mode = goMode(node)
+  return {
+    name: node.name,
+    type: node.type,
+    path,
+    uid: node.uid,
+    gid: node.gid,
+    ...(node.type === 'file' ? { size: node.bytes } : {}),
+    mode,
+    permissions: modeText(mode),
+    mtime: timeJson(node.mtime),
+    atime: timeJson(node.atime),
+    ctime: timeJson(node.ctime),
+    struct_type: 'node',
+  }
+}
+
+/** What `find --json` prints of an entry. */
+export function matchJson(node: TreeNode, path: string): Readonly<Record<string, unknown>> {
+  const mode = goMode(node)
+  return {
+    path,
+    permissions: modeText(mode),
+    type: node.type,
+    mode,
+    mtime: timeJson(node.mtime),
+    atime: timeJson(node.atime),
+    ctime: timeJson(node.ctime),
+    uid: node.uid,
+    gid: node.gid,
+    user: node.user,
+    group: node.group,
+    ...(node.deviceId === 0n ? {} : { device_id: Number(node.deviceId) }),
+    ...(node.type === 'file' && node.bytes > 0 ? { size: node.bytes } : {}),
+    ...(node.links === 0n ? {} : { links: Number(node.links) }),
+    ...(node.type === 'symlink' ? { linktarget: node.target } : {}),
+  }
+}
+
+export function longLine(node: TreeNode, path: string): string {
+  const bytes = node.type === 'file' ? node.bytes : 0
+  const numbers = [`${node.uid}`.padStart(5), `${node.gid}`.padStart(5), `${bytes}`.padStart(6)].join(' ')
+  const target = node.type === 'symlink' ? ` -> ${node.target}` : ''
+  return `${modeText(goMode(node))} ${numbers} ${timeShown(node.mtime)} ${path}${target}`
+}

@@ -1,0 +1,66 @@
+/** `stillpoint repo snapshots` */
+import type { Snapshot, SnapshotGroup } from '@stillpoint/repository'
+import { type Command, Option } from 'commander'
+import type { CommandSession, RunCommand } from '../session.ts'
+import { count } from './arguments.ts'
+import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo, succeeded } from './repository-access.ts'
+import { type SelectionOptions, selectionOf, withSelection } from './selection.ts'
+import { snapshotJson, snapshotTable } from './shown.ts'
+
+interface SnapshotsFlags extends RepositoryOptions, SelectionOptions {
+  readonly groupBy?: string
+  readonly latest?: number
+}
+
+export function repoSnapshotsCommand(run: RunCommand): Command {
+  const command = repoCommand('snapshots', 'list snapshots', 'Lists snapshots, oldest first.')
+    .argument('[ids...]', 'only these: ids or their first digits')
+    .addOption(new Option('-g, --group-by <fields>', 'by host, paths and tags, separated by commas'))
+    .addOption(new Option('--latest <n>', 'only the newest of each host and set of paths').argParser(count))
+    .action((ids: readonly string[], options: SnapshotsFlags) =>
+      runRepo(run)(options, (session) => list(session, ids, options)),
+    )
+  return examples(withSelection(command), [
+    { line: 'stillpoint repo snapshots --host db1 --latest 3', what: 'the newest of one host' },
+  ])
+}
+
+async function list(session: CommandSession, ids: readonly string[], options: SnapshotsFlags) {
+  const { host, output } = session
+  const repository = await openNamed(session, options)
+  const { groupSnapshots, parseGroupBy } = await import('@stillpoint/repository')
+  const groupBy = parseGroupBy(options.groupBy ?? '')
+  let snapshots = await repository.upkeep.resolveSnapshots(ids, selectionOf(host, options))
+  if (options.latest !== undefined) {
+    const newest = groupSnapshots(snapshots, ['host', 'paths']).flatMap((group) =>
+      group.snapshots.slice(-(options.latest ?? 1)),
+    )
+    const kept = new Set(newest.map(({ id }) => id))
+    snapshots = snapshots.filter(({ id }) => kept.has(id))
+  }
+  const groups = groupSnapshots(snapshots, groupBy)
+  output.result(groupBy.length === 0 ? snapshots.map(snapshotJson) : groups.map(groupJson))
+  for (const group of groups) {
+    if (groupBy.length > 0) output.lines([groupTitle(group)])
+    output.lines(tableWithCount(group.snapshots, output.terminal.stdout.columns()))
+  }
+  if (snapshots.length === 0) output.message('There are no snapshots.')
+  return succeeded
+}
+
+function tableWithCount(snapshots: readonly Snapshot[], width: number | undefined): readonly string[] {
+  return [...snapshotTable(snapshots, { width }), `${snapshots.length} snapshots`]
+}
+
+function groupJson({ hostname, paths, tags, snapshots }: SnapshotGroup) {
+  return { group_key: { hostname: hostname ?? '', paths, tags }, snapshots: snapshots.map(snapshotJson) }
+}
+
+export function groupTitle({ hostname, paths, tags }: Pick<SnapshotGroup, 'hostname' | 'paths' | 'tags'>): string {
+  const parts = [
+    hostname === null ? '' : `host [${hostname}]`,
+    tags === null ? '' : `tags [${tags.join(', ')}]`,
+    paths === null ? '' : `paths [${paths.join(', ')}]`,
+  ]
+  return `snapshots for (${parts.filter((part) => part !== '').join(', ')}):`
+}

@@ -1,0 +1,47 @@
+/** `stillpoint repo stats` */
+import { type StatsMode, statsModes } from '@stillpoint/repository'
+import { type Command, Option } from 'commander'
+import { bytesText } from '../quantities.ts'
+import type { RunCommand } from '../session.ts'
+import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo, succeeded } from './repository-access.ts'
+import { type SelectionOptions, selectionOf, withSelection } from './selection.ts'
+
+interface StatsFlags extends RepositoryOptions, SelectionOptions {
+  readonly mode: StatsMode
+}
+
+export function repoStatsCommand(run: RunCommand): Command {
+  const text = 'Counts what snapshots hold: as restored, as stored, or by distinct content.'
+  const command = repoCommand('stats', 'count what snapshots hold', text)
+    .argument('[ids...]', 'only these snapshots')
+    .addOption(new Option('--mode <mode>', 'what to count').choices(statsModes).default('restore-size'))
+    .action((ids: readonly string[], options: StatsFlags) =>
+      runRepo(run)(options, async (session) => {
+        const { host, output } = session
+        const { upkeep } = await openNamed(session, options)
+        const snapshots = await upkeep.resolveSnapshots(ids, selectionOf(host, options))
+        const stats = await upkeep.stats({ mode: options.mode, snapshots, signal: host.signal })
+        const hasBlobs = options.mode === 'raw-data' || options.mode === 'blobs-per-file'
+        output.result({
+          total_size: stats.totalBytes,
+          ...(stats.plainBytes === undefined ? {} : { total_uncompressed_size: stats.plainBytes }),
+          total_file_count: stats.files,
+          ...(hasBlobs ? { total_blob_count: stats.blobs } : {}),
+          snapshots_count: stats.snapshots,
+        })
+        output.lines([
+          `Stats in ${options.mode} mode:`,
+          `     Snapshots processed:  ${stats.snapshots}`,
+          ...(options.mode === 'raw-data' ? [] : [`        Total File Count:  ${stats.files}`]),
+          ...(hasBlobs ? [`        Total Blob Count:  ${stats.blobs}`] : []),
+          ...(stats.plainBytes === undefined ? [] : [` Total Uncompressed Size:  ${bytesText(stats.plainBytes)}`]),
+          `              Total Size:  ${bytesText(stats.totalBytes)}`,
+        ])
+        return succeeded
+      }),
+    )
+  return examples(withSelection(command), [
+    { line: 'stillpoint repo stats --mode raw-data', what: 'what is stored' },
+    { line: 'stillpoint repo stats latest', what: 'what a restore needs' },
+  ])
+}
