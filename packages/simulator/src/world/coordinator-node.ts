@@ -9,47 +9,20 @@ import {
   type CoordinatorInput,
   type CoordinatorState,
   type CutRef,
-  type Deadlines,
   type Decision,
   decideCoordinator,
   type Fact,
-  makePlan,
   nextCoordinatorDeadlineMs,
   type Plan,
   recoverCut,
 } from '@stillpoint/core'
-import { type CutId, participantName } from '@stillpoint/core/kernel'
+import { participantName } from '@stillpoint/core/kernel'
 import type { Machine } from './machine.ts'
+import { planCut } from './plan-cut.ts'
 import { StorageError } from './repository.ts'
 import type { World } from './world.ts'
 
 const sealRetryMs = 50
-
-/** Deadlines that faults, pauses and slow handlers overstep. */
-function hasty(leaseMs: number): Deadlines {
-  return {
-    leaseMs,
-    prepareMs: 600,
-    quiesceMs: 600,
-    markMs: 600,
-    resumeMs: 600,
-    drainMs: 400,
-    captureMs: 3_000,
-    handlerMs: 100,
-  }
-}
-
-/** Deadlines that a healthy system keeps, with the slowest handler and the slowest link of these worlds. */
-const patient: Deadlines = {
-  leaseMs: 8_000,
-  prepareMs: 3_000,
-  quiesceMs: 3_000,
-  markMs: 3_000,
-  resumeMs: 3_000,
-  drainMs: 3_000,
-  captureMs: 10_000,
-  handlerMs: 2_000,
-}
 
 export class CoordinatorNode {
   readonly machine: Machine
@@ -59,6 +32,8 @@ export class CoordinatorNode {
   readonly #queue: CoordinatorInput[] = []
   #isBusy = false
   #isFenced = false
+  /** What the coordinator before has left is seen to: not before that is a cut begun. */
+  #isReady = false
   #stopTimer: () => void = () => {}
 
   constructor(world: World, machine: Machine) {
@@ -77,19 +52,9 @@ export class CoordinatorNode {
   begin(): void {
     const { durable, scenario, links } = this.#world
     const names = [...scenario.processes, ...scenario.stores.map(({ name }) => name)]
-    if (this.#isFenced || !this.isIdle || durable.open() !== undefined) return
+    if (this.#isFenced || !this.#isReady || !this.isIdle || durable.open() !== undefined) return
     if (!names.every((name) => links.isJoined(name))) return
-    durable.epoch += 1
-    const plan = makePlan({
-      system: 'simulated',
-      cut: `cut-${durable.epoch}` as CutId,
-      epoch: durable.epoch,
-      generation: durable.generation,
-      fencing: this.fencing,
-      stores: scenario.stores.map((store) => ({ ...store, source: 'simulated' })),
-      processes: scenario.processes.map((name) => ({ name, incarnation: this.#world.processNode(name).incarnation })),
-      deadlines: this.#world.isFaulty && scenario.shape !== 'calm' ? hasty(scenario.leaseMs) : patient,
-    })
+    const plan = planCut(this.#world, this.fencing)
     this.#world.trace('coordinator', () => `begins ${plan.cut}`)
     this.#carryOut(plan, beginCut(plan, 'digest', this.machine.monotonicMs()))
   }
@@ -211,8 +176,10 @@ export class CoordinatorNode {
       this.machine.after(sealRetryMs, () => this.#takeOver())
       return
     }
+    this.#isReady = true
     const open = durable.open()
-    if (open === undefined) return
+    // Somebody else has taken over meanwhile: it is not this one's to end.
+    if (open === undefined || this.fencing < durable.fencing) return
     const { plan, records } = open
     if (durable.find(plan.cut) === undefined) {
       const decision = recoverCut(records, this.machine.monotonicMs())

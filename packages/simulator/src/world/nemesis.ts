@@ -21,6 +21,7 @@ function strike(world: World, fault: Fault): void {
       return world.node(fault.node).machine.jump(fault.byMs)
     case 'partition':
       world.trace(fault.node, () => `is cut off (${fault.way}) for ${fault.forMs} ms`)
+      if (world.scenario.hasShells && world.stores.has(fault.node)) return
       return world.links.partition(fault.node, fault.way, fault.forMs)
     case 'takeover':
       return takeOver(world, fault)
@@ -36,6 +37,8 @@ function strike(world: World, fault: Fault): void {
 function crash(world: World, name: string, forMs: number): void {
   const node = world.processes.get(name) ?? world.storeNode(name)
   if (!node.machine.isUp) return
+  // The agent of such a store lives with the coordinator; the store itself is not what crashes in these worlds.
+  if (world.scenario.hasShells && world.stores.has(name)) return
   world.trace(name, () => `crashes, for ${forMs} ms`)
   node.crash()
   world.links.gone(name)
@@ -53,6 +56,9 @@ function takeOver(world: World, { forMs, zombie }: Extract<Fault, { kind: 'takeo
   if (zombie) before.machine.pause(forMs)
   else before.crash()
   world.coordinator = null
+  // The connections of a process that has died are closed, and whatever it held on them ends.
+  if (world.scenario.hasShells && !zombie)
+    for (const store of world.stores.values()) store.machine.reach(world.random.below(300), () => store.forgetClient())
   world.links.coordinatorGone()
   world.timeline.at(world.timeline.nowMs + 20 + world.random.below(forMs), () => {
     world.counts.takenOver += 1

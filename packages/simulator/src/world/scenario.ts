@@ -52,6 +52,8 @@ export interface Scenario {
   readonly leaseMs: number
   readonly hasRequests: boolean
   readonly hasRestores: boolean
+  /** The coordinator is made of the production shells, and its agent of the stores with it. */
+  readonly hasShells: boolean
 }
 
 type ShapeMaker = (random: SeededRandom) => Partial<Scenario>
@@ -88,6 +90,14 @@ export const shapes: Readonly<Record<string, ShapeMaker>> = {
     outsiders: random.between(2, 3),
   }),
   mixed,
+  /** The production shells of coordinator and agent, over every kind of system. */
+  shells: (random) => ({
+    ...random.pick([mixed, mixed, (one: SeededRandom) => ({ processes: names(one.between(2, 4)), stores: [] })])(
+      random,
+    ),
+    hasShells: true,
+    hasRestores: false,
+  }),
 }
 
 function mixed(random: SeededRandom): Partial<Scenario> {
@@ -123,12 +133,13 @@ export function scenarioOf(seed: number, shapeName?: string): Scenario {
     leaseMs: random.pick([60, 300, 8_000]),
     hasRequests: random.chance(400),
     hasRestores: random.chance(300),
+    hasShells: false,
     ...made,
   }
   return made.faults === undefined ? { ...base, faults: faultsOf(random, base) } : base
 }
 
-function faultsOf(random: SeededRandom, { processes, stores, healMs }: Scenario): readonly Fault[] {
+function faultsOf(random: SeededRandom, { processes, stores, healMs, hasShells }: Scenario): readonly Fault[] {
   const nodes = [...processes, ...stores.map(({ name }) => name)]
   const faults: Fault[] = []
   const count = random.chance(150) ? 0 : random.between(1, 6)
@@ -157,5 +168,7 @@ function faultsOf(random: SeededRandom, { processes, stores, healMs }: Scenario)
         faults.push({ kind: 'storage', atMs, forMs, how: random.pick(['slow', 'failing', 'lying']) })
     }
   }
-  return faults.sort((a, b) => a.atMs - b.atMs)
+  faults.sort((a, b) => a.atMs - b.atMs)
+  // A system's lock is the operating system's: nobody replaces a production coordinator that still lives.
+  return hasShells ? faults.map((fault) => (fault.kind === 'takeover' ? { ...fault, zombie: false } : fault)) : faults
 }

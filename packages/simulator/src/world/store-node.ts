@@ -115,19 +115,14 @@ export class StoreNode {
       case 'prepare':
         return { call: 'prepare', estimateBytes: 1, version: 'simulated', notes: [] }
       case 'quiesce':
-        return { call: 'quiesce', endsAtMs: this.#quiesce(cut, call.leaseMs) }
+        this.quiesce(cut, call.leaseMs)
+        return { call: 'quiesce', endsAtMs: this.machine.monotonicMs() + call.leaseMs }
       case 'mark':
-        this.marks.set(cut, { actor: this.actor, clock: this.clock, tokens: this.tokens })
-        return { call: 'mark', position: { writes: this.clock[this.actor] ?? 0 }, caveats: [] }
-      case 'resume': {
-        const unbroken = this.#hold?.cut === cut && !this.#isBroken
-        this.#letGo()
-        return { call: 'resume', unbroken }
-      }
+        return { call: 'mark', position: this.mark(cut), caveats: [] }
+      case 'resume':
+        return { call: 'resume', unbroken: this.resume(cut) }
       case 'capture': {
-        const mark = this.marks.get(cut)
-        if (mark === undefined) throw new StorageError(`${this.name} has no mark for ${cut}`)
-        this.#world.durable.upload(cut, this.name, { mark, recorded: [] })
+        this.upload(cut)
         const tree = `tree-${this.name}` as TreeId
         return { call: 'capture', evidence: { tree, bytes: 1, files: 1, torn: [], notes: [], channels: {} } }
       }
@@ -138,7 +133,7 @@ export class StoreNode {
   }
 
   /** The lease runs by the store's own clock, whatever becomes of the agent. */
-  #quiesce(cut: string, leaseMs: number): number {
+  quiesce(cut: string, leaseMs: number): void {
     this.#letGo()
     this.#isBroken = false
     const heldAtMs = this.#world.timeline.nowMs
@@ -148,7 +143,31 @@ export class StoreNode {
       this.#hold = null
     })
     this.#hold = { cut, end: cancel }
-    return this.machine.monotonicMs() + leaseMs
+  }
+
+  mark(cut: string): Readonly<Record<string, number>> {
+    this.marks.set(cut, { actor: this.actor, clock: this.clock, tokens: this.tokens })
+    return { writes: this.clock[this.actor] ?? 0 }
+  }
+
+  /** Answers whether it was held without a break. */
+  resume(cut: string): boolean {
+    if (this.#hold !== null && this.#hold.cut !== cut) return false
+    const unbroken = this.#hold?.cut === cut && !this.#isBroken
+    this.#letGo()
+    return unbroken
+  }
+
+  upload(cut: string): void {
+    const mark = this.marks.get(cut)
+    if (mark === undefined) throw new StorageError(`${this.name} has no mark for ${cut}`)
+    this.#world.durable.upload(cut, this.name, { mark, recorded: [] })
+  }
+
+  /** The connection of whoever held and marked it is gone: so are its holds and marks. */
+  forgetClient(): void {
+    this.#letGo()
+    this.marks.clear()
   }
 
   #letGo(): void {
