@@ -8,7 +8,7 @@
 import { createReadStream } from 'node:fs'
 import { lstat, readlink } from 'node:fs/promises'
 import { join, normalize, resolve } from 'node:path'
-import { Failure, isFailure, type TreeId } from '@stillpoint/core/kernel'
+import { Failure, type TreeId } from '@stillpoint/core/kernel'
 import { errnoOf, storageFailure } from '../blob/storage-failure.ts'
 import type { SnapshotId } from '../format/ids.ts'
 import type { IndexedPack } from '../format/index-file.ts'
@@ -206,10 +206,15 @@ async function savePath(work: Backup, path: string): Promise<void> {
       parent.entries.set(name, { ...metadata, type: 'symlink', target })
     } else work.skipped.push(absolute)
   } catch (error) {
-    const isAboutSource = isFailure(error) && error.message.startsWith(`reading ${absolute}:`)
-    if (errnoOf(error) === undefined && !isAboutSource) throw error
+    if (!isAboutSource(error, absolute)) throw error
     work.problems.push({ path: absolute, failure: storageFailure(error, 'reading', absolute) })
   }
+}
+
+/** What the operating system says about the path itself; failures to store, aborts and bugs are none of it. */
+function isAboutSource(error: unknown, absolute: string): boolean {
+  if (error instanceof Failure) return error.message.startsWith(`reading ${absolute}:`)
+  return /^E[A-Z0-9]+$/.test(errnoOf(error) ?? '')
 }
 
 function withSignal(signal: AbortSignal | undefined): { readonly signal?: AbortSignal } {

@@ -219,7 +219,7 @@ function lockedBy(vault: Vault, name: string, lock: LockRecord): Failure {
   return new Failure({
     code: 'repository_locked',
     message: `the repository is locked ${how} by ${who} since ${formatTimestamp(lock.time)} (${vault.store.locate({ kind: 'lock', name })})`,
-    hint: `Wait until it has finished. If that process no longer runs, remove its lock with "restic unlock"; a lock that is not renewed for ${lockStaleMs / 60_000} minutes is ignored by itself.`,
+    hint: `Wait until it has finished. If that process no longer runs, remove its lock with "stillpoint repo unlock" or "restic unlock"; a lock that is not renewed for ${lockStaleMs / 60_000} minutes is ignored by itself.`,
     retry: 'later',
   })
 }
@@ -232,7 +232,7 @@ async function readLock(vault: Vault, name: string): Promise<LockRecord | undefi
     if (isFailure(error, 'object_missing')) return undefined
     if (!isFailure(error, 'object_damaged')) throw error
     const hint =
-      'Make sure that nobody works with the repository, then remove all locks with "restic unlock --remove-all".'
+      'Make sure that nobody works with the repository, then remove all locks: "stillpoint repo unlock --remove-all".'
     throw new Failure({ code: error.code, message: error.message, hint, cause: error })
   }
 }

@@ -1,0 +1,94 @@
+/** Backups of paths: where they lie in the snapshot, what is reported, and what is a failure of the whole. */
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Failure } from '@stillpoint/core/kernel'
+import { expect, test } from 'vitest'
+import type { BlobStore } from '../blob/blob-store.ts'
+import { openMemoryStore } from '../blob/memory-store.ts'
+import { initRepository, openRepository, type Repository } from '../repository.ts'
+import { clock, collected, entropy, password, scratch, scryptCost, world } from '../testing/testbed.ts'
+import type { BackupOptions } from './backup.ts'
+
+const common = { hostname: 'h', username: 'u', tags: ['t'], time: 1_700_000_000_000_000_000n, programVersion: 'test' }
+
+async function bench(change: (store: BlobStore) => BlobStore = (store) => store) {
+  const store = openMemoryStore()
+  await initRepository({ store, password, entropy, clock, scryptCost })
+  const repository = await openRepository({ store: change(store), password, ...world })
+  const cwd = join(await scratch(), 'home')
+  await mkdir(join(cwd, 'a', 'b'), { recursive: true })
+  await writeFile(join(cwd, 'a', 'one'), 'one')
+  await writeFile(join(cwd, 'a', 'b', 'two'), 'two')
+  const backup = (paths: readonly string[], more: Partial<BackupOptions> = {}) =>
+    repository.upkeep.backup({ ...common, cwd, source: { kind: 'paths', paths }, ...more })
+  return { repository, cwd, backup }
+}
+
+async function pathsOf(repository: Repository, id: string): Promise<readonly string[]> {
+  const paths: string[] = []
+  const { tree } = await repository.findSnapshot(id)
+  for await (const { path } of repository.upkeep.walk(tree)) paths.push(path)
+  return paths
+}
+
+test('relative paths lie as they were given, absolute ones below the root, "." at the root', async () => {
+  const { repository, cwd, backup } = await bench()
+  const relative = await backup(['a/b', './a/one', 'a/../a/one'])
+  expect(await pathsOf(repository, relative.id)).toEqual(['/a', '/a/b', '/a/b/two', '/a/one'])
+  const snapshot = await repository.findSnapshot(relative.id)
+  expect(snapshot).toMatchObject({ hostname: 'h', tags: ['t'], time: common.time })
+  expect(snapshot.paths).toEqual([join(cwd, 'a', 'b'), join(cwd, 'a', 'one')])
+  const absolute = await backup([join(cwd, 'a', 'b')])
+  expect((await pathsOf(repository, absolute.id)).at(-1)).toBe(join(cwd, 'a', 'b', 'two'))
+  expect(await pathsOf(repository, (await backup(['.'])).id)).toEqual(['/a', '/a/b', '/a/b/two', '/a/one'])
+  await expect(backup(['.', 'a'])).rejects.toMatchObject({ code: 'options_invalid' })
+  expect((await repository.check({ readData: true })).problems).toEqual([])
+})
+
+test('a directory and something in it are saved once, and what is excluded not at all', async () => {
+  const { repository, cwd, backup } = await bench()
+  const both = await backup(['a', 'a/one'])
+  expect(await pathsOf(repository, both.id)).toEqual(['/a', '/a/b', '/a/b/two', '/a/one'])
+  const without = await backup(['a'], { exclude: (path) => path === join(cwd, 'a', 'b') })
+  expect(await pathsOf(repository, without.id)).toEqual(['/a', '/a/one'])
+  expect(without.added.dataBlobs).toBe(0)
+})
+
+test('what is missing is reported; nothing at all is a failure', async () => {
+  const { repository, backup } = await bench()
+  const partial = await backup(['missing', 'a/one'])
+  expect(partial.problems.map(({ path }) => path.split('/').at(-1))).toEqual(['missing'])
+  await expect(backup(['missing'])).rejects.toMatchObject({ code: 'backup_empty' })
+  expect(await repository.snapshots()).toHaveLength(1)
+})
+
+test('a store that fails is a failure of the backup, not of a path', async () => {
+  const full: Failure = new Failure({ code: 'no_space', message: 'reading and writing: full' })
+  const { repository, backup } = await bench((store) => ({
+    ...store,
+    put: (object, bytes) => (object.kind === 'pack' ? Promise.reject(full) : store.put(object, bytes)),
+  }))
+  await expect(backup(['a', 'a/one'])).rejects.toMatchObject({ code: 'no_space' })
+  expect(await repository.snapshots()).toEqual([])
+})
+
+test('an abort ends it, and leaves no lock', async () => {
+  const { repository, backup } = await bench()
+  const controller = new AbortController()
+  controller.abort(new Failure({ code: 'interrupted', message: 'Interrupted' }))
+  await expect(backup(['a', 'a/one'], { signal: controller.signal })).rejects.toMatchObject({ code: 'interrupted' })
+  expect(await repository.unlock({ all: true })).toBe(0)
+})
+
+test('a stream has a name', async () => {
+  const { repository, backup } = await bench()
+  async function* stream() {
+    yield Buffer.from('one ')
+    yield Buffer.from('two')
+  }
+  const saved = await backup([], { source: { kind: 'stream', name: 'dumps/shop.sql', stream: stream() } })
+  const node = await repository.resolve(saved.tree, 'dumps/shop.sql')
+  if (node.type !== 'file') throw new Error('no file')
+  expect((await collected(repository.readFile(node))).toString()).toBe('one two')
+  expect(saved).toMatchObject({ files: 1, bytes: 7, added: { dataBlobs: 1, treeBlobs: 2 } })
+})
