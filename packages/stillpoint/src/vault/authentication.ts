@@ -147,10 +147,15 @@ export function createToken(entropy: Entropy): NewToken {
   return { token, hash: hashOfToken(token) }
 }
 
-export async function hashPassword(password: string, entropy: Entropy): Promise<ScryptHash> {
+/** @param cost of a guess; less only in tests */
+export async function hashPassword(
+  password: string,
+  entropy: Entropy,
+  cost: Pick<ScryptHash, 'logN' | 'r' | 'p'> = passwordCost,
+): Promise<ScryptHash> {
   const salt = Buffer.alloc(saltBytes)
   entropy.fill(salt)
-  const empty = { kind: 'password', ...passwordCost, salt, hash: Buffer.alloc(hashBytes) } as const
+  const empty = { kind: 'password', ...cost, salt, hash: Buffer.alloc(hashBytes) } as const
   return { ...empty, hash: await derive(password, empty) }
 }
 

@@ -77,10 +77,13 @@ export interface ObjectFiles {
   list(place: RepositoryAt, folder: ObjectFolder): Promise<AsyncGenerator<ListedObject> | undefined>
   /** Removes what earlier lives have left half-written. Returns how many. */
   sweep(): Promise<number>
+  /** Resolves when nothing is being written or deleted any more. */
+  idle(): Promise<void>
 }
 
 export function openObjectFiles(root: string): ObjectFiles {
   const turns = createTurns()
+  const changes = new Set<Promise<unknown>>()
   let uploads = 0
 
   async function put(upload: Upload): Promise<Uploaded> {
@@ -107,9 +110,18 @@ export function openObjectFiles(root: string): ObjectFiles {
     }
   }
 
+  async function changing<T>(change: Promise<T>): Promise<T> {
+    changes.add(change)
+    try {
+      return await change
+    } finally {
+      changes.delete(change)
+    }
+  }
+
   return {
     create: (place) => naming('making the repository', repositoryPath(root, place), () => create(root, place)),
-    put: (upload) => naming('writing', objectPath(root, upload.place, upload.object), () => put(upload)),
+    put: (upload) => changing(naming('writing', objectPath(root, upload.place, upload.object), () => put(upload))),
     open: (place, object) => {
       const path = objectPath(root, place, object)
       return naming('reading', path, () => openFile(path))
@@ -120,7 +132,7 @@ export function openObjectFiles(root: string): ObjectFiles {
     },
     remove: (place, object) => {
       const path = objectPath(root, place, object)
-      return naming('deleting', path, () => turns(path, () => remove(path)))
+      return changing(naming('deleting', path, () => turns(path, () => remove(path))))
     },
     list: (place, folder) => {
       const path = repositoryPath(root, place)
@@ -128,6 +140,10 @@ export function openObjectFiles(root: string): ObjectFiles {
         if (!(await isDirectory(path))) return undefined
         return listed(join(path, folder), folder === 'data')
       })
+    },
+    async idle() {
+      // Their failures are told to those who asked for them.
+      while (changes.size > 0) await Promise.allSettled(changes)
     },
     sweep: () => naming('sweeping', root, () => sweep(root)),
   }

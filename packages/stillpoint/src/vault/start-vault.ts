@@ -75,6 +75,8 @@ export async function startVault(options: VaultOptions): Promise<StartedVault> {
   }
   try {
     const files = openObjectFiles(options.root)
+    // Before the next vault is let in: a request that was cut off may still be writing.
+    closers.push(() => files.idle())
     const swept = await files.sweep()
     const { log } = options
     if (swept > 0) log({ level: 'info', message: `Removed ${swept} uploads that an earlier life had not finished` })

@@ -100,7 +100,13 @@ export function createVaultApp(options: VaultAppOptions): FastifyInstance {
   app.addHook('onRequest', async (request) => {
     request.raw.socket.setTimeout(0)
   })
-  app.addHook('onSend', async (request) => {
+  let isStopping = false
+  app.addHook('preClose', async () => {
+    isStopping = true
+  })
+  app.addHook('onSend', async (request, reply) => {
+    // A connection that stayed open after its last answer would hold up the end.
+    if (isStopping) reply.header('connection', 'close')
     request.raw.socket.setTimeout(options.silenceMsMax)
   })
   app.addHook('onResponse', async (request, reply) => {
