@@ -1,6 +1,17 @@
 /** Checks on what stands in the command line of `stillpoint repo`. */
-import { type KeepCount, parseBytes, type UnusedLimit } from '@stillpoint/repository'
+import type { KeepCount, UnusedLimit } from '@stillpoint/repository'
 import { InvalidArgumentError } from 'commander'
+
+const powers: Readonly<Record<string, number>> = { '': 0, b: 0, k: 1, m: 2, g: 3, t: 4 }
+
+/** Here and not from the repository's package, which only commands that open one should load. */
+function parseBytes(text: string): number | undefined {
+  const [, digits, suffix = ''] = /^(\d{1,15})([bkmgt]?)$/i.exec(text) ?? []
+  const power = powers[suffix.toLowerCase()]
+  if (digits === undefined || power === undefined) return undefined
+  const bytes = Number(digits) * 1024 ** power
+  return Number.isSafeInteger(bytes) ? bytes : undefined
+}
 
 export function count(text: string): number {
   if (/^\d{1,9}$/.test(text)) return Number(text)

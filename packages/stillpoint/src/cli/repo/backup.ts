@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { hostname, userInfo } from 'node:os'
 import { resolve } from 'node:path'
 import { Failure } from '@stillpoint/core/kernel'
-import { type BackupReport, type Repository, type Snapshot, timestampFromMs } from '@stillpoint/repository'
+import type { BackupReport, Repository, Snapshot } from '@stillpoint/repository'
 import { type Command, Option } from 'commander'
 import { type ExitCode, exitCodes } from '../exit-codes.ts'
 import { bytesText, elapsedText, shortId } from '../quantities.ts'
@@ -56,6 +56,7 @@ async function backup(session: CommandSession, paths: readonly string[], options
     throw new Failure({ code: 'usage', message: 'name what to save: files and directories, or --stdin' })
   }
   const patterns = await excludePatterns(session, options)
+  const { timestampFromMs } = await import('@stillpoint/repository')
   const time = timestampFromMs(options.time === undefined ? host.clock.wallMs() : parseTime(options.time))
   const startMs = host.clock.monotonicMs()
   const repository = await openNamed(session, options)

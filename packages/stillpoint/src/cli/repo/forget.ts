@@ -1,18 +1,7 @@
 /** `stillpoint repo forget` */
 import { Failure } from '@stillpoint/core/kernel'
-import {
-  type ForgottenGroup,
-  isEmptyPolicy,
-  type KeepCount,
-  parseGroupBy,
-  parseSpan,
-  type Repository,
-  type RetentionPolicy,
-  type RetentionSpan,
-  retentionPeriods,
-  type Snapshot,
-} from '@stillpoint/repository'
-import { type Command, InvalidArgumentError, Option } from 'commander'
+import type { ForgottenGroup, KeepCount, Repository, RetentionPolicy, Snapshot } from '@stillpoint/repository'
+import { type Command, Option } from 'commander'
 import { shortId } from '../quantities.ts'
 import type { CommandSession, RunCommand } from '../session.ts'
 import { keepCount } from './arguments.ts'
@@ -29,26 +18,19 @@ interface ForgetFlags extends RepositoryOptions, SelectionOptions, PruneFlags {
   readonly keepWeekly?: KeepCount
   readonly keepMonthly?: KeepCount
   readonly keepYearly?: KeepCount
-  readonly keepWithin?: RetentionSpan
-  readonly keepWithinHourly?: RetentionSpan
-  readonly keepWithinDaily?: RetentionSpan
-  readonly keepWithinWeekly?: RetentionSpan
-  readonly keepWithinMonthly?: RetentionSpan
-  readonly keepWithinYearly?: RetentionSpan
+  readonly keepWithin?: string
+  readonly keepWithinHourly?: string
+  readonly keepWithinDaily?: string
+  readonly keepWithinWeekly?: string
+  readonly keepWithinMonthly?: string
+  readonly keepWithinYearly?: string
   readonly keepTag?: readonly (readonly string[])[]
   readonly groupBy: string
   readonly prune?: true
   readonly unsafeAllowRemoveAll?: true
 }
 
-function span(text: string): RetentionSpan {
-  try {
-    return parseSpan(text)
-  } catch (error) {
-    throw new InvalidArgumentError(error instanceof Failure ? (error.hint ?? error.message) : String(error))
-  }
-}
-
+const retentionPeriods = ['hourly', 'daily', 'weekly', 'monthly', 'yearly'] as const
 const shortFlags = { last: '-l', hourly: '-H', daily: '-d', weekly: '-w', monthly: '-m', yearly: '-y' } as const
 
 export function repoForgetCommand(run: RunCommand): Command {
@@ -60,13 +42,9 @@ export function repoForgetCommand(run: RunCommand): Command {
     const option = new Option(`${shortFlags[period]}, --keep-${period} <n>`, `${what}, or "unlimited"`)
     command.addOption(option.argParser(keepCount))
   }
-  command.addOption(
-    new Option('--keep-within <span>', 'keep what is newer, such as 1y5m7d2h, back from the latest').argParser(span),
-  )
+  command.addOption(new Option('--keep-within <span>', 'keep what is newer, such as 1y5m7d2h, back from the latest'))
   for (const period of retentionPeriods) {
-    command.addOption(
-      new Option(`--keep-within-${period} <span>`, `keep the newest of each ${period} period in it`).argParser(span),
-    )
+    command.addOption(new Option(`--keep-within-${period} <span>`, `keep the newest of each ${period} period in it`))
   }
   command
     .addOption(new Option('--keep-tag <tags>', 'keep those with all of these tags; repeatable').argParser(tagLists))
@@ -84,7 +62,9 @@ export function repoForgetCommand(run: RunCommand): Command {
   ])
 }
 
-function policyOf(options: ForgetFlags): RetentionPolicy {
+async function policyOf(options: ForgetFlags): Promise<RetentionPolicy> {
+  const { parseSpan } = await import('@stillpoint/repository')
+  const span = (text: string | undefined) => (text === undefined ? undefined : parseSpan(text))
   const defined = <T>(values: Readonly<Record<string, T | undefined>>) =>
     Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined))
   const counts = defined({
@@ -95,15 +75,15 @@ function policyOf(options: ForgetFlags): RetentionPolicy {
     yearly: options.keepYearly,
   })
   const withinPeriods = defined({
-    hourly: options.keepWithinHourly,
-    daily: options.keepWithinDaily,
-    weekly: options.keepWithinWeekly,
-    monthly: options.keepWithinMonthly,
-    yearly: options.keepWithinYearly,
+    hourly: span(options.keepWithinHourly),
+    daily: span(options.keepWithinDaily),
+    weekly: span(options.keepWithinWeekly),
+    monthly: span(options.keepWithinMonthly),
+    yearly: span(options.keepWithinYearly),
   })
   return {
     ...(options.keepLast === undefined ? {} : { last: options.keepLast }),
-    ...(options.keepWithin === undefined ? {} : { within: options.keepWithin }),
+    ...(options.keepWithin === undefined ? {} : { within: parseSpan(options.keepWithin) }),
     counts,
     withinPeriods,
     tags: options.keepTag ?? [],
@@ -112,7 +92,8 @@ function policyOf(options: ForgetFlags): RetentionPolicy {
 
 async function forget(session: CommandSession, ids: readonly string[], options: ForgetFlags) {
   const { host, output } = session
-  const policy = policyOf(options)
+  const { isEmptyPolicy, parseGroupBy } = await import('@stillpoint/repository')
+  const policy = await policyOf(options)
   if (ids.length > 0 && !isEmptyPolicy(policy)) {
     throw new Failure({ code: 'usage', message: 'give ids or a policy, not both' })
   }

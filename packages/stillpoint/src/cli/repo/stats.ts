@@ -1,5 +1,5 @@
 /** `stillpoint repo stats` */
-import { type StatsMode, statsModes } from '@stillpoint/repository'
+import type { StatsMode } from '@stillpoint/repository'
 import { type Command, Option } from 'commander'
 import { bytesText } from '../quantities.ts'
 import type { RunCommand } from '../session.ts'
@@ -9,6 +9,8 @@ import { type SelectionOptions, selectionOf, withSelection } from './selection.t
 interface StatsFlags extends RepositoryOptions, SelectionOptions {
   readonly mode: StatsMode
 }
+
+const statsModes: readonly StatsMode[] = ['restore-size', 'files-by-contents', 'raw-data', 'blobs-per-file']
 
 export function repoStatsCommand(run: RunCommand): Command {
   const text = 'Counts what snapshots hold: as restored, as stored, or by distinct content.'
