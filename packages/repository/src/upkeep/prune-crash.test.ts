@@ -119,7 +119,7 @@ describe.skipIf(!hasTool('restic'))('in a process of its own [needs restic]', ()
 
 /** Starts a prune in a process of its own and kills it after the delay. */
 function pruneAndKill(path: string, delayMs: number): Promise<'killed' | 'finished'> {
-  const script = fileURLToPath(new URL('../testing/prune-forever.ts', import.meta.url))
+  const script = fileURLToPath(new URL('../testing/prune-once.ts', import.meta.url))
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, [script, path], {
       env: { ...process.env, SAVE_PASSWORD: password },

@@ -1,4 +1,4 @@
-/** A child process for crash tests: prunes again and again until it is killed. */
+/** A child process for crash tests: prunes, unless it is killed. */
 import { openLocalStore } from '../blob/local-store.ts'
 import { openRepository } from '../repository.ts'
 import { world } from './world.ts'
