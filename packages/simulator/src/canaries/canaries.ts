@@ -144,12 +144,12 @@ export const canaries: readonly Canary[] = [
     seedsMax: 1_000,
   },
   {
-    name: 'expired-lease-trusted',
-    about: 'C5: a process whose lease ended says that it was held',
+    name: 'gate-outlives-lease',
+    about: 'C5: the gate of a process does not end its hold at the lease',
     file: 'cut/process.ts',
     find: 'const endsAtMs = holdEndMs(step.state)\n  if (endsAtMs === null || nowMs < endsAtMs) return',
     replace: 'if (Number.isFinite(nowMs)) return',
-    worlds: ['gated-expiry', 'quiesced'],
+    worlds: [],
     seedsMax: 1_000,
   },
   {
@@ -167,7 +167,7 @@ export const canaries: readonly Canary[] = [
     file: 'cut/coordinator.ts',
     find: "if (!sameCut(fact.ref, state.ref)) return 'stale' // C8",
     replace: '',
-    worlds: ['expiry'],
+    worlds: ['stale'],
     seedsMax: 1_000,
   },
   {
@@ -195,7 +195,7 @@ export const canaries: readonly Canary[] = [
     find: "order(step, name, outcome.kind === 'aborted' ? { ...base, reason: outcome.failure.message } : base)",
     replace: "if (outcome.kind === 'sealed') order(step, name, base)",
     worlds: ['takeover-store', 'expiry'],
-    seedsMax: 200,
+    seedsMax: 500,
   },
   {
     name: 'gate-stays-closed',
@@ -241,14 +241,5 @@ export const canaries: readonly Canary[] = [
     replace: '  if (stamp.generation > step.state.generation) {',
     worlds: [],
     seedsMax: 1_000,
-  },
-  {
-    name: 'old-token-obeyed',
-    about: 'C8: the orders of a coordinator that was replaced are obeyed',
-    file: 'cut/process.ts',
-    find: 'if (ref.fencing < step.state.fencing) return // C8',
-    replace: '',
-    worlds: [],
-    seedsMax: 2_000,
   },
 ]

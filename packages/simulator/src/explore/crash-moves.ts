@@ -56,8 +56,7 @@ function crashCoordinator(draft: Draft): void {
 /** The next coordinator: what is in the repository exists; otherwise the records decide. */
 function recovery(world: World): Move | null {
   const isOver = world.records.some(({ type }) => type === 'ended')
-  if (isOver) return null
-  if (world.snapshots > 0) {
+  if (world.snapshots > 0 && !isOver) {
     const note = (draft: Draft): void => {
       draft.records = [...draft.records, { type: 'ended', outcome: { kind: 'sealed', verdict: 'consistent' } }]
     }

@@ -219,8 +219,8 @@ function storeNode(name: string): StoreNode {
 /** Facts of the attempt before, which an unlucky network delivers only now. None of them may change anything (C8). */
 function staleFacts(plan: Plan): readonly Uplink[] {
   const ref = { cut: 'cut-1' as CutId, epoch: 1, generation: 1, fencing: 1 }
-  const held: Fact = { type: 'held', ref, stage: 'gate', hold: 7 }
-  const resumed: Fact = { type: 'resumed', ref, evidence: { unbroken: true, hold: 7, heldMs: 1 } }
+  const held: Fact = { type: 'held', ref, stage: 'store', hold: 1 }
+  const resumed: Fact = { type: 'resumed', ref, evidence: { unbroken: true, hold: 1, heldMs: 1 } }
   return plan.participants.length === 0 ? [] : [{ fact: held }, { fact: resumed }]
 }
 

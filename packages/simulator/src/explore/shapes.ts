@@ -110,6 +110,16 @@ export const shapes: readonly Shape[] = [
     stale: true,
   },
   {
+    name: 'stale',
+    about: '2 quiesced stores, facts of the attempt before that arrive only now',
+    processes: {},
+    stores: quiesced,
+    fifo: false,
+    outsiders: [],
+    faults: {},
+    stale: true,
+  },
+  {
     name: 'owned-one',
     about: '1 process that writes its own store, twice',
     processes: { p0: [[write('s0')], [write('s0')]] },

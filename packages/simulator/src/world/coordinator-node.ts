@@ -177,11 +177,11 @@ export class CoordinatorNode {
       return
     }
     this.#isReady = true
-    const open = durable.open()
+    const last = durable.open() ?? [...durable.cuts.values()].at(-1)
     // Somebody else has taken over meanwhile: it is not this one's to end.
-    if (open === undefined || this.fencing < durable.fencing) return
-    const { plan, records } = open
-    if (durable.find(plan.cut) === undefined) {
+    if (last === undefined || this.fencing < durable.fencing) return
+    const { plan, records } = last
+    if (last !== durable.open() || durable.find(plan.cut) === undefined) {
       const decision = recoverCut(records, this.machine.monotonicMs())
       this.#world.trace('coordinator', () => `takes ${plan.cut} over: ${decision?.state.phase ?? 'it is over'}`)
       if (decision !== null) this.#carryOut(plan, decision)

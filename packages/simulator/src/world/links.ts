@@ -24,6 +24,7 @@ interface Link {
 /** How long an end waits for a sign of life before it calls the connection lost. */
 const silenceMsMax = 250
 const rejoinMs = 40
+const repeatedPerMille = 25
 
 export class Links {
   readonly #world: World
@@ -47,6 +48,11 @@ export class Links {
 
   cutForMs(name: string, way: Way): number {
     return Math.max(0, this.#link(name).cutUntilMs[way] - this.#world.timeline.nowMs)
+  }
+
+  wasCutSince(name: string, atMs: number): boolean {
+    const { out, in: inward } = this.#link(name).cutUntilMs
+    return Math.max(out, inward) > atMs
   }
 
   isJoined(name: string): boolean {
@@ -168,11 +174,25 @@ export class Links {
     const link = this.#link(name)
     if (!link.isJoined) return
     const { connection } = link
-    const { coordinator } = this.#world
+    const { coordinator, random } = this.#world
+    if (random.chance(repeatedPerMille)) this.#reportAgain(name, fact)
     link.lastOutMs = this.#carry(name, { afterMs: link.lastOutMs, way: 'out' }, () => {
       if (link.connection !== connection || !link.isKnown || this.#world.coordinator !== coordinator) return
       this.#world.trace('coordinator', () => fact.type, name)
       coordinator?.fact(name, fact)
+    })
+  }
+
+  /** Old news, much later, whatever has become of its connection and its cut: it must change nothing (C8). */
+  #reportAgain(name: string, fact: Fact): void {
+    const { timeline, random } = this.#world
+    timeline.at(timeline.nowMs + random.between(100, 700), () => {
+      const { coordinator } = this.#world
+      if (coordinator === null) return
+      coordinator.machine.reach(0, () => {
+        this.#world.trace('coordinator', () => `${fact.type} again, of ${fact.ref.cut}`, name)
+        coordinator.fact(name, fact)
+      })
     })
   }
 

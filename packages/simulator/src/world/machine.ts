@@ -17,7 +17,7 @@ export class Machine implements Clock {
   readonly #timers = new Set<Timer>()
   #rate: number
   #offsetMs: number
-  #pausedUntilMs = 0
+  #pausedUntilMs = -1
   /** Counts lives: what belongs to an earlier one never happens. */
   life = 1
   wallOffsetMs = 0
@@ -75,6 +75,11 @@ export class Machine implements Clock {
     timer.cancel = this.#timeline.at(atMs, fire)
   }
 
+  /** Whether it has stood still at any time from then on. */
+  hasPausedSince(atMs: number): boolean {
+    return this.#pausedUntilMs >= atMs
+  }
+
   pause(ms: number): void {
     this.#pausedUntilMs = Math.max(this.#pausedUntilMs, this.#timeline.nowMs + ms)
   }
@@ -97,6 +102,6 @@ export class Machine implements Clock {
 
   start(): void {
     this.isUp = true
-    this.#pausedUntilMs = 0
+    this.#pausedUntilMs = -1
   }
 }

@@ -9,6 +9,7 @@ export function plague(world: World): void {
 function strike(world: World, fault: Fault): void {
   const { timeline, durable } = world
   const later = (forMs: number, happen: () => void): void => void timeline.at(timeline.nowMs + forMs, happen)
+  world.troubled()
   switch (fault.kind) {
     case 'crash':
       return crash(world, fault.node, fault.forMs)

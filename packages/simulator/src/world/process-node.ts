@@ -98,7 +98,23 @@ export class ProcessNode {
   }
 
   order(order: Order): void {
+    if (order.type === 'quiesce') this.#watchLease(order.leaseMs)
     this.shell.feed({ type: 'ordered', order })
+  }
+
+  /** C5, by what it was told and its own clock: no gate is closed much longer than the lease. */
+  #watchLease(leaseMs: number): void {
+    const slackMs = 150
+    const check = (strikes: number): void => {
+      const { gate, work } = this.shell.state()
+      if (gate.kind !== 'closed' || work?.mark != null) return
+      // Another order may have come meanwhile; that one is watched by itself.
+      if (work?.hold != null && work.hold.sinceMs > sinceMs) return
+      if (strikes < 2) return void this.machine.after(10, () => check(strikes + 1))
+      this.#world.ledger.findings.push(`the gate of ${this.name} is closed ${slackMs} ms after its lease (C5)`)
+    }
+    const sinceMs = this.machine.monotonicMs()
+    this.machine.after(leaseMs + slackMs, () => check(0))
   }
 
   disconnected(): void {

@@ -36,6 +36,8 @@ const startBalance = 100
 /** From the end of all faults: by then whatever was begun is over, and a cut has been sealed. */
 const livenessMs = 60_000
 const stepsMax = 400_000
+/** More than the slowest link there and back, and the calls that let a store go. */
+const leftoverMs = 320
 
 export class World {
   readonly scenario: Scenario
@@ -56,6 +58,7 @@ export class World {
   #coordinatorCount = 0
   #mustSeal = false
   #sealedBefore = 0
+  #troubles = 0
 
   constructor(scenario: Scenario, options: { readonly isTraced: boolean }) {
     this.scenario = scenario
@@ -158,9 +161,44 @@ export class World {
         `${plan.cut} is ${outcome.kind}, and its snapshot ${exists ? 'exists' : 'does not exist'} (C6)`,
       )
     }
+    if (outcome.kind === 'aborted') this.#watchAbort(plan)
     if (this.scenario.shape === 'calm' && outcome.kind === 'aborted') {
       this.findings.push(`${plan.cut} is aborted, and nothing had happened: ${outcome.failure.message}`)
     }
+  }
+
+  /**
+   * Nothing is left of an aborted cut whose participants could be reached all the time (C7). Who was not connected when
+   * it was aborted keeps its mark until the next order to prepare, or 30 s: that is judged at the end.
+   */
+  #watchAbort(plan: Plan): void {
+    const { coordinator, timeline, durable } = this
+    const before = this.#troubles
+    const isThere = ({ name }: { readonly name: string }): boolean =>
+      (this.stores.has(name) && this.scenario.hasShells) || this.links.isJoined(name)
+    if (![...this.processes.values(), ...this.stores.values()].every(isThere)) return
+    const sinceMs = timeline.nowMs
+    timeline.at(timeline.nowMs + leftoverMs, () => {
+      const isSame = coordinator === this.coordinator && durable.epoch === plan.epoch && this.#troubles === before
+      const nodes = [...this.processes.values(), ...this.stores.values()]
+      const isReachable = nodes.every(({ name, machine }) => {
+        return (
+          isThere({ name }) &&
+          machine.isUp &&
+          !machine.hasPausedSince(sinceMs) &&
+          !this.links.wasCutSince(name, sinceMs)
+        )
+      })
+      if (!isSame || !isReachable || coordinator?.machine.hasPausedSince(sinceMs) !== false) return
+      for (const leftover of this.#leftovers()) {
+        this.findings.push(`${leftoverMs} ms after ${plan.cut} was aborted: ${leftover}`)
+      }
+    })
+  }
+
+  /** Something that the scenario does happens: whoever waits for quiet waits again. */
+  troubled(): void {
+    this.#troubles += 1
   }
 
   /** A snapshot begins to exist: the judges look at what it holds, and at what really happened. */
