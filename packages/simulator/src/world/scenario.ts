@@ -54,6 +54,8 @@ export interface Scenario {
   readonly hasRestores: boolean
   /** The coordinator is made of the production shells, and its agent of the stores with it. */
   readonly hasShells: boolean
+  /** The seal answers an error without asking the repository whether it was written: to show that this is a fault. */
+  readonly sealsBlindly?: boolean
 }
 
 type ShapeMaker = (random: SeededRandom) => Partial<Scenario>
