@@ -15,6 +15,10 @@ CONSTANT Traces
 
 VARIABLES t, i
 
+\* Kept in TLC's register 0: read from the constant, all traces would be evaluated anew at every step.
+ASSUME TLCSet(0, Traces)
+Steps == TLCGet(0)[t]
+
 traceVars == <<vars, t, i>>
 
 Coordinator == 1
@@ -63,8 +67,8 @@ Hidden(next) ==
 TraceInit == Init /\ t \in DOMAIN Traces /\ i = 0
 
 TraceNext ==
-  \/ i < Len(Traces[t]) /\ Do(Traces[t][i + 1]) /\ i' = i + 1 /\ t' = t
-  \/ i < Len(Traces[t]) /\ Hidden(Traces[t][i + 1]) /\ UNCHANGED <<t, i>>
+  \/ i < Len(Steps) /\ Do(Steps[i + 1]) /\ i' = i + 1 /\ t' = t
+  \/ i < Len(Steps) /\ Hidden(Steps[i + 1]) /\ UNCHANGED <<t, i>>
 
 TraceSpec == TraceInit /\ [][TraceNext]_traceVars
 
@@ -72,6 +76,6 @@ TraceSpec == TraceInit /\ [][TraceNext]_traceVars
 ASSUME \A k \in DOMAIN Traces : TLCSet(k, 0)
 Followed ==
   IF i > TLCGet(t)
-  THEN TLCSet(t, i) /\ (IF i = Len(Traces[t]) THEN PrintT("accepted " \o ToString(t)) ELSE PrintT("step " \o ToString(t) \o " " \o ToString(i)))
+  THEN TLCSet(t, i) /\ (IF i = Len(Steps) THEN PrintT("accepted " \o ToString(t)) ELSE PrintT("step " \o ToString(t) \o " " \o ToString(i)))
   ELSE TRUE
 =============================================================================
