@@ -55,8 +55,8 @@ export function metadataOf(name: string, status: BigIntStats, accounts: AccountN
 }
 
 /** Differs where the file differs. Of a directory only its being one: its entries tell the rest. */
-export function fingerprintOf(status: BigIntStats): string {
+export function fingerprintOf(status: BigIntStats, ctimeTells = true): string {
   const type = typeOf(status)
   if (type === 'dir') return type
-  return `${type}:${status.ino}:${status.size}:${status.mtimeNs}:${status.ctimeNs}`
+  return `${type}:${status.ino}:${status.size}:${status.mtimeNs}:${ctimeTells ? status.ctimeNs : ''}`
 }

@@ -35,6 +35,11 @@ export interface SaveDirectoryOptions extends ManifestOptions {
   readonly parentTree?: TreeId
   /** When the earlier snapshot was taken. Files that changed as late as that are read: their times may not tell. */
   readonly parentTime?: Timestamp
+  /**
+   * Whether a file that gets another ctime while it is read has changed. False for a tree of hard links, whose other
+   * names come and go: then size, modification time and inode tell. Default: true.
+   */
+  readonly ctimeTells?: boolean
   /** How a file is cut, by path and size in bytes. Default: by content. */
   readonly chunking?: (path: string, bytes: number) => Chunking
 }
@@ -246,7 +251,9 @@ async function saveFile(
       },
     })
     const after = await handle.stat({ bigint: true })
-    if (fingerprintOf(before) !== fingerprintOf(after) || saved.bytes !== Number(after.size)) walk.changed.add(path)
+    const ctimeTells = walk.options.ctimeTells ?? true
+    if (fingerprintOf(before, ctimeTells) !== fingerprintOf(after, ctimeTells) || saved.bytes !== Number(after.size))
+      walk.changed.add(path)
     else if (before.nlink > 1n) walk.linked.set(linkKey(unread), saved)
     return counted(walk, path, { ...unread, bytes: saved.bytes, content: saved.content }, 0)
   } finally {

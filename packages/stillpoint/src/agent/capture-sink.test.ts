@@ -1,6 +1,9 @@
 import { execFileSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import {
   chmodSync,
+  existsSync,
+  linkSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
@@ -59,6 +62,24 @@ describe('parts in a repository', () => {
     await save.finish()
     return { report, progress, parts: await openStoredParts(repository, tree) }
   }
+
+  test.each([
+    [true, []],
+    [false, ['large']],
+  ])('a file whose other name goes while it is read (linked: %s): torn %j', async (linked, torn) => {
+    const tree = mkdtempSync(join(dir, 'linked-'))
+    const other = join(dir, 'other-name')
+    writeFileSync(join(tree, 'large'), randomBytes(24 << 20))
+    linkSync(join(tree, 'large'), other)
+    const save = await repository.startSave()
+    const onProgress = ({ files }: { files: number }) => {
+      if (files === 0) rmSync(other, { force: true })
+    }
+    const report = await new RepositorySink({ save, signal, onProgress }).directory('tree', tree, { linked })
+    await save.discard()
+    expect(existsSync(other)).toBe(false)
+    expect(report.torn).toEqual(torn)
+  })
 
   test('a directory comes back as it was: modes, links, fifos, and the directory itself', async () => {
     const { report, progress, parts } = await capture(manifestOf(source))

@@ -57,7 +57,7 @@ export class RepositorySink implements ParticipantSink {
   async directory(
     name: string,
     path: string,
-    { manifest, exclude }: DirectoryOptions,
+    { manifest, exclude, linked }: DirectoryOptions,
   ): Promise<{ bytes: number; files: number; torn: readonly string[] }> {
     const part = this.#begin(name)
     const { save, signal } = this.#options
@@ -66,6 +66,7 @@ export class RepositorySink implements ParticipantSink {
     const saved = await save.saveDirectory(path, {
       signal,
       exclude: isLeftOut,
+      ctimeTells: linked !== true,
       ...(manifest === undefined ? {} : { expect: await fingerprints(manifest, path) }),
       onProgress: ({ bytes, files }) => this.#advance(part, { bytes, files }),
     })

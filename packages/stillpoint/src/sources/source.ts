@@ -109,11 +109,18 @@ export interface CaptureSink {
     content: AsyncIterable<Uint8Array>,
     options?: { readonly chunking?: Chunking },
   ): Promise<{ bytes: number }>
-  /** Stores a directory. With a manifest: exactly its entries; what differs or is gone is answered in `torn`. */
+  /**
+   * Stores a directory. With a manifest: exactly its entries; what differs or is gone is answered in `torn`. `linked`:
+   * its files are hard links whose other names come and go, so that their ctime tells nothing.
+   */
   directory(
     name: string,
     path: string,
-    options: { readonly manifest?: DirectoryManifest; readonly exclude?: (relativePath: string) => boolean },
+    options: {
+      readonly manifest?: DirectoryManifest
+      readonly exclude?: (relativePath: string) => boolean
+      readonly linked?: boolean
+    },
   ): Promise<{ bytes: number; files: number; torn: readonly string[] }>
 }
 

@@ -215,7 +215,10 @@ class FilesSession implements SourceSession {
       })
     }
     if (state.pinned !== undefined) {
-      const report = await sink.directory(treePart, state.pinned, { exclude: this.#excluded })
+      const report = await sink.directory(treePart, state.pinned, {
+        exclude: this.#excluded,
+        linked: this.#pin === 'link',
+      })
       // Nothing can reach a clone. A link leads to the file itself: whoever writes in place is seen by its stamp.
       const written = this.#pin === 'link' ? await this.#writtenSince(state.manifest, state.pinned, signal) : []
       return { ...report, torn: [...new Set([...report.torn, ...written])], notes: [] }
