@@ -49,8 +49,8 @@ export const canaries: readonly Canary[] = [
     about: 'C1: a message of the next epoch is handled before its receiver has entered it',
     file: 'cut/gate.ts',
     find: 'if (coloured && origin.stamp.epoch > state.epoch) return false // C1',
-    replace: 'if (coloured && origin.stamp.epoch > state.epoch + 1) return false',
-    worlds: ['requests'],
+    replace: "if (coloured && origin.stamp.epoch > state.epoch) return state.gate.kind !== 'marking'",
+    worlds: ['flow-small'],
     seedsMax: 200,
   },
   {
@@ -59,7 +59,7 @@ export const canaries: readonly Canary[] = [
     file: 'cut/process.ts',
     find: "noticeEpoch(step, origin.stamp.epoch, { by: 'message', nowMs })",
     replace: 'if (origin.stamp.epoch > step.state.epoch) patch(step, { epoch: origin.stamp.epoch })',
-    worlds: ['flow'],
+    worlds: ['flow-small', 'flow'],
     seedsMax: 200,
   },
   {
@@ -68,7 +68,7 @@ export const canaries: readonly Canary[] = [
     file: 'cut/process.ts',
     find: '  record(step, { item, origin })\n}',
     replace: '}',
-    worlds: ['flow'],
+    worlds: ['flow-small', 'flow'],
     seedsMax: 200,
   },
   {
@@ -77,7 +77,7 @@ export const canaries: readonly Canary[] = [
     file: 'cut/entry.ts',
     find: 'for (const item of [...step.state.waiting, ...work.entering.openHandlers]) record(step, item)',
     replace: 'for (const item of work.entering.openHandlers) record(step, item)',
-    worlds: ['flow'],
+    worlds: ['flow-small', 'flow'],
     seedsMax: 500,
   },
   {
@@ -86,7 +86,7 @@ export const canaries: readonly Canary[] = [
     file: 'cut/entry.ts',
     find: 'for (const { origin } of [...state.waiting, ...open]) {',
     replace: 'for (const { origin } of open) {',
-    worlds: ['flow'],
+    worlds: ['flow-small', 'flow'],
     seedsMax: 500,
   },
   {
@@ -95,7 +95,7 @@ export const canaries: readonly Canary[] = [
     file: 'cut/entry.ts',
     find: 'if (stamp.epoch >= work.ref.epoch) return',
     replace: 'if (stamp.epoch > work.ref.epoch) return',
-    worlds: ['flow'],
+    worlds: ['flow-small', 'flow'],
     seedsMax: 200,
   },
   {
@@ -104,7 +104,7 @@ export const canaries: readonly Canary[] = [
     file: 'cut/drain.ts',
     find: 'if (!isOver) return',
     replace: '',
-    worlds: ['flow'],
+    worlds: ['flow-small', 'flow'],
     seedsMax: 200,
   },
   {
@@ -117,13 +117,22 @@ export const canaries: readonly Canary[] = [
     seedsMax: 1_000,
   },
   {
-    name: 'counts-after-the-mark',
+    name: 'work-begins-while-marking',
     about: 'the gate lets handlers begin while the mark is taken',
     file: 'cut/gate.ts',
     find: "      return gate.kind === 'open'\n  }",
     replace: "      return gate.kind === 'open' || gate.kind === 'marking'\n  }",
     worlds: ['owned-one'],
     seedsMax: 500,
+  },
+  {
+    name: 'counts-after-the-mark',
+    about: 'C1: what is sent after the state was marked leaves in the old epoch, and is counted with the mark',
+    file: 'cut/gate.ts',
+    find: "    case 'marking':\n      return false",
+    replace: "    case 'marking':\n      return byRunning",
+    worlds: [],
+    seedsMax: 1_000,
   },
   {
     name: 'mark-while-running',
@@ -159,7 +168,7 @@ export const canaries: readonly Canary[] = [
     find: 'const unbroken = answer.unbroken && !spent',
     replace: 'const unbroken = true',
     worlds: ['barrier'],
-    seedsMax: 1_000,
+    seedsMax: 2_000,
   },
   {
     name: 'stale-attempt-accepted',
@@ -222,7 +231,7 @@ export const canaries: readonly Canary[] = [
     find: "needsResume ? [{ call: 'resume' }, { call: 'release' }]",
     replace: "needsResume ? [{ call: 'release' }]",
     worlds: [],
-    seedsMax: 500,
+    seedsMax: 1_000,
   },
   {
     name: 'duplicate-handled',

@@ -28,6 +28,7 @@ function cutWith(change: Partial<ObservedCut> = {}, message: Partial<Told> = {})
     tokens: 20,
     redelivered: new Set(),
     cutOff: new Set(),
+    overrun: new Set(),
     ...change,
   }
 }

@@ -9,13 +9,13 @@ export function cutFindings(cut: ObservedCut): readonly string[] {
 }
 
 /** Closed under happens-before: no mark knows more of anybody than that one's own mark. */
-function closure({ marks, cutOff, verdict }: ObservedCut): readonly string[] {
+function closure({ marks, cutOff, overrun, verdict }: ObservedCut): readonly string[] {
   if (verdict === 'inconsistent') return [] // It says so itself; whether it had to is judged by `reasonless`.
   const findings: string[] = []
   for (const [knower, { clock }] of marks) {
     for (const [known, own] of marks) {
       // What a handler that was cut off did after its process had marked is named by the certificate.
-      if (verdict !== 'consistent' && cutOff.has(known)) continue
+      if (verdict !== 'consistent' && (cutOff.has(known) || overrun.has(known))) continue
       const [knows, has] = [clock[own.actor] ?? 0, own.clock[own.actor] ?? 0]
       if (knows > has) findings.push(`${knower}'s mark knows ${knows} events of ${known}, whose mark has ${has}`)
     }

@@ -31,7 +31,6 @@ export interface Told {
   readonly received: Event[]
   /** The event in which it was lost with somebody's memory; `network`: nobody's. */
   lost: Event | 'network' | null
-  /** It had started a handler that the cut was taken without, or that had ended before. */
 }
 
 export interface MarkedState {
@@ -55,4 +54,9 @@ export interface ObservedCut {
   readonly redelivered: ReadonlySet<string>
   /** Participants with handlers that were cut off, and with messages from outside that were let through. */
   readonly cutOff: ReadonlySet<string>
+  /**
+   * Stores, when a handler ran on after its gate had to close and before its process marked: what it wrote meanwhile is in
+   * the process's mark, and perhaps not in the store's. Empty when there was none.
+   */
+  readonly overrun: ReadonlySet<string>
 }

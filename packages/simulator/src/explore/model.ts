@@ -235,7 +235,9 @@ export function beginning(shape: Shape): World {
     downlinks[name] = decision.effects.flatMap((effect) =>
       effect.type === 'order' && effect.to === name ? [{ order: effect.order }] : [],
     )
-    uplinks[name] = shape.stale === true ? staleFacts(plan) : []
+    uplinks[name] = []
+    // On a way of their own: they overtake what the participant says now.
+    if (shape.stale === true) uplinks[`${name} before`] = staleFacts(plan)
   }
   const channels: Record<string, readonly Frame[]> = {}
   for (const from of names) for (const to of names) if (from !== to) channels[`${from}→${to}`] = []

@@ -86,7 +86,7 @@ function uplinkMoves(world: World, name: string): readonly Move[] {
   const [head, ...rest] = world.uplinks[name] ?? []
   if (head === undefined || world.coordinator === null) return []
   const nowMs = world.coordinatorNowMs
-  const from = nameOf(name)
+  const from = nameOf(name.split(' ')[0] ?? name)
   const input: CoordinatorInput =
     head === 'lost'
       ? { type: 'participantLost', name: from, reason: 'its connection was lost', nowMs }

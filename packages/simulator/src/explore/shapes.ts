@@ -15,10 +15,7 @@ const write = (store: string): Action => ({ do: 'write', store, amount: 1 })
 
 /** A sends to B, whose handler sends back; B begins something, too. */
 const pingPong = { p0: [[send(1, 'p1', [send(2, 'p0')])]], p1: [[send(3, 'p0')]] } as const
-const owned = [
-  { name: 's0', writers: ['p0'] },
-  { name: 's1', writers: ['p1'] },
-]
+const owned = [{ name: 's0', writers: ['p0'] }]
 const gated = [{ name: 's0', writers: ['p0', 'p1'] }]
 const quiesced = [
   { name: 's0', writers: 'unknown' },
@@ -27,6 +24,15 @@ const quiesced = [
 const one = [{ name: 's0', writers: 'unknown' }] as const
 
 export const shapes: readonly Shape[] = [
+  {
+    name: 'flow-small',
+    about: '2 processes, 1 message',
+    processes: { p0: [[send(1, 'p1')]], p1: [] },
+    stores: [],
+    fifo: false,
+    outsiders: [],
+    faults: {},
+  },
   {
     name: 'flow',
     about: '2 processes, channels that overtake, 3 messages, no stores',
@@ -47,8 +53,8 @@ export const shapes: readonly Shape[] = [
   },
   {
     name: 'line',
-    about: '3 processes, 2 messages along a line',
-    processes: { p0: [[send(1, 'p1', [send(2, 'p2')])]], p1: [], p2: [] },
+    about: '3 processes, 1 message',
+    processes: { p0: [[send(1, 'p2')]], p1: [], p2: [] },
     stores: [],
     fifo: false,
     outsiders: [],
@@ -130,8 +136,8 @@ export const shapes: readonly Shape[] = [
   },
   {
     name: 'owned',
-    about: '2 processes, each with a store of its own, 1 message between them',
-    processes: { p0: [[write('s0'), send(1, 'p1', [write('s1')])]], p1: [] },
+    about: '2 processes, one with a store of its own, 1 message back and forth',
+    processes: { p0: [[write('s0'), send(1, 'p1', [send(2, 'p0', [write('s0')])])]], p1: [] },
     stores: owned,
     fifo: false,
     outsiders: [],

@@ -132,7 +132,7 @@ export function scenarioOf(seed: number, shapeName?: string): Scenario {
     faults: [],
     healMs: random.between(800, 2_800),
     cutEveryMs: random.between(80, 400),
-    leaseMs: random.pick([60, 300, 8_000]),
+    leaseMs: random.pick([40, 60, 300, 8_000]),
     hasRequests: random.chance(400),
     hasRestores: random.chance(300),
     hasShells: false,

@@ -26,7 +26,7 @@ export class StoreNode {
   clock: VectorClock
   tokens = 0
   /** By the store's own means: nobody writes until it ends, and it ends by itself. */
-  #hold: { readonly cut: string; readonly end: () => void } | null = null
+  #hold: { readonly cut: string; readonly life: number; readonly end: () => void } | null = null
   #isBroken = false
   readonly marks = new Map<string, MarkedState>()
   state: StoreState
@@ -113,6 +113,7 @@ export class StoreNode {
   #carryOut(cut: string, call: StoreCall): StoreAnswer {
     switch (call.call) {
       case 'prepare':
+        this.#noteLeftHold(cut)
         return { call: 'prepare', estimateBytes: 1, version: 'simulated', notes: [] }
       case 'quiesce':
         this.quiesce(cut, call.leaseMs)
@@ -132,17 +133,33 @@ export class StoreNode {
     }
   }
 
+  /** A newer cut comes only when the older one has been undone, unless the agent has died meanwhile. */
+  #noteLeftHold(cut: string): void {
+    if (this.#hold === null || this.#hold.life !== this.machine.life) return
+    this.#world.ledger.findings.push(`${this.name} is held for ${this.#hold.cut} when ${cut} is prepared (C7)`)
+  }
+
   /** The lease runs by the store's own clock, whatever becomes of the agent. */
   quiesce(cut: string, leaseMs: number): void {
     this.#letGo()
     this.#isBroken = false
-    const heldAtMs = this.#world.timeline.nowMs
-    const cancel = this.#world.timeline.at(heldAtMs + leaseMs * 1.05, () => {
-      this.#world.trace(this.name, () => 'ends its hold: the lease is over')
-      this.#isBroken = true
-      this.#hold = null
+    const { timeline, random, scenario, isFaulty } = this.#world
+    // Its clock is not the agent's: it may end earlier than the agent believes.
+    const endsAtMs = timeline.nowMs + leaseMs * (0.95 + random.below(11) / 100)
+    const cancel = timeline.at(endsAtMs, () => this.#breakHold('the lease is over'))
+    this.#hold = { cut, life: this.machine.life, end: cancel }
+    // Now and then somebody ends all holds by hand, whatever their leases say.
+    if (!isFaulty || scenario.shape === 'calm' || !random.chance(100)) return
+    timeline.at(timeline.nowMs + random.below(60), () => {
+      for (const store of this.#world.stores.values()) store.#breakHold('somebody has ended it')
     })
-    this.#hold = { cut, end: cancel }
+  }
+
+  #breakHold(why: string): void {
+    if (this.#hold === null) return
+    this.#world.trace(this.name, () => `ends its hold: ${why}`)
+    this.#isBroken = true
+    this.#letGo()
   }
 
   mark(cut: string): Readonly<Record<string, number>> {

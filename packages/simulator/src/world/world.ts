@@ -222,9 +222,13 @@ export class World {
     }
     const redelivered = new Set<string>()
     const cutOff = new Set<string>()
+    const overrun = new Set<string>()
     for (const [name, { mark }] of Object.entries(certificate.processes)) {
       if (mark.openHandlers.length > 0) cutOff.add(name)
-      for (const { message } of mark.openHandlers) if (message !== undefined) redelivered.add(message)
+      for (const { message, cutOffBy } of mark.openHandlers) {
+        if (message !== undefined) redelivered.add(message)
+        if (cutOffBy === 'gate') for (const store of this.stores.keys()) overrun.add(store)
+      }
     }
     const messages = [...this.ledger.messages.values()]
     const { tokens } = this.ledger
@@ -238,6 +242,7 @@ export class World {
       tokens,
       redelivered,
       cutOff,
+      overrun,
     }
   }
 
