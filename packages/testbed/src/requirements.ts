@@ -20,6 +20,7 @@ export const requirements: readonly Requirement[] = [
     package: 'redis-server',
     neededFor: 'a Redis server of the tests’ own, and restoring into Redis',
   },
+  { tool: 'openssl', package: 'openssl', neededFor: 'making certificates for the tests of TLS' },
   { tool: 'restic', package: 'restic', neededFor: 'proving that repositories are compatible with restic' },
 ]
 
