@@ -55,7 +55,7 @@ describe('tools and directories', () => {
   test('what is missing is named by its package, each once', () => {
     expect(requirements.map((each) => each.package)).toContain('restic')
     expect(missingRequirements().every((each) => !hasTool(each.tool))).toBe(true)
-    expect(packagesOf(requirements)).toEqual(['postgresql', 'postgresql-client', 'redis-server', 'restic'])
+    expect(packagesOf(requirements)).toEqual(['postgresql', 'postgresql-client', 'redis-server', 'openssl', 'restic'])
   })
   test('a temporary directory is private, and removed with its content', async () => {
     const directory = await temporaryDirectory('x')
