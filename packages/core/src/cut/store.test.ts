@@ -207,6 +207,18 @@ describe('C5: a hold that may have ended is no hold', () => {
     })
   })
 
+  test('a lease that has ended wants no timer while the store is slow to let go, or goes round in circles', () => {
+    const running = storeAt('marked')
+    expect(calls(running.tick(1_000))).toEqual(['resume'])
+    expect(nextStoreDeadlineMs(running.state)).toBeNull()
+    const queued = storeAt('held')
+    queued.give('mark')
+    expect(queued.tick(1_000)).toEqual([])
+    expect(nextStoreDeadlineMs(queued.state)).toBeNull()
+    expect(calls(queued.marked())).toEqual(['resume'])
+    expect(nextStoreDeadlineMs(queued.state)).toBeNull()
+  })
+
   test('an order to resume that comes after the lease: whatever the store says, the hold was spent', () => {
     const rig = storeAt('marked')
     rig.nowMs = 1_000

@@ -388,5 +388,7 @@ function reportHeld(step: Step, work: StoreWork): void {
 export function nextStoreDeadlineMs(state: StoreState): number | null {
   const { work } = state
   if (work === null || work.hold === null || work.ending !== null) return null
+  // Its end is under way: another tick would change nothing, and be wanted again at once, as long as the store is slow.
+  if (work.running === 'resume' || work.queue.some(({ call }) => call === 'resume')) return null
   return work.resumeOrderedAtMs === null && work.holdEvidence === null ? work.hold.endsAtMs : null
 }
