@@ -55,8 +55,8 @@ export interface ObservedCut {
   /** Participants with handlers that were cut off, and with messages from outside that were let through. */
   readonly cutOff: ReadonlySet<string>
   /**
-   * Stores, when a handler ran on after its gate had to close and before its process marked: what it wrote meanwhile is in
-   * the process's mark, and perhaps not in the store's. Empty when there was none.
+   * Stores, when a handler ran on after its gate had to close: what it wrote until its process marked is in the process's
+   * mark, and perhaps not in the store's. Empty when there was none.
    */
   readonly overrun: ReadonlySet<string>
 }

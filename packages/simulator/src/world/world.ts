@@ -227,7 +227,7 @@ export class World {
       if (mark.openHandlers.length > 0) cutOff.add(name)
       for (const { message, cutOffBy } of mark.openHandlers) {
         if (message !== undefined) redelivered.add(message)
-        if (cutOffBy === 'gate') for (const store of this.stores.keys()) overrun.add(store)
+        if (cutOffBy !== 'reply') for (const store of this.stores.keys()) overrun.add(store)
       }
     }
     const messages = [...this.ledger.messages.values()]
