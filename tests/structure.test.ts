@@ -15,7 +15,7 @@ const files = execFileSync('git', ['ls-files', '--cached', '--others', '--exclud
   .map((path) => ({ path, text: readFileSync(join(root, path), 'utf8') }))
 
 const isTest = (path: string): boolean =>
-  /\.test\.ts$|\/testing\/|\/testdata\/|workbench\.ts$|conformance[a-z-]*\.ts$|testbed\.ts$/.test(path)
+  /\.test\.ts$|\/testing\/|\/testdata\/|workbench\.ts$|conformance[a-z-]*\.ts$|testbed\.ts$|\/torture\//.test(path)
 const production = files.filter(({ path }) => path.startsWith('packages/') && !isTest(path))
 
 function importsOf(text: string): readonly string[] {
@@ -41,7 +41,7 @@ const ranks: Readonly<Record<string, number>> = {
 
 const allowedPackages: Readonly<Record<string, RegExp>> = {
   core: /^$/,
-  repository: /^(node:|@stillpoint\/core\/kernel$|@noble\/)/,
+  repository: /^(node:|@stillpoint\/core\/kernel$|@noble\/|sodium-native$|@napi-rs\/xattr$|@aws-sdk\/client-s3$)/,
   sdk: /^(node:|@stillpoint\/core(\/kernel)?$|ws$)/,
   stillpoint: /^(node:|@stillpoint\/(core(\/kernel)?|repository|sdk)$|(?!@stillpoint)[a-z@])/,
   testbed: /^(node:|@stillpoint\/core\/kernel$)/,
