@@ -5,7 +5,7 @@
  * Invariants: 1. symbolic links are recorded, never followed. 2. Nothing is dropped in silence: what is not in the tree
  * is in `changed` (vanished), `errors` or `skipped`.
  */
-import { constants } from 'node:fs'
+import { type BigIntStats, constants } from 'node:fs'
 import { open, readlink } from 'node:fs/promises'
 import { Failure, type TreeId } from '@stillpoint/core/kernel'
 import { type AnchoredDirectory, openAnchored } from '../anchored-directory.ts'
@@ -13,7 +13,7 @@ import { errnoOf, storageFailure } from '../blob/storage-failure.ts'
 import type { Chunking } from '../chunk/cutter.ts'
 import { nameFromBytes } from '../format/node-name.ts'
 import type { Timestamp } from '../format/timestamp.ts'
-import { type FileNode, type NodeContent, sameFile, type TreeNode } from '../format/tree.ts'
+import { type FileNode, type NodeContent, type NodeMetadata, sameFile, type TreeNode } from '../format/tree.ts'
 import { readTree } from '../load/blob-reader.ts'
 import { eachOf } from '../parallel.ts'
 import { type AccountNames, fingerprintOf, metadataOf, readAccountNames, typeOf } from './file-status.ts'
@@ -27,7 +27,23 @@ export interface DirectoryProgress {
   readonly path: string
 }
 
+/** An entry that has been saved, and what the earlier snapshot has in its place. */
+export interface SavedEntry {
+  readonly path: string
+  readonly node: TreeNode
+  readonly parent: TreeNode | undefined
+}
+
 export interface SaveDirectoryOptions extends ManifestOptions {
+  /** Asked with the status of what `exclude` has let pass; where it is true, the entry is left out with all that is in it. */
+  readonly excludeEntry?: (path: string, status: BigIntStats) => boolean | Promise<boolean>
+  /** Called for each entry of the tree, a directory after what is in it. */
+  readonly onEntry?: (entry: SavedEntry) => void
+  /** Record when files were last read. Else each backup would make another tree of unchanged directories. */
+  readonly withAtime?: boolean
+  /** Do not take a file for changed because its ctime, or its inode, is another one: for file systems that do not keep them. */
+  readonly ignoreCtime?: boolean
+  readonly ignoreInode?: boolean
   readonly onProgress?: (progress: DirectoryProgress) => void
   /** Taken earlier with `takeManifest` and the same `exclude`; what differs from it is in `changed`. */
   readonly expect?: DirectoryManifest
@@ -125,21 +141,26 @@ async function saveFolder(
       recordingProblems(walk, `${prefix}${name}`, async () => {
         const node = await saveEntry(walk, directory, name, prefix, parents.get(name))
         if (node === 'folder') folders.push(name)
-        else if (node !== undefined) nodes.push(node)
+        else if (node !== undefined) {
+          nodes.push(node)
+          walk.options.onEntry?.({ path: `${prefix}${name}`, node, parent: parents.get(name) })
+        }
       }),
     )
     for (const name of folders) {
       await recordingProblems(walk, `${prefix}${name}`, async () => {
         const parent = parents.get(name)
         const child = await directory.open(name)
-        const metadata = metadataOf(name, await child.handle.stat({ bigint: true }), walk.accounts)
+        const metadata = metadataFor(walk, name, await child.handle.stat({ bigint: true }))
         const subtree = await saveFolder(
           walk,
           child,
           `${prefix}${name}/`,
           parent?.type === 'dir' ? parent.subtree : undefined,
         )
-        nodes.push({ ...metadata, type: 'dir', subtree })
+        const node: TreeNode = { ...metadata, type: 'dir', subtree }
+        nodes.push(node)
+        walk.options.onEntry?.({ path: `${prefix}${name}`, node, parent })
       })
     }
     return await walk.context.saveTree(nodes)
@@ -189,15 +210,21 @@ async function saveEntry(
     walk.changed.add(path)
     return undefined
   }
-  const { expect } = walk.options
+  const { expect, excludeEntry } = walk.options
+  if (excludeEntry !== undefined && (await excludeEntry(path, status))) return undefined
   if (expect !== undefined && expect.get(path) !== fingerprintOf(status)) walk.changed.add(path)
   const type = typeOf(status)
   if (type === 'dir') return 'folder'
   if (type === 'file') return saveFile(walk, directory, { name, path }, parent)
   const content = await specialContent(directory, name, type, status.rdev)
-  if (content !== undefined) return { ...metadataOf(name, status, walk.accounts), ...content }
+  if (content !== undefined) return { ...metadataFor(walk, name, status), ...content }
   walk.skipped.push(path)
   return undefined
+}
+
+function metadataFor({ accounts, options }: Walk, name: string, status: BigIntStats): NodeMetadata {
+  const metadata = metadataOf(name, status, accounts)
+  return options.withAtime === true ? { ...metadata, atime: status.atimeNs } : metadata
 }
 
 async function specialContent(
@@ -236,7 +263,7 @@ async function saveFile(
       walk.changed.add(path)
       return undefined
     }
-    const metadata = metadataOf(at.name, before, walk.accounts)
+    const metadata = metadataFor(walk, at.name, before)
     const unread: FileNode = { ...metadata, type: 'file', bytes: Number(before.size), content: [] }
     const known = knownContent(walk, unread, parent)
     if (known !== undefined) return counted(walk, path, { ...unread, content: known.content }, known.bytes)
@@ -274,9 +301,16 @@ const linkKey = (node: FileNode) => `${node.deviceId}:${node.inode}:${node.ctime
 function knownContent(walk: Walk, node: FileNode, parent: TreeNode | undefined): SavedContent | undefined {
   const linked = node.links > 1n ? walk.linked.get(linkKey(node)) : undefined
   if (linked !== undefined) return linked
-  if (parent?.type !== 'file' || !sameFile(parent, node)) return undefined
-  const { parentTime } = walk.options
-  if (parentTime !== undefined && node.ctime > parentTime - racyNs) return undefined
+  if (parent?.type !== 'file') return undefined
+  const { parentTime, ignoreCtime = false, ignoreInode = false } = walk.options
+  const compared = {
+    ...node,
+    ...(ignoreCtime ? { ctime: parent.ctime } : {}),
+    ...(ignoreInode ? { inode: parent.inode } : {}),
+  }
+  if (!sameFile(parent, compared)) return undefined
+  const changedAt = ignoreCtime ? node.mtime : node.ctime
+  if (parentTime !== undefined && changedAt > parentTime - racyNs) return undefined
   if (!parent.content.every((id) => walk.context.sink.has(id, 'data'))) return undefined
   return { content: parent.content, bytes: node.bytes }
 }
