@@ -49,7 +49,10 @@ async function collect(
 }
 
 /** Undefined where it has vanished since it was listed. */
-export async function statusOf(directory: AnchoredDirectory, name: string): Promise<BigIntStats | undefined> {
+export async function statusOf(
+  directory: Pick<AnchoredDirectory, 'child'>,
+  name: string,
+): Promise<BigIntStats | undefined> {
   try {
     return await lstat(directory.child(name), { bigint: true })
   } catch (error) {

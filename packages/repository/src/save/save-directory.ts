@@ -7,11 +7,12 @@
  */
 import { type BigIntStats, constants } from 'node:fs'
 import { open, readlink } from 'node:fs/promises'
+import { basename } from 'node:path'
 import { Failure, type TreeId } from '@stillpoint/core/kernel'
 import { type AnchoredDirectory, openAnchored } from '../anchored-directory.ts'
 import { errnoOf, storageFailure } from '../blob/storage-failure.ts'
 import type { Chunking } from '../chunk/cutter.ts'
-import { nameFromBytes } from '../format/node-name.ts'
+import { bytesFromName, nameFromBytes } from '../format/node-name.ts'
 import type { Timestamp } from '../format/timestamp.ts'
 import { type FileNode, type NodeContent, type NodeMetadata, sameFile, type TreeNode } from '../format/tree.ts'
 import { readTree } from '../load/blob-reader.ts'
@@ -60,6 +61,11 @@ export interface SaveDirectoryOptions extends ManifestOptions {
   readonly chunking?: (path: string, bytes: number) => Chunking
 }
 
+export interface SaveEntryOptions extends Omit<SaveDirectoryOptions, 'parentTree' | 'expect'> {
+  /** What an earlier snapshot has in its place. */
+  readonly parent?: TreeNode
+}
+
 export interface PathProblem {
   readonly path: string
   readonly failure: Failure
@@ -76,6 +82,12 @@ export interface SavedDirectory {
   readonly errors: readonly PathProblem[]
   /** What cannot be saved by its nature (sockets) and is not in the tree. */
   readonly skipped: readonly string[]
+}
+
+/** Paths in it begin with the name of the entry. */
+export interface SavedEntryAt extends Omit<SavedDirectory, 'tree'> {
+  /** Undefined where it was left out, vanished, cannot be read or cannot be saved by its nature. */
+  readonly node: TreeNode | undefined
 }
 
 const filesInFlightMax = 4
@@ -97,13 +109,8 @@ interface Walk {
   bytes: number
 }
 
-/** @throws Failure where the directory itself cannot be read or anything cannot be stored */
-export async function saveDirectory(
-  context: SaveContext,
-  path: string,
-  options: SaveDirectoryOptions,
-): Promise<SavedDirectory> {
-  const walk: Walk = {
+async function startWalk(context: SaveContext, options: SaveDirectoryOptions): Promise<Walk> {
+  return {
     context,
     options,
     accounts: await readAccountNames(),
@@ -115,15 +122,47 @@ export async function saveDirectory(
     files: 0,
     bytes: 0,
   }
+}
+
+function whatWalkFound(walk: Walk): Omit<SavedDirectory, 'tree'> {
+  for (const vanished of walk.unseen) walk.changed.add(vanished)
+  const { files, bytes, errors, skipped } = walk
+  return { files, bytes, changed: [...walk.changed].sort(), errors, skipped }
+}
+
+/** @throws Failure where the directory itself cannot be read or anything cannot be stored */
+export async function saveDirectory(
+  context: SaveContext,
+  path: string,
+  options: SaveDirectoryOptions,
+): Promise<SavedDirectory> {
+  const walk = await startWalk(context, options)
   const root = await openAnchored(path).catch((error: unknown) => {
     throw storageFailure(error, 'reading', path)
   })
   const tree = await saveFolder(walk, root, '', options.parentTree).catch((error: unknown) => {
     throw errnoOf(error) === undefined ? error : storageFailure(error, 'reading', path)
   })
-  for (const vanished of walk.unseen) walk.changed.add(vanished)
-  const { files, bytes, errors, skipped } = walk
-  return { tree, files, bytes, changed: [...walk.changed].sort(), errors, skipped }
+  return { tree, ...whatWalkFound(walk) }
+}
+
+/** @throws Failure where anything cannot be stored; what cannot be read is in `errors` or `changed` */
+export async function saveEntryAt(
+  context: SaveContext,
+  path: string,
+  options: SaveEntryOptions,
+): Promise<SavedEntryAt> {
+  const walk = await startWalk(context, options)
+  const name = basename(path)
+  // Not anchored in the directory that it is in, which may be one that we may pass and not read.
+  const place = { child: () => bytesFromName(path) }
+  let node: TreeNode | undefined
+  await recordingProblems(walk, name, async () => {
+    const saved = await saveEntry(walk, place, name, '', options.parent)
+    node = saved === 'folder' ? await saveSubfolder(walk, await openAnchored(path), name, options.parent) : saved
+    if (node !== undefined) options.onEntry?.({ path: name, node, parent: options.parent })
+  })
+  return { node, ...whatWalkFound(walk) }
 }
 
 async function saveFolder(
@@ -150,23 +189,28 @@ async function saveFolder(
     for (const name of folders) {
       await recordingProblems(walk, `${prefix}${name}`, async () => {
         const parent = parents.get(name)
-        const child = await directory.open(name)
-        const metadata = metadataFor(walk, name, await child.handle.stat({ bigint: true }))
-        const subtree = await saveFolder(
-          walk,
-          child,
-          `${prefix}${name}/`,
-          parent?.type === 'dir' ? parent.subtree : undefined,
-        )
-        const node: TreeNode = { ...metadata, type: 'dir', subtree }
+        const path = `${prefix}${name}`
+        const node = await saveSubfolder(walk, await directory.open(name), path, parent)
         nodes.push(node)
-        walk.options.onEntry?.({ path: `${prefix}${name}`, node, parent })
+        walk.options.onEntry?.({ path, node, parent })
       })
     }
     return await walk.context.saveTree(nodes)
   } finally {
     await directory.close()
   }
+}
+
+/** Takes over the opened directory, and closes it. */
+async function saveSubfolder(
+  walk: Walk,
+  directory: AnchoredDirectory,
+  path: string,
+  parent: TreeNode | undefined,
+): Promise<TreeNode> {
+  const metadata = metadataFor(walk, basename(path), await directory.handle.stat({ bigint: true }))
+  const subtree = await saveFolder(walk, directory, `${path}/`, parent?.type === 'dir' ? parent.subtree : undefined)
+  return { ...metadata, type: 'dir', subtree }
 }
 
 /** What the operating system says about one path is recorded; failures to store, aborts and bugs go up. */
@@ -198,7 +242,7 @@ async function parentNodes(walk: Walk, tree: TreeId | undefined): Promise<Readon
 
 async function saveEntry(
   walk: Walk,
-  directory: AnchoredDirectory,
+  directory: Pick<AnchoredDirectory, 'child'>,
   name: string,
   prefix: string,
   parent: TreeNode | undefined,
@@ -228,7 +272,7 @@ function metadataFor({ accounts, options }: Walk, name: string, status: BigIntSt
 }
 
 async function specialContent(
-  directory: AnchoredDirectory,
+  directory: Pick<AnchoredDirectory, 'child'>,
   name: string,
   type: Exclude<TreeNode['type'], 'file' | 'dir'>,
   device: bigint,
@@ -249,7 +293,7 @@ async function specialContent(
 
 async function saveFile(
   walk: Walk,
-  directory: AnchoredDirectory,
+  directory: Pick<AnchoredDirectory, 'child'>,
   at: { readonly name: string; readonly path: string },
   parent: TreeNode | undefined,
 ): Promise<TreeNode | undefined> {

@@ -16,7 +16,14 @@ import { encodeTree } from '../format/tree.ts'
 import type { HeldLock } from '../upkeep/lock.ts'
 import type { Vault } from '../vault.ts'
 import { type BlobSink, createBlobSink } from './blob-sink.ts'
-import { type SaveDirectoryOptions, type SavedDirectory, saveDirectory } from './save-directory.ts'
+import {
+  type SaveDirectoryOptions,
+  type SavedDirectory,
+  type SavedEntryAt,
+  type SaveEntryOptions,
+  saveDirectory,
+  saveEntryAt,
+} from './save-directory.ts'
 import { completeEntry, requireKnownType, requireStored, type TreeEntry } from './tree-entry.ts'
 
 export interface SavedContent {
@@ -38,6 +45,8 @@ export interface Save {
   saveBytes(bytes: Uint8Array, options?: SaveStreamOptions): Promise<SavedContent>
   /** Saves what is in a directory, recursively; see `SaveDirectoryOptions`. */
   saveDirectory(path: string, options?: SaveDirectoryOptions): Promise<SavedDirectory>
+  /** Saves one entry of a directory: a file, a link, or a directory with what is in it. */
+  saveEntryAt(path: string, options?: SaveEntryOptions): Promise<SavedEntryAt>
   /**
    * Saves one directory of a tree.
    * @throws Failure `tree_unsafe` (names), `node_unsupported`, `object_missing` (content or subtree that is not stored)
@@ -97,6 +106,7 @@ export async function startSave(vault: Vault, lock: HeldLock): Promise<Save> {
     saveStream,
     saveBytes: (bytes, options) => streamInto(sink, lock.signal, { source: [bytes], gear, options: options ?? {} }),
     saveDirectory: (path, options = {}) => saveDirectory(context, path, options),
+    saveEntryAt: (path, options = {}) => saveEntryAt(context, path, options),
     saveTree,
     async finish() {
       try {

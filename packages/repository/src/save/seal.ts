@@ -24,6 +24,8 @@ export interface SealOptions {
   readonly tree?: TreeId
   readonly trees?: Readonly<Record<string, TreeId | readonly TreeEntry[]>>
   readonly programVersion?: string
+  /** Patterns of what was left out, as the user gave them: for whoever looks at the snapshot. */
+  readonly excludes?: readonly string[]
   readonly parent?: SnapshotId
 }
 
@@ -63,7 +65,7 @@ export async function sealSnapshot(vault: Vault, root: TreeId, options: SealOpti
     username: options.username,
     uid: process.getuid?.() ?? 0,
     gid: process.getgid?.() ?? 0,
-    excludes: [],
+    excludes: options.excludes ?? [],
     tags: options.tags ?? [],
     ...(options.parent === undefined ? {} : { parent: options.parent }),
     ...(options.programVersion === undefined ? {} : { programVersion: options.programVersion }),
