@@ -12,6 +12,7 @@ import { Failure, type TreeId } from '@stillpoint/core/kernel'
 import { type AnchoredDirectory, openAnchored } from '../anchored-directory.ts'
 import { errnoOf, storageFailure } from '../blob/storage-failure.ts'
 import type { Chunking } from '../chunk/cutter.ts'
+import { directoryItself, readAttributes } from '../extended-attributes.ts'
 import { bytesFromName, nameFromBytes } from '../format/node-name.ts'
 import type { Timestamp } from '../format/timestamp.ts'
 import { type FileNode, type NodeContent, type NodeMetadata, sameFile, type TreeNode } from '../format/tree.ts'
@@ -78,7 +79,7 @@ export interface SavedDirectory {
   readonly bytes: number
   /** Files that changed or vanished while they were read, or that differ from `expect`. Relative paths, sorted. */
   readonly changed: readonly string[]
-  /** What could not be read and is not in the tree. */
+  /** What could not be read and is not in the tree, or is there without its extended attributes. */
   readonly errors: readonly PathProblem[]
   /** What cannot be saved by its nature (sockets) and is not in the tree. */
   readonly skipped: readonly string[]
@@ -208,7 +209,8 @@ async function saveSubfolder(
   path: string,
   parent: TreeNode | undefined,
 ): Promise<TreeNode> {
-  const metadata = metadataFor(walk, basename(path), await directory.handle.stat({ bigint: true }))
+  const status = await directory.handle.stat({ bigint: true })
+  const metadata = metadataFor(walk, { path, status, at: directoryItself(directory.child) })
   const subtree = await saveFolder(walk, directory, `${path}/`, parent?.type === 'dir' ? parent.subtree : undefined)
   return { ...metadata, type: 'dir', subtree }
 }
@@ -261,13 +263,22 @@ async function saveEntry(
   if (type === 'dir') return 'folder'
   if (type === 'file') return saveFile(walk, directory, { name, path }, parent)
   const content = await specialContent(directory, name, type, status.rdev)
-  if (content !== undefined) return { ...metadataFor(walk, name, status), ...content }
+  if (content !== undefined) return { ...metadataFor(walk, { path, status, at: directory.child(name) }), ...content }
   walk.skipped.push(path)
   return undefined
 }
 
-function metadataFor({ accounts, options }: Walk, name: string, status: BigIntStats): NodeMetadata {
-  const metadata = metadataOf(name, status, accounts)
+interface SeenEntry {
+  readonly path: string
+  readonly status: BigIntStats
+  /** Where the operating system finds it. */
+  readonly at: Buffer
+}
+
+function metadataFor({ accounts, options, errors }: Walk, { path, status, at }: SeenEntry): NodeMetadata {
+  const { attributes: extendedAttributes, failure } = readAttributes(at)
+  if (failure !== undefined) errors.push({ path, failure })
+  const metadata = { ...metadataOf(basename(path), status, accounts), extendedAttributes }
   return options.withAtime === true ? { ...metadata, atime: status.atimeNs } : metadata
 }
 
@@ -307,7 +318,7 @@ async function saveFile(
       walk.changed.add(path)
       return undefined
     }
-    const metadata = metadataFor(walk, at.name, before)
+    const metadata = metadataFor(walk, { path, status: before, at: directory.child(at.name) })
     const unread: FileNode = { ...metadata, type: 'file', bytes: Number(before.size), content: [] }
     const known = knownContent(walk, unread, parent)
     if (known !== undefined) return counted(walk, path, { ...unread, content: known.content }, known.bytes)

@@ -1,0 +1,154 @@
+/**
+ * Owns reading and writing the extended attributes of a file, a directory or a symbolic link: POSIX ACLs
+ * (`system.posix_acl_access`, `…_default`), capabilities and labels (`security.*`), `user.*`, `trusted.*`.
+ *
+ * Invariants: 1. a symbolic link in the last component is never followed (llistxattr(2) and its sisters). 2. What cannot
+ * be asked for, since the file system or this program has no attributes, is empty; what cannot be set is reported.
+ *
+ * Limits: 1. the library takes paths as UTF-8: of a file or link whose *name* is not, no attributes are read (of a
+ * directory they are: it is reached by its descriptor). 2. Where there is no prebuilt binary of the library, none are.
+ */
+import { isUtf8 } from 'node:buffer'
+import { createRequire } from 'node:module'
+import { constants } from 'node:os'
+import { Failure } from '@stillpoint/core/kernel'
+import type { ExtendedAttribute } from './format/tree.ts'
+
+type AttributeLibrary = typeof import('@napi-rs/xattr')
+
+/** Loaded when first used: it is a native module, of which a platform may have none. */
+let library: AttributeLibrary | undefined | 'unknown' = 'unknown'
+
+function loaded(): AttributeLibrary | undefined {
+  if (library !== 'unknown') return library
+  try {
+    library = createRequire(import.meta.url)('@napi-rs/xattr') as AttributeLibrary
+  } catch {
+    // It says so itself: `extendedAttributesKnown`, which `doctor` shows.
+    library = undefined
+  }
+  return library
+}
+
+/** Whether this platform has a binary to read and write extended attributes with. */
+export function extendedAttributesKnown(): boolean {
+  return loaded() !== undefined
+}
+
+export interface AttributesRead {
+  readonly attributes: readonly ExtendedAttribute[]
+  /** Why some of them could not be read. */
+  readonly failure?: Failure
+}
+
+const none: AttributesRead = { attributes: [] }
+const { errno } = constants
+/** The file system has none; some network file systems say that there is no such attribute instead. */
+const unsupported: ReadonlySet<number> = new Set([errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENODATA, errno.ENOSYS])
+const vanished: ReadonlySet<number> = new Set([errno.ENOENT, errno.ENOTDIR, errno.ELOOP])
+
+/**
+ * All attributes, in the order in which the system lists them, as restic stores them. Blocks: it is one system call
+ * (3 µs) for a file that has none, which an asynchronous call would make ten times as dear.
+ * @param path of a file, directory or link, which is not followed; see `directoryItself`
+ */
+export function readAttributes(path: Buffer): AttributesRead {
+  const xattr = loaded()
+  if (xattr === undefined || !isUtf8(path)) return none
+  const text = path.toString('utf8')
+  let names: readonly string[]
+  try {
+    names = xattr.listAttributesSync(text)
+  } catch (error) {
+    const number = errnoNumber(error)
+    if (unsupported.has(number) || vanished.has(number)) return none
+    return { attributes: [], failure: unreadable('extended attributes', error) }
+  }
+  if (names.length === 0) return none
+  const attributes: ExtendedAttribute[] = []
+  let failure: Failure | undefined
+  for (const name of names) {
+    try {
+      const value = xattr.getAttributeSync(text, name)
+      if (value !== null) attributes.push({ name, value })
+    } catch (error) {
+      const number = errnoNumber(error)
+      if (!unsupported.has(number) && !vanished.has(number)) {
+        failure ??= unreadable(`the extended attribute ${JSON.stringify(name)}`, error)
+      }
+    }
+  }
+  return failure === undefined ? { attributes } : { attributes, failure }
+}
+
+/** A path to an open directory itself, which the calls that do not follow links take for the directory. */
+export function directoryItself(child: (name: string) => Buffer): Buffer {
+  return child('.')
+}
+
+export interface AttributeProblem {
+  readonly name: string
+  readonly failure: Failure
+}
+
+/** Labels that the system gives on its own; removing what an old file has of them is not ours to do. */
+const systemLabel = /^security\.(selinux|SMACK|apparmor|ima|evm)/i
+
+/**
+ * Gives a file these attributes and no others. What is there already with the same value is not written again.
+ * Returns what could not be done; the rest is.
+ */
+export function writeAttributes(path: Buffer, wanted: readonly ExtendedAttribute[]): readonly AttributeProblem[] {
+  const xattr = loaded()
+  if (xattr === undefined || !isUtf8(path)) {
+    const reason = xattr === undefined ? 'this platform has no library for them' : 'its name is not UTF-8'
+    return wanted.map(({ name }) => ({ name, failure: unwritable(name, reason) }))
+  }
+  const text = path.toString('utf8')
+  const there = new Map(readAttributes(path).attributes.map(({ name, value }) => [name, value]))
+  const problems: AttributeProblem[] = []
+  const attempt = (name: string, action: () => void) => {
+    try {
+      action()
+    } catch (error) {
+      problems.push({ name, failure: unwritable(name, reasonOf(error), error) })
+    }
+  }
+  for (const { name, value } of wanted) {
+    const old = there.get(name)
+    there.delete(name)
+    if (old !== undefined && Buffer.from(value).equals(old)) continue
+    attempt(name, () => xattr.setAttributeSync(text, name, value))
+  }
+  for (const name of there.keys()) {
+    if (!systemLabel.test(name)) attempt(name, () => xattr.removeAttributeSync(text, name))
+  }
+  return problems
+}
+
+/** The library puts the number into the message only: `… (os error 95)`. 0 where there is none. */
+function errnoNumber(error: unknown): number {
+  const [, digits = '0'] = error instanceof Error ? (/\(os error (\d+)\)/.exec(error.message) ?? []) : []
+  return Number(digits)
+}
+
+function reasonOf(error: unknown): string {
+  const number = errnoNumber(error)
+  if (number === errno.ENOTSUP || number === errno.EOPNOTSUPP) return 'the file system does not take it'
+  if (number === errno.EPERM || number === errno.EACCES) return 'permission denied'
+  if (number === errno.E2BIG || number === errno.ERANGE || number === errno.ENOSPC)
+    return 'it is too large for the file system'
+  return error instanceof Error ? error.message : String(error)
+}
+
+function unreadable(what: string, cause: unknown): Failure {
+  const message = `${what} cannot be read: ${reasonOf(cause)}`
+  const hint = 'Run as a user who may read them; the content is saved without.'
+  return new Failure({ code: 'attribute_unreadable', message, hint, cause })
+}
+
+function unwritable(name: string, reason: string, cause?: unknown): Failure {
+  const message = `the extended attribute ${JSON.stringify(name)} cannot be set: ${reason}`
+  const hint = 'Restore as root, to a file system that has extended attributes and ACLs; the content is restored.'
+  return new Failure({ code: 'attribute_not_restored', message, hint, cause })
+}
