@@ -63,6 +63,13 @@ export interface ReceivedAtCut {
   readonly epochMax: number
 }
 
+/**
+ * Why a process did not wait for a handler. `deadline`: it still ran at the mark. `reply`: it waits for a reply that came
+ * with the new epoch. `gate`: it still ran when the gate had to close, and ended before the mark: its process has all of
+ * it, a gated store perhaps not. Whoever reads marks from outside reads these, and no others.
+ */
+export const cutOffReasons = ['deadline', 'reply', 'gate'] as const
+
 /** A handler that the process entered the epoch without. */
 export interface OpenHandler {
   /** What started it: a message (recorded as channel state), an outsider's request, or the process itself. */
@@ -71,11 +78,7 @@ export interface OpenHandler {
   readonly channel?: ChannelId
   /** Declared so by the application: delivering its message again is exact. */
   readonly transactional: boolean
-  /**
-   * `deadline`: it still ran at the mark. `reply`: it waits for a reply that came with the new epoch. `gate`: it still
-   * ran when the gate had to close, and ended before the mark: its process has all of it, a gated store perhaps not.
-   */
-  readonly cutOffBy: 'deadline' | 'reply' | 'gate'
+  readonly cutOffBy: (typeof cutOffReasons)[number]
 }
 
 export interface ProcessMark {

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { cutOffReasons } from '../cut/messages.ts'
 import { isFailure } from '../kernel/failure.ts'
 import {
   parseFrame,
@@ -38,7 +39,9 @@ const processMark = {
   enteredBy: 'marker',
   sent: [sent],
   received: [{ channel: 'b→a', session: 's2', received: { upTo: 2, beyond: [4] }, epochMax: 3 }],
-  openHandlers: [{ startedBy: 'message', message: 'm', channel: 'b→a', transactional: false, cutOffBy: 'reply' }],
+  openHandlers: cutOffReasons.map((cutOffBy) => {
+    return { startedBy: 'message', message: 'm', channel: 'b→a', transactional: false, cutOffBy }
+  }),
   uncolouredHandled: 0,
   gateMs: 1.5,
 }

@@ -4,6 +4,7 @@
  *
  * Owns: the shape. Does not own: whether it makes sense now (the state machines decide that), nor who sent it.
  */
+
 import type {
   CaptureEvidence,
   CutRef,
@@ -22,6 +23,7 @@ import type {
   Stamp,
   StoreMark,
 } from '../cut/messages.ts'
+import { cutOffReasons } from '../cut/messages.ts'
 import { describeFailure, Failure, type FailureReport } from '../kernel/failure.ts'
 import {
   type ChannelId,
@@ -140,7 +142,7 @@ const openHandler = objectOf<OpenHandler>({
   message: optional(readMessage),
   channel: optional(readChannel),
   transactional: flag,
-  cutOffBy: oneOf('deadline', 'reply'),
+  cutOffBy: oneOf(...cutOffReasons),
 })
 
 const position: Reader<string | number> = (value, path) => {

@@ -5,7 +5,7 @@
  * Owns: the stored shape, version 1 (docs/certificate.md). Its type is core's `Certificate`: the compiler holds the two
  * together, in both directions.
  */
-import type { Certificate, Plan } from '@stillpoint/core'
+import { type Certificate, cutOffReasons, type Plan } from '@stillpoint/core'
 import {
   type ChannelId,
   type CutId,
@@ -115,7 +115,7 @@ const openHandler = z.strictObject({
   message: message.exactOptional(),
   channel: channel.exactOptional(),
   transactional: z.boolean(),
-  cutOffBy: z.enum(['deadline', 'reply']),
+  cutOffBy: z.enum(cutOffReasons),
 })
 
 const processMark = z.strictObject({
