@@ -5,7 +5,7 @@
 import type { Drained, SentAtCut } from './messages.ts'
 import type { CutWork, ProcessState, Recording, Step } from './process-state.ts'
 import { patchWork, report, sessionKey } from './process-state.ts'
-import { addReceived, missingFrom, nothingReceived } from './received.ts'
+import { addReceived, countMissing, missingFrom, nothingReceived } from './received.ts'
 
 export function beginDrain(step: Step, expected: readonly SentAtCut[], deadlineAtMs: number): void {
   patchWork(step, { draining: { expected, deadlineAtMs } })
@@ -16,11 +16,12 @@ export function tryDrained(step: Step, nowMs: number): void {
   const { work } = step.state
   if (work === null || work.draining === null || work.drained !== null) return
   const { expected, deadlineAtMs } = work.draining
-  const sessions = sessionsOf(work, expected).map((session) => drainOf(step.state, work, session))
-  const isOver = nowMs >= deadlineAtMs || sessions.every(({ endedBy }) => endedBy !== 'deadline')
+  const sessions = sessionsOf(work, expected)
+  const isOver = nowMs >= deadlineAtMs || sessions.every((session) => hasEnded(step.state, work, session))
   if (!isOver) return
-  patchWork(step, { drained: sessions })
-  report(step, { type: 'drained', ref: work.ref, inbound: sessions })
+  const inbound = sessions.map((session) => drainOf(step.state, work, session))
+  patchWork(step, { drained: inbound })
+  report(step, { type: 'drained', ref: work.ref, inbound })
 }
 
 interface SessionDrain {
@@ -45,14 +46,27 @@ function sessionsOf(work: CutWork, expected: readonly SentAtCut[]): readonly Ses
   return [...sessions.values()]
 }
 
+function hasEnded(state: ProcessState, work: CutWork, session: SessionDrain): boolean {
+  if (isMarked(state, work, session.recording)) return true
+  const { recording, sent, uncertain } = session
+  // Every message is recorded once, and not when it is received (C2): so what is missing is counted, and not yet listed.
+  const recorded = recording.recorded.filter(({ seq }) => seq <= sent).length
+  const missing = countMissing(recording.received, sent) - recorded
+  if (missing === 0 || missing > uncertain.length) return missing === 0
+  return drainOf(state, work, session).endedBy !== 'deadline'
+}
+
+/** On a FIFO channel nothing older follows a message or marker of the epoch. */
+function isMarked(state: ProcessState, work: CutWork, { channel, session, fifo }: Recording): boolean {
+  return fifo && (state.inbound.get(sessionKey(channel, session))?.newestEpoch ?? 0) >= work.ref.epoch
+}
+
 function drainOf(state: ProcessState, work: CutWork, { recording, sent, uncertain }: SessionDrain): Drained {
   const { channel, session, recorded } = recording
   let here = recording.received
   for (const { seq } of recorded) here = addReceived(here, seq)
   const missing = missingFrom(here, sent)
-  const newestEpoch = state.inbound.get(sessionKey(channel, session))?.newestEpoch ?? 0
-  const isMarked = recording.fifo && newestEpoch >= work.ref.epoch
   const isComplete = missing.every((seq) => uncertain.includes(seq))
-  const endedBy = isComplete ? (isMarked ? 'marker' : 'counts') : isMarked ? 'marker' : 'deadline'
+  const endedBy = isMarked(state, work, recording) ? 'marker' : isComplete ? 'counts' : 'deadline'
   return { channel, session, recorded, missing, endedBy }
 }

@@ -78,30 +78,31 @@ function forgetSessions(step: Step, channel: ChannelId): void {
 
 /** Hands over all that may run now, in order of arrival. */
 export function pump(step: Step): void {
+  if (step.state.waiting.length === 0) return
   let index = 0
-  const blockedChannels = new Set<string>()
+  const blocked = new Set<string>()
   while (index < step.state.waiting.length) {
     const item = step.state.waiting[index]
     if (item === undefined) return
     const { origin } = item
-    const fifoKey =
-      origin.kind === 'message' && origin.traits.fifo ? sessionKey(origin.stamp.channel, origin.stamp.session) : null
-    const blocked = fifoKey !== null && (blockedChannels.has(fifoKey) || isChannelBusy(step.state, fifoKey))
-    if (!blocked && mayRun(step.state, origin)) {
+    const isFifo = origin.kind === 'message' && origin.traits.fifo
+    const fifoKey = isFifo ? sessionKey(origin.stamp.channel, origin.stamp.session) : null
+    const waits = fifoKey !== null && blocked.has(fifoKey)
+    if (!waits && mayRun(step.state, origin) && !(isFifo && isChannelBusy(step.state, origin.stamp))) {
       hand(step, item, index)
       continue
     }
     // A FIFO channel never overtakes itself, not even while its head waits for an epoch.
-    if (fifoKey !== null) blockedChannels.add(fifoKey)
+    if (fifoKey !== null) blocked.add(fifoKey)
     index += 1
   }
 }
 
-function isChannelBusy(state: ProcessState, fifoKey: string): boolean {
+function isChannelBusy(state: ProcessState, { channel, session }: Stamp): boolean {
   for (const [item, origin] of state.running) {
+    if (origin.kind !== 'message' || origin.stamp.channel !== channel || origin.stamp.session !== session) continue
     // A handler that the process entered the epoch without does not stop its channel: it may wait for that channel.
-    if (origin.kind !== 'message' || state.open.has(item)) continue
-    if (sessionKey(origin.stamp.channel, origin.stamp.session) === fifoKey) return true
+    if (!state.open.has(item)) return true
   }
   return false
 }

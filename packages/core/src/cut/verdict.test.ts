@@ -227,6 +227,11 @@ describe('inconsistent: a process', () => {
       'a→b: message 9 was received and had not been sent (C1)',
     ],
     [
+      'that counts a message twice',
+      withMark('b', { received: [{ ...inbound, received: { upTo: 2, beyond: [4, 4] } }] }),
+      'the messages received on a→b are not in ascending order: 4 after 4',
+    ],
+    [
       'C1: whose sender knows of fewer',
       withSent({ sent: 4 }),
       'a→b: message 5 was received and had not been sent (C1)',

@@ -245,6 +245,13 @@ function checkSession(sent: SentAtCut, receiver: ProcessEvidence, { broken, lost
 }
 
 function checked(received: Received, channel: string): Received {
-  for (const seq of [received.upTo, ...received.beyond]) wholeNumber(seq, `a message received on ${channel}`)
+  let before = wholeNumber(received.upTo, `a message received on ${channel}`) + 1
+  for (const seq of received.beyond) {
+    if (wholeNumber(seq, `a message received on ${channel}`) <= before) {
+      const message = `the messages received on ${channel} are not in ascending order: ${seq} after ${before}`
+      throw new Failure({ code: 'certificate_invalid', message })
+    }
+    before = seq
+  }
   return received
 }
