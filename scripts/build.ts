@@ -37,7 +37,9 @@ function compile(outDir: string): void {
 
 function sourcesOf(dir: string): readonly string[] {
   return readdirSync(dir, { recursive: true, encoding: 'utf8' })
-    .filter((path) => path.endsWith('.ts') && !/\.test\.ts$|(workbench|testbed)\.ts$|(^|\/)testing\//.test(path))
+    .filter(
+      (path) => path.endsWith('.ts') && !/\.test\.ts$|(workbench|testbed)\.ts$|(^|\/)(testing|torture)\//.test(path),
+    )
     .map((path) => join(dir, path))
 }
 
