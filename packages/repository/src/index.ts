@@ -52,12 +52,19 @@ export type { Save, SavedContent, SaveStreamOptions } from './save/save.ts'
 export type { DirectoryProgress, PathProblem, SaveDirectoryOptions, SavedDirectory } from './save/save-directory.ts'
 export type { SealOptions } from './save/seal.ts'
 export type { TreeEntry } from './save/tree-entry.ts'
-export { type BackupOptions, type BackupProgress, type BackupReport, pathInSnapshot } from './upkeep/backup.ts'
+export {
+  type BackedUpEntry,
+  type BackupOptions,
+  type BackupProgress,
+  type BackupReport,
+  pathInSnapshot,
+} from './upkeep/backup.ts'
 export { parseBytes } from './upkeep/byte-quantity.ts'
 export type { CheckOptions, CheckProgress, CheckReport } from './upkeep/check.ts'
 export type { CopiedSnapshot, CopyOptions, CopyProgress } from './upkeep/copy.ts'
 export { type DataSubset, parseDataSubset } from './upkeep/data-subset.ts'
 export type { DiffAmount, DiffOptions, DiffStats, TreeChange } from './upkeep/diff-trees.ts'
+export type { ChangeCounts, EntryChange, EntryCounts } from './upkeep/entry-counts.ts'
 export type { ForgetOptions, ForgottenGroup } from './upkeep/forget.ts'
 export type { AddKeyOptions, RepositoryKey } from './upkeep/keys.ts'
 export type { LockMode } from './upkeep/lock.ts'

@@ -57,6 +57,14 @@ export async function composeRoot(options: SealOptions, save: Save): Promise<Tre
 /** Writes the snapshot; durable when it resolves. The caller holds a lock and has refreshed the index under it. */
 export async function sealSnapshot(vault: Vault, root: TreeId, options: SealOptions): Promise<SnapshotId> {
   await requireWhole(vault, root)
+  return writeSnapshot(vault, root, options)
+}
+
+/**
+ * The same without looking: for who has stored the tree with `saveTree`, which finds all that a tree refers to, from
+ * the bottom up to this root, under the lock that is still held, and whose save is finished.
+ */
+export async function writeSnapshot(vault: Vault, root: TreeId, options: SealOptions): Promise<SnapshotId> {
   const json = encodeSnapshot({
     time: options.time,
     tree: root,

@@ -41,7 +41,17 @@ test('relative paths lie as they were given, absolute ones below the root, "." a
   const absolute = await backup([join(cwd, 'a', 'b')])
   expect((await pathsOf(repository, absolute.id)).at(-1)).toBe(join(cwd, 'a', 'b', 'two'))
   expect(await pathsOf(repository, (await backup(['.'])).id)).toEqual(['/a', '/a/b', '/a/b/two', '/a/one'])
-  await expect(backup(['.', 'a'])).rejects.toMatchObject({ code: 'options_invalid' })
+  expect(await pathsOf(repository, (await backup(['.', '../home/a'])).id)).toEqual([
+    '/a',
+    '/a/b',
+    '/a/b/two',
+    '/a/one',
+    '/home',
+    '/home/a',
+    '/home/a/b',
+    '/home/a/b/two',
+    '/home/a/one',
+  ])
   expect((await repository.check({ readData: true })).problems).toEqual([])
 })
 
@@ -91,4 +101,65 @@ test('a stream has a name', async () => {
   if (node.type !== 'file') throw new Error('no file')
   expect((await collected(repository.readFile(node))).toString()).toBe('one two')
   expect(saved).toMatchObject({ files: 1, bytes: 7, added: { dataBlobs: 1, treeBlobs: 2 } })
+})
+
+test('what has changed since the parent is counted on the way, and what has not is not read again', async () => {
+  const { repository, cwd, backup } = await bench()
+  const first = await backup(['a/one', 'a/b'])
+  expect(first.counts).toEqual({
+    files: { new: 2, changed: 0, unmodified: 0 },
+    dirs: { new: 2, changed: 0, unmodified: 0 },
+  })
+  const parent = await repository.findSnapshot(first.id)
+  // Times long past: else what is as young as the parent is read again.
+  const late = { parent: { ...parent, time: BigInt(Date.now() + 3_600_000) * 1_000_000n } }
+  const read: string[] = []
+  const excludeEntry = (path: string) => {
+    read.push(path)
+    return false
+  }
+  const again = await backup(['a/one', 'a/b'], { ...late, excludeEntry })
+  expect(again.tree).toBe(first.tree)
+  expect(again.added).toEqual({ dataBlobs: 0, treeBlobs: 0, bytes: 0, storedBytes: 0 })
+  expect(again.counts).toEqual({
+    files: { new: 0, changed: 0, unmodified: 2 },
+    dirs: { new: 0, changed: 0, unmodified: 2 },
+  })
+  expect(read.map((path) => path.slice(cwd.length))).toEqual(['/a/one', '/a/b', '/a/b/two'])
+  await writeFile(join(cwd, 'a', 'b', 'two'), 'three')
+  await writeFile(join(cwd, 'a', 'b', 'new'), 'new')
+  const told: string[] = []
+  const changed = await backup(['a/one', 'a/b'], {
+    ...late,
+    onEntry: ({ path, change }) => told.push(`${path} ${change}`),
+  })
+  expect(told.sort()).toEqual(['/a changed', '/a/b changed', '/a/b/new new', '/a/b/two changed', '/a/one unmodified'])
+  expect(changed.counts.files).toEqual({ new: 1, changed: 1, unmodified: 1 })
+})
+
+test('what is to be left out by its status is left out', async () => {
+  const { repository, backup } = await bench()
+  const small = await backup(['a'], { excludeEntry: async (_path, status) => status.isFile(), excludes: ['*.x'] })
+  expect(await pathsOf(repository, small.id)).toEqual(['/a', '/a/b'])
+  expect((await repository.findSnapshot(small.id)).excludes).toEqual(['*.x'])
+})
+
+test('a dry run reads and counts everything, and stores nothing', async () => {
+  const { repository, backup } = await bench()
+  const dry = await backup(['a'], { dryRun: true })
+  expect(dry).toMatchObject({ files: 2, added: { dataBlobs: 2, treeBlobs: 3 }, counts: { files: { new: 2 } } })
+  expect(await repository.snapshots()).toEqual([])
+  const real = await backup(['a'])
+  expect(real).toMatchObject({ tree: dry.tree, added: { ...dry.added, storedBytes: real.added.storedBytes } })
+  expect((await repository.check({ readData: true })).problems).toEqual([])
+})
+
+test('an abort in the middle leaves no snapshot and no lock', async () => {
+  const { repository, backup } = await bench()
+  const controller = new AbortController()
+  const interrupted = new Failure({ code: 'interrupted', message: 'Interrupted' })
+  const onEntry = () => controller.abort(interrupted)
+  await expect(backup(['a'], { signal: controller.signal, onEntry })).rejects.toMatchObject({ code: 'interrupted' })
+  expect(await repository.snapshots()).toEqual([])
+  expect(await repository.unlock({ all: true })).toBe(0)
 })

@@ -3,11 +3,12 @@
  * they are, relative ones as they were given; the snapshot names all of them as absolute paths.
  *
  * Invariants: 1. what could not be read is in `problems`, never dropped in silence. 2. The lock is held from the first byte
- * to the snapshot. 3. Nothing is deduplicated by time stamps that may not tell: see save-directory.ts.
+ * to the snapshot. 3. Nothing is deduplicated by time stamps that may not tell: see save-directory.ts. 4. The tree is
+ * walked once: what is counted is counted on the way, and what the snapshot reaches was found stored on the way.
  */
-import { createReadStream } from 'node:fs'
-import { lstat, readlink } from 'node:fs/promises'
-import { join, normalize, resolve } from 'node:path'
+import type { BigIntStats } from 'node:fs'
+import { lstat, readdir } from 'node:fs/promises'
+import { dirname, join, normalize, resolve } from 'node:path'
 import { Failure, type TreeId } from '@stillpoint/core/kernel'
 import { errnoOf, storageFailure } from '../blob/storage-failure.ts'
 import type { SnapshotId } from '../format/ids.ts'
@@ -15,21 +16,32 @@ import type { IndexedPack } from '../format/index-file.ts'
 import { nameFromBytes } from '../format/node-name.ts'
 import { blobPlainBytes } from '../format/pack.ts'
 import { type Timestamp, timestampFromMs } from '../format/timestamp.ts'
+import type { TreeNode } from '../format/tree.ts'
 import { resolvePath } from '../load/resolve.ts'
 import type { Snapshot } from '../load/snapshots.ts'
 import type { LoadedIndex } from '../loaded-index.ts'
 import { metadataOf, readAccountNames } from '../save/file-status.ts'
 import { type Save, startSave } from '../save/save.ts'
-import type { PathProblem } from '../save/save-directory.ts'
-import { sealSnapshot } from '../save/seal.ts'
-import type { TreeEntry } from '../save/tree-entry.ts'
+import type { DirectoryProgress, PathProblem, SaveDirectoryOptions, SavedDirectory } from '../save/save-directory.ts'
+import { writeSnapshot } from '../save/seal.ts'
+import { completeEntry, type TreeEntry } from '../save/tree-entry.ts'
 import type { Vault } from '../vault.ts'
+import { dryVault } from './dry-run.ts'
+import { createEntryCounter, type EntryChange, type EntryCounter, type EntryCounts } from './entry-counts.ts'
 import type { LockKeeper } from './lock.ts'
 
 export interface BackupProgress {
   readonly files: number
   readonly bytes: number
   readonly path: string
+}
+
+export interface BackedUpEntry {
+  /** In the snapshot. */
+  readonly path: string
+  readonly node: TreeNode
+  /** Since the parent snapshot. */
+  readonly change: EntryChange
 }
 
 export interface BackupOptions {
@@ -47,8 +59,20 @@ export interface BackupOptions {
   readonly parent?: Snapshot
   /** By absolute path. Directories for which it returns true are left out with all that is in them. */
   readonly exclude?: (path: string) => boolean
+  /** The same, asked with the status of what `exclude` has let pass. */
+  readonly excludeEntry?: (path: string, status: BigIntStats) => boolean | Promise<boolean>
+  /** Patterns that `exclude` goes by, for whoever looks at the snapshot. */
+  readonly excludes?: readonly string[]
+  /** See `SaveDirectoryOptions`. */
+  readonly withAtime?: boolean
+  readonly ignoreCtime?: boolean
+  readonly ignoreInode?: boolean
+  /** Reads and counts everything, and stores nothing; the id is that of a snapshot that is not there. */
+  readonly dryRun?: boolean
   readonly signal?: AbortSignal
   readonly onProgress?: (progress: BackupProgress) => void
+  /** Called for each file, directory and link, a directory after what is in it. */
+  readonly onEntry?: (entry: BackedUpEntry) => void
 }
 
 export interface BackupReport {
@@ -56,6 +80,8 @@ export interface BackupReport {
   readonly tree: TreeId
   readonly files: number
   readonly bytes: number
+  /** What has changed since the parent. */
+  readonly counts: EntryCounts
   /** What could not be read and is not in the snapshot. */
   readonly problems: readonly PathProblem[]
   /** Files that changed or vanished while they were read. */
@@ -77,8 +103,10 @@ interface Added {
 }
 
 interface Folder {
-  /** Where its metadata comes from. */
+  /** Where its metadata comes from; empty where it is on no disk. */
   readonly path: string
+  /** Where it lies in the snapshot, ending with "/". */
+  readonly place: string
   readonly folders: Map<string, Folder>
   readonly entries: Map<string, TreeEntry>
 }
@@ -88,52 +116,56 @@ interface Backup {
   readonly save: Save
   readonly options: BackupOptions
   readonly root: Folder
+  readonly counter: EntryCounter
   readonly problems: PathProblem[]
   readonly changed: string[]
   readonly skipped: string[]
   files: number
   bytes: number
-  /** What lies at the root where the target has no name of its own. */
+  /** What lies at the root where the only target has no name of its own. */
   whole: TreeId | undefined
 }
 
 /** @throws Failure `backup_empty` (nothing of what was named is there), `repository_locked`, `no_space`, … */
 export async function backup(vault: Vault, locks: LockKeeper, options: BackupOptions): Promise<BackupReport> {
-  return locks.withLock('shared', async () => {
+  return locks.withLock('shared', async (lockSignal) => {
+    const target = options.dryRun === true ? dryVault(vault) : vault
     const added: Added = { dataBlobs: 0, treeBlobs: 0, bytes: 0, storedBytes: 0 }
-    const counting: Vault = { ...vault, index: countingIndex(vault.index, added) }
+    const counting: Vault = { ...target, index: countingIndex(target.index, added) }
     const save = await startSave(counting, await locks.acquire('shared'))
-    const root: Folder = { path: '/', folders: new Map(), entries: new Map() }
+    const root = newFolder('/', '/')
     const found = { problems: [], changed: [], skipped: [], files: 0, bytes: 0, whole: undefined }
-    const work: Backup = { vault, save, options, root, ...found }
+    const work: Backup = { vault, save, options, root, counter: createEntryCounter(), ...found }
     let tree: TreeId
     try {
-      const { source } = options
-      if (source.kind === 'stream') await saveStream(work, source.name, source.stream)
-      else for (const path of source.paths) await savePath(work, path)
-      if (work.whole === undefined && !hasEntries(root)) throw empty(work.problems)
+      await saveSource(work)
       tree = work.whole ?? (await saveFolder(work, root))
+      options.signal?.throwIfAborted()
       await save.finish()
     } catch (error) {
       await save.discard()
       throw error
     }
+    lockSignal.throwIfAborted()
+    const id = await seal(target, tree, options)
     const { problems, changed, skipped, files, bytes } = work
-    const id = await seal(vault, tree, options)
-    return { id, tree, files, bytes, problems, changed, skipped, added }
+    return { id, tree, files, bytes, counts: work.counter.counts, problems, changed, skipped, added }
   })
 }
+
+async function saveSource(work: Backup): Promise<void> {
+  const { source } = work.options
+  if (source.kind === 'stream') await saveStream(work, source.name, source.stream)
+  else if (source.paths.length === 1 && componentsOf(source.paths[0] ?? '').length === 0) {
+    await saveWhole(work, resolve(work.options.cwd, source.paths[0] ?? ''))
+  } else for (const path of source.paths) await savePath(work, path)
+  if (work.whole === undefined && !hasEntries(work.root)) throw empty(work.problems)
+}
+
+const newFolder = (path: string, place: string): Folder => ({ path, place, folders: new Map(), entries: new Map() })
 
 function hasEntries({ folders, entries }: Folder): boolean {
   return entries.size > 0 || [...folders.values()].some(hasEntries)
-}
-
-function notAlone(path: string): Failure {
-  return new Failure({
-    code: 'options_invalid',
-    message: `${JSON.stringify(path)} can only be backed up alone: what is in it lies at the root of the snapshot`,
-    hint: 'Name the directory by its absolute path.',
-  })
 }
 
 function empty(problems: readonly PathProblem[]): Failure {
@@ -148,10 +180,10 @@ function empty(problems: readonly PathProblem[]): Failure {
 /** Counts what a save adds: each pack is adopted once it is durable. */
 function countingIndex(index: LoadedIndex, added: Added): LoadedIndex {
   return {
+    ...index,
     get blobs() {
       return index.blobs
     },
-    refresh: () => index.refresh(),
     adopt(name, packs: readonly IndexedPack[]) {
       for (const entry of packs.flatMap(({ entries }) => entries)) {
         if (entry.type === 'data') added.dataBlobs += 1
@@ -165,10 +197,11 @@ function countingIndex(index: LoadedIndex, added: Added): LoadedIndex {
 }
 
 async function seal(vault: Vault, tree: TreeId, options: BackupOptions): Promise<SnapshotId> {
-  const { source, cwd, time, hostname, username, tags, programVersion, parent } = options
+  const { source, cwd, time, hostname, username, tags, programVersion, parent, excludes = [] } = options
   const paths = source.kind === 'stream' ? [`/${source.name}`] : source.paths.map((path) => resolve(cwd, path))
-  const settings = { time, paths: [...new Set(paths)].sort(), hostname, username, tags, programVersion }
-  return sealSnapshot(vault, tree, { ...settings, ...(parent === undefined ? {} : { parent: parent.id }) })
+  const settings = { time, paths: [...new Set(paths)].sort(), hostname, username, tags, programVersion, excludes }
+  // Invariant 4: nothing is looked for again.
+  return writeSnapshot(vault, tree, { ...settings, ...(parent === undefined ? {} : { parent: parent.id }) })
 }
 
 /** Components below the root of the snapshot: of a relative path without what leads up. */
@@ -181,50 +214,85 @@ function componentsOf(path: string): readonly string[] {
 async function savePath(work: Backup, path: string): Promise<void> {
   const { options } = work
   const absolute = resolve(options.cwd, path)
-  if (options.exclude?.(absolute) === true) return
   const components = componentsOf(path)
   const name = components.at(-1)
   try {
-    // A path without a name of its own ("/", "."): what is in it lies at the root.
     if (name === undefined) {
-      if (work.options.source.kind !== 'paths' || work.options.source.paths.length > 1) throw notAlone(path)
-      work.whole = await saveDirectory(work, absolute, [])
+      // A path without a name of its own ("/", "."): what is in it lies at the root.
+      for (const each of (await readdir(absolute, { encoding: 'buffer' })).sort(Buffer.compare)) {
+        await savePath(work, join(path, nameFromBytes(each)))
+      }
       return
     }
-    const parent = folderAt(work, components.slice(0, -1), absolute)
-    const status = await lstat(absolute, { bigint: true })
-    const metadata = metadataOf(name, status, await readAccountNames())
-    if (status.isDirectory()) {
-      const subtree = await saveDirectory(work, absolute, components)
-      parent.entries.set(name, { ...metadata, type: 'dir', subtree })
-    } else if (status.isFile()) {
-      const saved = await work.save.saveStream(createReadStream(absolute), withSignal(options.signal))
-      parent.entries.set(name, { ...metadata, type: 'file', ...saved })
-      count(work, { files: 1, bytes: saved.bytes, path: absolute })
-    } else if (status.isSymbolicLink()) {
-      const target = nameFromBytes(await readlink(absolute, { encoding: 'buffer' }))
-      parent.entries.set(name, { ...metadata, type: 'symlink', target })
-    } else work.skipped.push(absolute)
+    await lstat(absolute)
   } catch (error) {
-    if (!isAboutSource(error, absolute)) throw error
+    if (!isErrno(error)) throw error
     work.problems.push({ path: absolute, failure: storageFailure(error, 'reading', absolute) })
+    return
+  }
+  const folder = folderAt(work, components.slice(0, -1), absolute)
+  const parent = await nodeInParent(work, components)
+  const saved = await work.save.saveEntryAt(absolute, {
+    ...walkOptions(work, { below: dirname(absolute), place: folder.place }),
+    ...(parent === undefined ? {} : { parent }),
+  })
+  takeOver(work, saved, dirname(absolute))
+  if (saved.node !== undefined) folder.entries.set(name, saved.node)
+}
+
+const isErrno = (error: unknown) => /^E[A-Z0-9]+$/.test(errnoOf(error) ?? '')
+
+/** The only target has no name of its own: what is in it is the root. */
+async function saveWhole(work: Backup, absolute: string): Promise<void> {
+  const { parent } = work.options
+  const saved = await work.save.saveDirectory(absolute, {
+    ...walkOptions(work, { below: absolute, place: '/' }),
+    ...(parent === undefined ? {} : { parentTree: parent.tree }),
+  })
+  takeOver(work, saved, absolute)
+  work.whole = saved.tree
+}
+
+interface WalkPlace {
+  /** The directory on this machine from which paths of the walk are counted. */
+  readonly below: string
+  /** The same in the snapshot, ending with "/". */
+  readonly place: string
+}
+
+function walkOptions(work: Backup, { below, place }: WalkPlace): Omit<SaveDirectoryOptions, 'parentTree' | 'expect'> {
+  const { options } = work
+  const { exclude, excludeEntry, parent, signal, onProgress } = options
+  const before = { files: work.files, bytes: work.bytes }
+  return {
+    ...(signal === undefined ? {} : { signal }),
+    ...(exclude === undefined ? {} : { exclude: (path: string) => exclude(join(below, path)) }),
+    ...(excludeEntry === undefined
+      ? {}
+      : { excludeEntry: (path: string, status: BigIntStats) => excludeEntry(join(below, path), status) }),
+    ...(parent === undefined ? {} : { parentTime: parent.time }),
+    withAtime: options.withAtime ?? false,
+    ignoreCtime: options.ignoreCtime ?? false,
+    ignoreInode: options.ignoreInode ?? false,
+    onEntry: ({ path, node, parent: earlier }) => {
+      const change = work.counter.add(node, earlier)
+      options.onEntry?.({ path: `${place}${path}`, node, change })
+    },
+    ...(onProgress === undefined
+      ? {}
+      : {
+          onProgress: ({ files, bytes, path }: DirectoryProgress) =>
+            onProgress({ files: before.files + files, bytes: before.bytes + bytes, path: join(below, path) }),
+        }),
   }
 }
 
-/** What the operating system says about the path itself; failures to store, aborts and bugs are none of it. */
-function isAboutSource(error: unknown, absolute: string): boolean {
-  if (error instanceof Failure) return error.message.startsWith(`reading ${absolute}:`)
-  return /^E[A-Z0-9]+$/.test(errnoOf(error) ?? '')
-}
-
-function withSignal(signal: AbortSignal | undefined): { readonly signal?: AbortSignal } {
-  return signal === undefined ? {} : { signal }
-}
-
-function count(work: Backup, done: BackupProgress): void {
-  work.files += done.files
-  work.bytes += done.bytes
-  work.options.onProgress?.({ files: work.files, bytes: work.bytes, path: done.path })
+function takeOver(work: Backup, saved: Omit<SavedDirectory, 'tree'>, below: string): void {
+  work.files += saved.files
+  work.bytes += saved.bytes
+  work.changed.push(...saved.changed.map((path) => join(below, path)))
+  work.skipped.push(...saved.skipped.map((path) => join(below, path)))
+  work.problems.push(...saved.errors.map(({ path, failure }) => ({ path: join(below, path), failure })))
 }
 
 /** The folder of these components; made where it is not there yet. */
@@ -235,7 +303,7 @@ function folderAt(work: Backup, components: readonly string[], absolute: string)
     if (next === undefined) {
       // As many levels up from the target as components are left.
       const up = Array.from({ length: components.length - at }, () => '..')
-      next = { path: resolve(absolute, ...up), folders: new Map(), entries: new Map() }
+      next = newFolder(resolve(absolute, ...up), `${folder.place}${component}/`)
       folder.folders.set(component, next)
     }
     folder = next
@@ -243,31 +311,10 @@ function folderAt(work: Backup, components: readonly string[], absolute: string)
   return folder
 }
 
-async function saveDirectory(work: Backup, absolute: string, components: readonly string[]): Promise<TreeId> {
-  const { options } = work
-  const before = { files: work.files, bytes: work.bytes }
-  const parentTree = await treeInParent(work, components)
-  const { exclude, parent } = options
-  const saved = await work.save.saveDirectory(absolute, {
-    ...withSignal(options.signal),
-    ...(exclude === undefined ? {} : { exclude: (below: string) => exclude(join(absolute, below)) }),
-    ...(parentTree === undefined || parent === undefined ? {} : { parentTree, parentTime: parent.time }),
-    onProgress: ({ files, bytes, path }) =>
-      options.onProgress?.({ files: before.files + files, bytes: before.bytes + bytes, path: join(absolute, path) }),
-  })
-  count(work, { files: saved.files, bytes: saved.bytes, path: absolute })
-  work.changed.push(...saved.changed.map((path) => join(absolute, path)))
-  work.skipped.push(...saved.skipped.map((path) => join(absolute, path)))
-  work.problems.push(...saved.errors.map(({ path, failure }) => ({ path: join(absolute, path), failure })))
-  return saved.tree
-}
-
-async function treeInParent({ vault, options }: Backup, components: readonly string[]): Promise<TreeId | undefined> {
+async function nodeInParent({ vault, options }: Backup, components: readonly string[]): Promise<TreeNode | undefined> {
   if (options.parent === undefined) return undefined
-  if (components.length === 0) return options.parent.tree
   try {
-    const node = await resolvePath(vault, options.parent.tree, components.join('/'))
-    return node.type === 'dir' ? node.subtree : undefined
+    return await resolvePath(vault, options.parent.tree, components.join('/'))
   } catch (error) {
     // A parent only saves work: where it has no such path, or is damaged, everything is read.
     if (error instanceof Failure) return undefined
@@ -276,33 +323,51 @@ async function treeInParent({ vault, options }: Backup, components: readonly str
 }
 
 async function saveStream(work: Backup, name: string, stream: AsyncIterable<Uint8Array>): Promise<void> {
+  const { options, root, vault } = work
   const components = componentsOf(name)
   const last = components.at(-1)
   if (last === undefined) throw new Failure({ code: 'options_invalid', message: 'the stream has no name' })
-  let folder = work.root
+  let folder = root
   for (const component of components.slice(0, -1)) {
-    const next: Folder = { path: '', folders: new Map(), entries: new Map() }
+    const next = newFolder('', `${folder.place}${component}/`)
     folder.folders.set(component, next)
     folder = next
   }
-  const saved = await work.save.saveStream(stream, withSignal(work.options.signal))
-  const mtime = timestampFromMs(work.vault.clock.wallMs())
-  folder.entries.set(last, { name: last, type: 'file', permissions: 0o644, mtime, ...saved })
-  count(work, { files: 1, bytes: saved.bytes, path: name })
+  const path = `${folder.place}${last}`
+  const saved = await work.save.saveStream(stream, {
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+    onProgress: ({ bytes }) => options.onProgress?.({ files: 0, bytes, path }),
+  })
+  work.files += 1
+  work.bytes += saved.bytes
+  const mtime = timestampFromMs(vault.clock.wallMs())
+  const entry = completeEntry({ name: last, type: 'file', permissions: 0o644, mtime, ...saved }, mtime)
+  folder.entries.set(last, entry)
+  const change = work.counter.add(entry, undefined)
+  options.onEntry?.({ path, node: entry, change })
 }
 
 /** Saves a folder that was put together from several targets. Its metadata is that of the directory on this machine. */
 async function saveFolder(work: Backup, folder: Folder): Promise<TreeId> {
-  const accounts = await readAccountNames()
   const entries = [...folder.entries.values()]
   for (const [name, below] of folder.folders) {
     if (folder.entries.has(name) || !hasEntries(below)) continue // a target that contains this one was saved as a whole
     const subtree = await saveFolder(work, below)
-    const status = below.path === '' ? undefined : await lstat(below.path, { bigint: true })
-    const metadata = status === undefined ? { name, permissions: 0o755 } : metadataOf(name, status, accounts)
-    entries.push({ ...metadata, type: 'dir', subtree })
+    const node = completeEntry({ ...(await folderMetadata(name, below)), type: 'dir', subtree }, work.options.time)
+    entries.push(node)
+    const change = work.counter.add(node, await nodeInParent(work, componentsOf(below.place)))
+    work.options.onEntry?.({ path: below.place.slice(0, -1), node, change })
   }
   return work.save.saveTree(entries)
+}
+
+async function folderMetadata(name: string, { path }: Folder) {
+  if (path === '') return { name, permissions: 0o755 }
+  try {
+    return metadataOf(name, await lstat(path, { bigint: true }), await readAccountNames())
+  } catch (error) {
+    throw isErrno(error) ? storageFailure(error, 'reading', path) : error
+  }
 }
 
 /** Where a path of the command line lies in a snapshot. */

@@ -108,7 +108,8 @@ export function createUpkeep(vault: Vault, locks: LockKeeper, { readOnly }: Upke
     addKey: (options) => writing(() => addKey(vault, options)),
     removeKey: (id) => locks.withLock('exclusive', () => removeKey(vault, id)),
     changePassword: (options) => locks.withLock('exclusive', () => changePassword(vault, options)),
-    backup: (options) => (readOnly ? Promise.reject(readOnlyFailure()) : backup(vault, locks, options)),
+    backup: (options) =>
+      readOnly && options.dryRun !== true ? Promise.reject(readOnlyFailure()) : backup(vault, locks, options),
     stats: (options) => locks.withLock('shared', () => repositoryStats(vault, options)),
     tag: (change) => locks.withLock('exclusive', (lockSignal) => tagSnapshots(vault, lockSignal, change)),
     copyFrom: (source, options) =>
