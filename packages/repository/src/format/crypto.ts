@@ -5,10 +5,10 @@
  *
  * Invariants: 1. every sealing takes a fresh random IV from `Entropy`. 2. Nothing is decrypted before its MAC holds.
  */
-import { createCipheriv, createDecipheriv, timingSafeEqual } from 'node:crypto'
-import { poly1305 } from '@noble/ciphers/_poly1305.js'
+import { type Cipheriv, createCipheriv, timingSafeEqual } from 'node:crypto'
 import { assert, type Entropy } from '@stillpoint/core/kernel'
 import { sound } from './damage.ts'
+import { poly1305Into } from './poly1305.ts'
 
 export interface CryptKeys {
   /** 32 bytes: AES-256. */
@@ -19,39 +19,159 @@ export interface CryptKeys {
   readonly macR: Uint8Array
 }
 
-const ivBytes = 16
+export const ivBytes = 16
 const macBytes = 16
 /** What sealing adds to the length of its input. */
 export const sealOverheadBytes = ivBytes + macBytes
 
 export function seal(keys: CryptKeys, plaintext: Uint8Array, entropy: Entropy): Buffer<ArrayBuffer> {
-  const sealed = Buffer.allocUnsafeSlow(plaintext.length + sealOverheadBytes)
-  const iv = sealed.subarray(0, ivBytes)
+  const iv = new Uint8Array(ivBytes)
   entropy.fill(iv)
-  const cipher = createCipheriv('aes-256-ctr', keys.encrypt, iv)
-  const body = cipher.update(plaintext)
-  assert(body.length === plaintext.length && cipher.final().length === 0, 'CTR mode keeps the length')
-  sealed.set(body, ivBytes)
-  sealed.set(authenticate(keys, iv, sealed.subarray(ivBytes, ivBytes + body.length)), ivBytes + body.length)
+  const sealed = Buffer.allocUnsafeSlow(plaintext.length + sealOverheadBytes)
+  sealInto({ keys, plaintext, iv, target: sealed })
   return sealed
+}
+
+/** As `seal`, into memory of the caller's, which may be shared. Returns the bytes that were written. */
+export function sealInto(sealing: {
+  readonly keys: CryptKeys
+  readonly plaintext: Uint8Array
+  /** 16 fresh random bytes: invariant 1 is the caller's here. */
+  readonly iv: Uint8Array
+  /** At least `sealOverheadBytes` longer than the plaintext; not overlapping it. */
+  readonly target: Uint8Array
+}): number {
+  const { keys, plaintext, iv, target } = sealing
+  const end = ivBytes + plaintext.length
+  assert(iv.length === ivBytes && target.length >= end + macBytes, 'what is sealed fits')
+  target.set(iv)
+  applyKeyStream(keys, iv, plaintext, (piece, at) => target.set(piece, ivBytes + at))
+  authenticate(keys, target.subarray(0, end), target.subarray(end, end + macBytes))
+  return end + macBytes
 }
 
 /** @throws DamageError where the bytes are too short or the MAC does not hold (also: other keys) */
 export function unseal(keys: CryptKeys, sealed: Uint8Array): Buffer {
-  sound(sealed.length >= sealOverheadBytes, `${sealed.length} bytes are too short for a sealed object`)
-  const iv = sealed.subarray(0, ivBytes)
-  const body = sealed.subarray(ivBytes, sealed.length - macBytes)
-  const mac = sealed.subarray(sealed.length - macBytes)
-  sound(timingSafeEqual(authenticate(keys, iv, body), mac), 'the authentication code does not match')
-  return createDecipheriv('aes-256-ctr', keys.encrypt, iv).update(body)
+  const body = authentic(keys, sealed)
+  const plaintext = Buffer.allocUnsafeSlow(body.length)
+  applyKeyStream(keys, sealed.subarray(0, ivBytes), body, (piece, at) => plaintext.set(piece, at))
+  return plaintext
 }
 
-function authenticate(keys: CryptKeys, nonce: Uint8Array, body: Uint8Array): Uint8Array {
-  const aes = createCipheriv('aes-128-ecb', keys.macK, null).setAutoPadding(false)
+/** As `unseal`, into memory of the caller's, which may be shared. Returns the length. @throws DamageError */
+export function unsealInto(keys: CryptKeys, sealed: Uint8Array, target: Uint8Array): number {
+  const body = authentic(keys, sealed)
+  assert(target.length >= body.length, 'what is unsealed fits')
+  applyKeyStream(keys, sealed.subarray(0, ivBytes), body, (piece, at) => target.set(piece, at))
+  return body.length
+}
+
+/** Whether unsealing gives these bytes, without keeping them. @throws DamageError as `unseal` */
+export function unsealsTo(keys: CryptKeys, sealed: Uint8Array, plaintext: Uint8Array): boolean {
+  const body = authentic(keys, sealed)
+  let equal = body.length === plaintext.length
+  if (!equal) return false
+  applyKeyStream(keys, sealed.subarray(0, ivBytes), body, (piece, at) => {
+    equal &&= piece.equals(plaintext.subarray(at, at + piece.length))
+  })
+  return equal
+}
+
+/** The ciphertext, once its code holds. */
+function authentic(keys: CryptKeys, sealed: Uint8Array): Uint8Array {
+  sound(sealed.length >= sealOverheadBytes, `${sealed.length} bytes are too short for a sealed object`)
+  const end = sealed.length - macBytes
+  const mac = new Uint8Array(macBytes)
+  authenticate(keys, sealed.subarray(0, end), mac)
+  sound(timingSafeEqual(mac, sealed.subarray(end)), 'the authentication code does not match')
+  return sealed.subarray(ivBytes, end)
+}
+
+/** The two AES keys in use. ECB has no state from block to block, so one cipher serves all messages. */
+interface Ciphers {
+  readonly blocks: Cipheriv
+  readonly nonces: Cipheriv
+}
+
+const ciphers = new WeakMap<CryptKeys, Ciphers>()
+
+function ciphersOf(keys: CryptKeys): Ciphers {
+  const known = ciphers.get(keys)
+  if (known !== undefined) return known
+  const made = {
+    blocks: createCipheriv('aes-256-ecb', keys.encrypt, null).setAutoPadding(false),
+    nonces: createCipheriv('aes-128-ecb', keys.macK, null).setAutoPadding(false),
+  }
+  ciphers.set(keys, made)
+  return made
+}
+
+/** `covered`: IV ‖ ciphertext. The code is over the ciphertext, its nonce the IV. */
+function authenticate(keys: CryptKeys, covered: Uint8Array, mac: Uint8Array): void {
   const oneTimeKey = new Uint8Array(32)
   oneTimeKey.set(keys.macR, 0)
-  oneTimeKey.set(aes.update(nonce), 16)
-  return poly1305(body, oneTimeKey)
+  oneTimeKey.set(ciphersOf(keys).nonces.update(covered.subarray(0, ivBytes)), 16)
+  poly1305Into(mac, covered.subarray(ivBytes), oneTimeKey)
+}
+
+/** Node can encrypt only into memory of its own: pieces that stay in the processor's cache until they are taken. */
+const pieceBytes = 1 << 20
+/** Below it, making a CTR cipher (13 µs) costs more than making its key stream out of single blocks. */
+const shortBytes = 16 << 10
+const blockBytes = 16
+
+/**
+ * Gives out `text` under the key stream of CTR mode (NIST SP 800-38A, 6.5), piece by piece; pieces are valid only
+ * during the call.
+ */
+function applyKeyStream(
+  keys: CryptKeys,
+  iv: Uint8Array,
+  text: Uint8Array,
+  take: (piece: Buffer, at: number) => void,
+): void {
+  if (text.length <= shortBytes && text.length > 0) {
+    const short = applyShortKeyStream(keys, iv, text)
+    if (short !== undefined) return take(short, 0)
+  }
+  const cipher = createCipheriv('aes-256-ctr', keys.encrypt, iv)
+  for (let at = 0; at < text.length; at += pieceBytes) {
+    const piece = cipher.update(text.subarray(at, at + pieceBytes))
+    assert(piece.length === Math.min(pieceBytes, text.length - at), 'CTR mode keeps the length')
+    take(piece, at)
+    giveBack(piece)
+  }
+}
+
+const counters = Buffer.alloc(shortBytes)
+const words = new Uint32Array(shortBytes / 4)
+const wordBytes = Buffer.from(words.buffer)
+
+/** Undefined where the counter's last 32 bits would run over. */
+function applyShortKeyStream(keys: CryptKeys, iv: Uint8Array, text: Uint8Array): Buffer | undefined {
+  const blocks = Math.ceil(text.length / blockBytes)
+  counters.set(iv)
+  const [first, second, third] = [counters.readUInt32LE(0), counters.readUInt32LE(4), counters.readUInt32LE(8)]
+  const low = counters.readUInt32BE(12)
+  if (low + blocks > 0xffff_ffff) return undefined
+  for (let block = 1, at = blockBytes; block < blocks; block += 1, at += blockBytes) {
+    counters.writeUInt32LE(first, at)
+    counters.writeUInt32LE(second, at + 4)
+    counters.writeUInt32LE(third, at + 8)
+    counters.writeUInt32BE(low + block, at + 12)
+  }
+  const stream = ciphersOf(keys).blocks.update(counters.subarray(0, blocks * blockBytes))
+  wordBytes.set(text)
+  const streamWords = new Uint32Array(stream.buffer, stream.byteOffset, blocks * 4)
+  for (let at = 0; at < streamWords.length; at += 1) words[at] = (words[at] ?? 0) ^ (streamWords[at] ?? 0)
+  giveBack(stream)
+  return wordBytes.subarray(0, text.length)
+}
+
+/** Frees memory now, not when it is collected: the next piece then takes the same, which needs no page faults. */
+export function giveBack(bytes: Buffer): void {
+  const { buffer } = bytes
+  if (buffer instanceof ArrayBuffer && buffer.byteLength === bytes.length) buffer.transfer(0)
 }
 
 /** Fresh keys. */
