@@ -125,10 +125,14 @@ function files(
 
 const pageBytes = 8 << 10
 
-/** Pages like a database's: a header that counts, rows that compress, space that is free. */
+/**
+ * Pages like a database's: a header that counts, rows that compress, space that is free. The first one begins as that of
+ * an SQLite database does, so that an engine that knows page-structured files can know this one.
+ */
 function page(next: (bytes: number) => Buffer, index: number): Buffer {
   const bytes = Buffer.alloc(pageBytes)
-  bytes.writeUInt32LE(index, 0)
+  if (index === 0) bytes.writeUInt16BE(pageBytes, bytes.write('SQLite format 3\0', 0, 'latin1'))
+  else bytes.writeUInt32LE(index, 0)
   next(2048).copy(bytes, 64)
   bytes.write(`row ${index} `.repeat(200), 2200)
   return bytes

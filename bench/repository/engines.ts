@@ -5,7 +5,6 @@
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import type { Command } from './measured.ts'
 
 export interface Places {
@@ -18,8 +17,6 @@ export interface Places {
 
 export interface Engine {
   readonly name: 'restic' | 'borg' | 'stillpoint'
-  /** Debian package, or undefined for what is in this checkout. */
-  readonly package: string | undefined
   version(): string
   init(places: Places): Command
   /** @param round names the archive where the engine wants a name. */
@@ -42,7 +39,7 @@ function resticEnv({ home, repository }: Places): Record<string, string> {
   return { RESTIC_REPOSITORY: repository, RESTIC_PASSWORD_FILE: file, XDG_CACHE_HOME: join(home, 'cache') }
 }
 
-function resticLike(program: string, prefix: readonly string[]): Omit<Engine, 'name' | 'package' | 'version'> {
+function resticLike(program: string, prefix: readonly string[]): Omit<Engine, 'name' | 'version'> {
   const command = (places: Places, ...args: string[]): Command => ({
     program,
     args: [...prefix, ...args],
@@ -60,18 +57,17 @@ function resticLike(program: string, prefix: readonly string[]): Omit<Engine, 'n
 
 const restic: Engine = {
   name: 'restic',
-  package: 'restic',
   version: () => versionOf('restic', ['version']).replace(/ compiled.*/, ''),
   ...resticLike('restic', []),
 }
 
-const entry = fileURLToPath(new URL('../../packages/stillpoint/bin/stillpoint.js', import.meta.url))
-
-const stillpoint: Engine = {
-  name: 'stillpoint',
-  package: undefined,
-  version: () => `stillpoint ${versionOf(process.execPath, [entry, '--version'])} on Node ${process.versions.node}`,
-  ...resticLike(process.execPath, [entry, 'repo']),
+/** @param command of the built packages: what users run, not the checkout's TypeScript. */
+function stillpoint(command: string): Engine {
+  return {
+    name: 'stillpoint',
+    version: () => `stillpoint ${versionOf(process.execPath, [command, '--version'])} on Node ${process.versions.node}`,
+    ...resticLike(process.execPath, [command, 'repo']),
+  }
 }
 
 function borgCommand(places: Places, ...args: string[]): Command {
@@ -87,7 +83,6 @@ function borgCommand(places: Places, ...args: string[]): Command {
 
 const borg: Engine = {
   name: 'borg',
-  package: 'borgbackup',
   version: () => versionOf('borg', ['--version']),
   init: (places) => borgCommand(places, 'init', '--encryption', 'repokey'),
   backup: (places, round) => borgCommand(places, 'create', `::${round}`, places.source),
@@ -96,4 +91,16 @@ const borg: Engine = {
   restoredAt: ({ target, source }) => join(target, source),
 }
 
-export const engines: readonly Engine[] = [restic, borg, stillpoint]
+export const engineNames: readonly Engine['name'][] = ['restic', 'borg', 'stillpoint']
+
+/** @param installed gives the path of the built command, where it is needed. */
+export function engineNamed(name: Engine['name'], installed: () => string): Engine {
+  switch (name) {
+    case 'restic':
+      return restic
+    case 'borg':
+      return borg
+    case 'stillpoint':
+      return stillpoint(installed())
+  }
+}

@@ -7,8 +7,9 @@ import { availableParallelism, cpus, tmpdir, totalmem } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { hasTool } from '@stillpoint/testbed'
+import { installBuilt } from '../../scripts/install-built.ts'
 import { type DataSet, dataSets, makeData } from './data.ts'
-import { engines as allEngines, type Engine } from './engines.ts'
+import { type Engine, engineNamed, engineNames } from './engines.ts'
 import { runRounds } from './rounds.ts'
 import { measureStages, type Stages } from './stages.ts'
 import { costTable, ratioTable, stagesTable } from './table.ts'
@@ -35,7 +36,7 @@ interface Settings {
   readonly rounds: number
   readonly scale: number
   readonly sets: readonly DataSet[]
-  readonly engines: readonly Engine[]
+  readonly engines: readonly Engine['name'][]
   readonly json: string | undefined
 }
 
@@ -48,7 +49,11 @@ function settingsOf(values: Readonly<Record<string, string | undefined>>): Setti
     rounds,
     scale,
     sets: chosen('--data', dataSets(scale), values['data']),
-    engines: chosen('--engines', allEngines, values['engines']),
+    engines: chosen(
+      '--engines',
+      engineNames.map((name) => ({ name })),
+      values['engines'],
+    ).map(({ name }) => name),
     json: values['json'],
   }
 }
@@ -72,22 +77,28 @@ function chosen<T extends { readonly name: string }>(
   })
 }
 
-function requireTools(engines: readonly Engine[]): void {
-  const needed = engines.flatMap(({ package: name }) =>
-    name === undefined ? [] : [{ name, tool: name === 'borgbackup' ? 'borg' : name }],
-  )
-  for (const { name, tool } of [...needed, { name: 'time', tool: 'time' }]) {
-    if (!hasTool(tool))
-      throw new UsageError(`"${tool}" is missing: install Debian's package ${name}, or choose --engines`)
+/** Debian's packages and the programs that they are here for. */
+const tools: Readonly<Partial<Record<Engine['name'] | 'time', readonly [debian: string, program: string]>>> = {
+  restic: ['restic', 'restic'],
+  borg: ['borgbackup', 'borg'],
+  time: ['time', 'time'],
+}
+
+function requireTools(engines: readonly Engine['name'][]): void {
+  for (const name of [...engines, 'time'] as const) {
+    const [debian, program] = tools[name] ?? []
+    if (program === undefined || hasTool(program)) continue
+    throw new UsageError(`"${program}" is missing: install Debian's package ${debian}, or choose other --engines`)
   }
 }
 
 async function bench(settings: Settings, signal: AbortSignal): Promise<void> {
-  const { engines, sets, rounds, scale } = settings
-  requireTools(engines)
+  const { sets, rounds, scale } = settings
+  requireTools(settings.engines)
   const say = (line: string) => process.stderr.write(`${line}\n`)
   const directory = mkdtempSync(join(settings.directory, 'stillpoint-bench-'))
   try {
+    const engines = settings.engines.map((name) => engineNamed(name, () => installBuilt(join(directory, 'installed'))))
     const samples = await runRounds({ sets, engines, rounds, directory, signal, say })
     const stages = new Map<string, Stages>()
     for (const set of sets) {
