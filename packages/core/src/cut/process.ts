@@ -107,10 +107,11 @@ function handle(step: Step, input: ProcessInput): void {
 /** All that follows by itself from a changed state. Every step is idempotent, so the order is the only rule here. */
 function advance(step: Step, nowMs: number): void {
   pump(step)
+  const pumped = step.state
   tryClose(step, nowMs)
   tryMarking(step, nowMs)
   tryEnter(step, nowMs)
-  pump(step)
+  if (step.state !== pumped) pump(step)
   tryDrained(step, nowMs)
 }
 

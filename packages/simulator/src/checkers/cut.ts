@@ -33,7 +33,8 @@ function messagePlaces({ marks, messages, recorded, verdict, redelivered }: Obse
   for (const id of recorded) copies.set(id, (copies.get(id) ?? 0) + 1)
   const findings: string[] = []
   for (const told of messages) {
-    const received = told.received.filter(isInside).length
+    let received = 0
+    for (const event of told.received) if (isInside(event)) received += 1
     const inChannels = copies.get(told.id) ?? 0
     if (redelivered.has(told.id) && verdict !== 'consistent') continue
     const wrong = placesFinding(told, { isSent: isInside(told.sent), received, inChannels, isInside, verdict })
@@ -69,10 +70,11 @@ function conservation({ marks, messages, recorded, tokens, verdict }: ObservedCu
   for (const mark of marks.values()) byActor.set(mark.actor, mark)
   let found = 0
   for (const mark of marks.values()) found += mark.tokens
-  const amounts = new Map(messages.map(({ id, amount }) => [id, amount]))
-  for (const id of recorded) found += amounts.get(id) ?? 0
+  const copies = new Map<string, number>()
+  for (const id of recorded) copies.set(id, (copies.get(id) ?? 0) + 1)
   let lost = 0
   for (const told of messages) {
+    found += told.amount * (copies.get(told.id) ?? 0)
     if (told.lost === null || told.lost === 'network') continue
     const { actor, index } = told.lost
     if (index <= (byActor.get(actor)?.clock[actor] ?? 0)) lost += told.amount

@@ -6,13 +6,17 @@
 /** Events that are known of each actor, by its index. Immutable. */
 export type VectorClock = readonly number[]
 
-export function merge(a: VectorClock, b: VectorClock): VectorClock {
-  return a.map((count, index) => Math.max(count, b[index] ?? 0))
-}
-
 /** One more event of this actor, which learns `learnt`. */
 export function tick(clock: VectorClock, actor: number, learnt: VectorClock = clock): VectorClock {
-  return merge(clock, learnt).with(actor, (clock[actor] ?? 0) + 1)
+  const next = clock.slice()
+  if (learnt !== clock) {
+    for (let index = 0; index < next.length; index += 1) {
+      const theirs = learnt[index] ?? 0
+      if (theirs > (next[index] ?? 0)) next[index] = theirs
+    }
+  }
+  next[actor] = (clock[actor] ?? 0) + 1
+  return next
 }
 
 /** An event in one actor's life. */

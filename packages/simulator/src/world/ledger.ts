@@ -8,15 +8,17 @@ export class Ledger {
   /** What went wrong before any cut could show it: handled twice, or in another generation. */
   readonly findings: string[] = []
   tokens: number
+  readonly #indexes: ReadonlyMap<string, number>
   #count = 0
 
   constructor(actors: readonly string[], tokens: number) {
     this.actors = actors
     this.tokens = tokens
+    this.#indexes = new Map(actors.map((name, index) => [name, index]))
   }
 
   indexOf(name: string): number {
-    return this.actors.indexOf(name)
+    return defined(this.#indexes.get(name), name)
   }
 
   zero(): VectorClock {

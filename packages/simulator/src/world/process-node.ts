@@ -5,12 +5,13 @@
  * Owns: the application's truth (balance, vector clock) and its marks. Does not own: the network, nor any decision.
  */
 import type { ChannelTraits, CutRef, Fact, Order, Origin, Stamp } from '@stillpoint/core'
-import { channelId, defined, type Incarnation, participantName } from '@stillpoint/core/kernel'
+import { type ChannelId, channelId, defined, type Incarnation, participantName } from '@stillpoint/core/kernel'
 import { type Marker, type ProtocolShell, protocolShell } from '../../../sdk/src/gate/protocol-shell.ts'
 import type { Work } from '../../../sdk/src/gate/work-context.ts'
 import { type Event, type MarkedState, tick, type VectorClock } from '../checkers/truth.ts'
 import type { Machine } from './machine.ts'
 import { StorageError } from './repository.ts'
+import type { StoreShape } from './scenario.ts'
 import type { World } from './world.ts'
 
 export interface Packet {
@@ -50,6 +51,10 @@ export class ProcessNode {
   /** Messages that have arrived and that the application has not. */
   readonly inbox = new Set<string>()
   readonly #handlers = new Map<number, Handler>()
+  /** Where this process may send, and write. */
+  readonly #peers: readonly string[]
+  readonly #channels: ReadonlyMap<string, ChannelId>
+  readonly #stores: readonly StoreShape[]
   /** Whatever belongs to an earlier state of the application never happens. */
   #lives = 0
 
@@ -61,6 +66,10 @@ export class ProcessNode {
     this.balance = options.balance
     this.clock = world.ledger.zero()
     this.incarnation = `${name}-1` as Incarnation
+    const { processes, stores } = world.scenario
+    this.#peers = processes.filter((peer) => peer !== name)
+    this.#channels = new Map(this.#peers.map((peer) => [peer, channelId(participantName(name), participantName(peer))]))
+    this.#stores = stores.filter(({ writers }) => writers === 'unknown' || writers.includes(name))
     this.shell = this.#newShell()
   }
 
@@ -264,17 +273,15 @@ export class ProcessNode {
 
   #plan(packet: Packet | null): Action[] {
     const { random, scenario } = this.#world
-    const peers = scenario.processes.filter((name) => name !== this.name)
     const actions: Action[] = []
-    const stores = scenario.stores.filter(({ writers }) => writers === 'unknown' || writers.includes(this.name))
-    if (stores.length > 0 && random.chance(500)) {
-      actions.push({ do: 'write', store: random.pick(stores).name, amount: random.below(4) })
+    if (this.#stores.length > 0 && random.chance(500)) {
+      actions.push({ do: 'write', store: random.pick(this.#stores).name, amount: random.below(4) })
     }
     const asker = packet?.kind === 'request' ? packet.asker : null
     if (asker !== null) actions.push({ do: 'reply', to: asker.name, item: asker.item })
-    else if (peers.length > 0 && random.chance(packet === null ? 900 : 450)) {
+    else if (this.#peers.length > 0 && random.chance(packet === null ? 900 : 450)) {
       const isRequest = scenario.hasRequests && random.chance(300)
-      actions.push({ do: isRequest ? 'request' : 'send', to: random.pick(peers), amount: random.between(1, 5) })
+      actions.push({ do: isRequest ? 'request' : 'send', to: random.pick(this.#peers), amount: random.between(1, 5) })
     }
     return actions
   }
@@ -338,7 +345,7 @@ export class ProcessNode {
     }
     network.took(this.name, to, id)
     this.shell.send(
-      { channel: channelId(participantName(this.name), participantName(to)), message: id as never, work },
+      { channel: defined(this.#channels.get(to), to), message: id as never, work },
       {
         granted: (stamp) => network.send(this.name, to, { packet, stamp }),
         refused: () => ledger.lost(id, this.event()),

@@ -33,20 +33,29 @@ export class Durable {
   epoch = 0
   generation = 1
   readonly cuts = new Map<string, OpenCut>()
+  /** Those of them that have no outcome yet. */
+  readonly #open = new Set<OpenCut>()
   readonly snapshots: Sealed[] = []
+  readonly #sealed = new Map<string, Sealed>()
   readonly uploads = new Map<string, Upload>()
   storage: 'well' | 'slow' | 'failing' | 'lying' = 'well'
 
   record(fencing: number, plan: Plan, records: readonly CutRecord[]): void {
     if (fencing < this.fencing) throw new StorageError(`the lease with token ${fencing} is over`)
-    const open = this.cuts.get(plan.cut) ?? { plan, records: [] }
-    open.records.push(...records)
-    this.cuts.set(plan.cut, open)
+    const known = this.cuts.get(plan.cut)
+    const cut = known ?? { plan, records: [] }
+    if (known === undefined) {
+      this.cuts.set(plan.cut, cut)
+      this.#open.add(cut)
+    }
+    cut.records.push(...records)
+    if (records.some(({ type }) => type === 'ended')) this.#open.delete(cut)
   }
 
-  /** The cut that has no outcome yet. */
+  /** The first cut that has no outcome yet. */
   open(): OpenCut | undefined {
-    return [...this.cuts.values()].find(({ records }) => !records.some(({ type }) => type === 'ended'))
+    for (const cut of this.#open) return cut
+    return undefined
   }
 
   uploadKey(cut: string, participant: string): string {
@@ -71,10 +80,11 @@ export class Durable {
     }
     const sealed = { cut, certificate, uploads }
     this.snapshots.push(sealed)
+    this.#sealed.set(cut, sealed)
     return sealed
   }
 
   find(cut: string): Sealed | undefined {
-    return this.snapshots.find((sealed) => sealed.cut === cut)
+    return this.#sealed.get(cut)
   }
 }
