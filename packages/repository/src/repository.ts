@@ -27,6 +27,7 @@ import {
 import { createLoadedIndex } from './loaded-index.ts'
 import { type Save, startSave } from './save/save.ts'
 import { composeRoot, type SealOptions, sealSnapshot } from './save/seal.ts'
+import { systemClock, systemEntropy, systemRandom } from './system-env.ts'
 import { type CheckOptions, type CheckReport, checkRepository } from './upkeep/check.ts'
 import { createLockKeeper, createReadOnlyKeeper, type LockMode, readOnlyFailure } from './upkeep/lock.ts'
 import { createUpkeep, type Upkeep } from './upkeep/upkeep.ts'
@@ -36,8 +37,10 @@ export interface InitOptions {
   readonly store: BlobStore
   /** Bytes, or text that is taken as UTF-8; nothing is trimmed. */
   readonly password: Uint8Array | string
-  readonly entropy: Entropy
-  readonly clock: Clock
+  /** Default: the system's. */
+  readonly entropy?: Entropy
+  /** Default: the system's. */
+  readonly clock?: Clock
   /** What guessing the password costs. Default: 64 MiB and about 0.3 s per guess. */
   readonly scryptCost?: ScryptCost
 }
@@ -45,9 +48,10 @@ export interface InitOptions {
 export interface OpenOptions {
   readonly store: BlobStore
   readonly password: Uint8Array | string
-  readonly clock: Clock
-  readonly entropy: Entropy
-  readonly random: Random
+  /** Time and chance: the system's, unless given. */
+  readonly clock?: Clock
+  readonly entropy?: Entropy
+  readonly random?: Random
   /** For media that cannot be written: no locks are taken, nothing can be saved or deleted. */
   readonly readOnly?: boolean
   /** Opens it also where index files are damaged, so that they can be repaired; what only those knew is missing. */
@@ -96,7 +100,7 @@ const passwordBytes = (password: Uint8Array | string) =>
  * @throws Failure `repository_exists`, `no_space`, `storage_denied`, `storage_failed`
  */
 export async function initRepository(options: InitOptions): Promise<void> {
-  const { store, entropy, clock, scryptCost } = options
+  const { store, entropy = systemEntropy, clock = systemClock, scryptCost } = options
   const exists = () =>
     new Failure({
       code: 'repository_exists',
@@ -153,7 +157,7 @@ export async function openRepository(options: OpenOptions): Promise<Repository> 
 
 /** As `openRepository`, for the modules and tests of this package. */
 export async function openVault(options: OpenOptions): Promise<Vault> {
-  const { store, clock, entropy, random } = options
+  const { store, clock = systemClock, entropy = systemEntropy, random = systemRandom } = options
   if ((await store.size(configObject)) === undefined) {
     throw new Failure({
       code: 'repository_absent',
