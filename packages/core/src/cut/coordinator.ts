@@ -36,9 +36,9 @@ import {
   type Step,
   setTrack,
 } from './coordinator-step.ts'
-import { type CutRef, type Fact, type Role, sameCut } from './messages.ts'
+import { type CutRef, type Fact, type MarkEvidence, type Role, sameCut } from './messages.ts'
 import { type ParticipantPlan, type Plan, participantOf, processesOf, storesOf } from './plan.ts'
-import { mustBeHeld, verdictOf } from './verdict.ts'
+import { mustBeHeld, strangersHeard, verdictOf } from './verdict.ts'
 
 /** How often a capture that failed with `retry: later` is asked for again, from the same mark. */
 const captureTriesMax = 3
@@ -136,7 +136,8 @@ function take(step: Step, from: ParticipantName, track: Track, fact: Fact, nowMs
       if (track.mark !== null) return 'duplicate'
       if (fact.evidence.incarnation !== track.incarnation) return 'stale' // C8
       note(step, { step: 'marked', participant: from })
-      return setTrack(step, from, { mark: fact.evidence })
+      setTrack(step, from, { mark: fact.evidence })
+      return refuseStrangers(step, from, fact.evidence, nowMs)
     case 'resumed':
       if (state.phase !== 'resume') return 'stale'
       if (track.resumed !== null) return 'duplicate'
@@ -177,6 +178,17 @@ function reopened(step: Step, from: ParticipantName, track: Track, hold: number,
   if (track.holdReliedOn !== hold) return 'accepted'
   const message = `"${from}" had to reopen its gate for a request while the marks were being taken`
   end(step, { kind: 'aborted', failure: { code: 'hold_broken', message, retry: 'later' } }, nowMs)
+  return 'accepted'
+}
+
+/** C4: a sender that takes no part in the cut was held by nobody; a mark that knows of it voids the attempt. */
+function refuseStrangers(step: Step, from: ParticipantName, mark: MarkEvidence, nowMs: number): Acceptance {
+  const { tracks } = step.state
+  const [finding] = mark.kind === 'process' ? strangersHeard(mark, (sender) => tracks.has(sender)) : []
+  if (finding === undefined) return 'accepted'
+  const message = `"${from}" ${finding}`
+  const hint = 'A process that joins while a snapshot is taken is part of the next attempt.'
+  end(step, { kind: 'aborted', failure: { code: 'sender_unplanned', message, hint, retry: 'later' } }, nowMs)
   return 'accepted'
 }
 

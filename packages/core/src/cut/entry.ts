@@ -14,6 +14,7 @@ import { isQuiet, openGate } from './gate.ts'
 import type { OpenHandler, ProcessMark, ReceivedAtCut, SentAtCut } from './messages.ts'
 import type {
   CutWork,
+  Entering,
   Inbound,
   Item,
   ItemId,
@@ -27,11 +28,17 @@ import { patch, patchWork, report, sessionKey } from './process-state.ts'
 import { hasReceived, nothingReceived, removeReceived } from './received.ts'
 
 /** Starts to enter the epoch of the current cut, unless that has begun already. */
-export function beginEntering(step: Step, by: ProcessMark['enteredBy'], nowMs: number): void {
+export function beginEntering(step: Step, cause: Pick<Entering, 'by' | 'from'>, nowMs: number): void {
   const { work, gate } = step.state
   if (work === null || work.entering !== null || work.mark !== null) return
   patchWork(step, {
-    entering: { by, sinceMs: nowMs, stateMarked: false, ownedMarked: work.role.owns.length === 0, openHandlers: [] },
+    entering: {
+      ...cause,
+      sinceMs: nowMs,
+      stateMarked: false,
+      ownedMarked: work.role.owns.length === 0,
+      openHandlers: [],
+    },
   })
   if (gate.kind === 'open') {
     patch(step, { gate: { kind: 'closing', local: true, sinceMs: nowMs, deadlineMs: nowMs + work.role.handlerMs } })
@@ -97,7 +104,7 @@ export function tryEnter(step: Step, nowMs: number): void {
   if (work === null || work.entering === null || work.mark !== null || gate.kind !== 'marking') return
   if (!work.entering.stateMarked || !work.entering.ownedMarked) return
   // An open handler that ended while the mark was taken is open all the same: the mark may not have its effects.
-  const mark = takeCounts(step.state, work, work.entering.openHandlers, nowMs - gate.sinceMs)
+  const mark = takeCounts(step.state, work, work.entering, nowMs - gate.sinceMs)
   patch(step, { epoch: work.ref.epoch })
   patchWork(step, { mark, entering: null, recordings: recordingsAt(step.state, mark) })
   for (const item of [...step.state.waiting, ...work.entering.openHandlers]) record(step, item)
@@ -107,35 +114,38 @@ export function tryEnter(step: Step, nowMs: number): void {
   else openGate(step)
 }
 
-function takeCounts(state: ProcessState, work: CutWork, open: readonly OpenItem[], gateMs: number): ProcessMark {
+function takeCounts(state: ProcessState, work: CutWork, entering: Entering, gateMs: number): ProcessMark {
+  const { by, from, openHandlers } = entering
   const sent = [...state.outbound.values()].map(
     ({ channel, session, traits, sent, uncertain }): SentAtCut => ({ channel, session, ...traits, sent, uncertain }),
   )
-  const received = [...state.inbound.values()].map((inbound) => receivedBy(inbound, state, open))
+  const left = [...state.waiting, ...openHandlers]
+  const received = [...state.inbound.values()].map((inbound) => receivedBy(inbound, left, work.heardWhileHeld))
   return {
     kind: 'process',
     incarnation: state.incarnation,
     epochEntered: work.ref.epoch,
-    enteredBy: work.entering?.by ?? 'order',
+    enteredBy: by,
+    ...(from === null ? {} : { enteredFrom: from }),
     sent,
     received,
-    openHandlers: [...open.map(({ handler }) => handler), ...work.overran],
+    openHandlers: [...openHandlers.map(({ handler }) => handler), ...work.overran],
     uncolouredHandled: work.uncolouredHandled,
     gateMs,
   }
 }
 
 /** What arrived, less what waits and less what started an open handler: neither is part of the marked state. */
-function receivedBy(inbound: Inbound, state: ProcessState, open: readonly OpenItem[]): ReceivedAtCut {
-  const { channel, session } = inbound
+function receivedBy(inbound: Inbound, left: readonly Item[], heard: ReadonlySet<string>): ReceivedAtCut {
+  const { channel, session, epochMax } = inbound
   const key = sessionKey(channel, session)
   let received = inbound.arrived
-  for (const { origin } of [...state.waiting, ...open]) {
+  for (const { origin } of left) {
     if (origin.kind !== 'message' && origin.kind !== 'reply') continue
     if (sessionKey(origin.stamp.channel, origin.stamp.session) === key)
       received = removeReceived(received, origin.stamp.seq)
   }
-  return { channel, session, received, epochMax: inbound.epochMax }
+  return { channel, session, received, epochMax, heardWhileHeld: heard.has(key) }
 }
 
 function recordingsAt(state: ProcessState, mark: ProcessMark): readonly Recording[] {

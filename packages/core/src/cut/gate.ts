@@ -145,6 +145,7 @@ function hand(step: Step, item: Item, index: number): void {
   if (origin.kind === 'message' || origin.kind === 'reply') {
     const inbound = inboundOf(step.state, origin)
     if (origin.stamp.epoch > inbound.epochMax) setInbound(step, { ...inbound, epochMax: origin.stamp.epoch })
+    noteHeard(step, origin.stamp)
   }
   if (origin.kind === 'outsider' && isIngressHeld(step.state)) {
     // Bars the verdict `consistent`: what this outsider knows may come from a later epoch.
@@ -155,6 +156,13 @@ function hand(step: Step, item: Item, index: number): void {
     patch(step, { running: new Map(step.state.running).set(item.item, origin) })
   }
   step.effects.push({ type: 'deliver', item: item.item })
+}
+
+/** What is heard between the hold and the mark: from a sender outside the plan it must be nothing (C4). */
+function noteHeard(step: Step, { channel, session }: Stamp): void {
+  const { work } = step.state
+  if (work === null || work.hold === null || work.mark !== null) return
+  patchWork(step, { heardWhileHeld: new Set(work.heardWhileHeld).add(sessionKey(channel, session)) })
 }
 
 /** A closed gate that lets a request through is no hold until it has closed again: it says so before anything runs. */

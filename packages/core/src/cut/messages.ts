@@ -61,6 +61,11 @@ export interface ReceivedAtCut {
   readonly received: Received
   /** The greatest epoch on any message received before the mark (C1). */
   readonly epochMax: number
+  /**
+   * Something of it was handed to the application between the hold and the mark. Where its sender takes no part in the
+   * cut, nobody held that sender, and what it said may come from after somebody's mark (C4, ADR 0008).
+   */
+  readonly heardWhileHeld?: boolean
 }
 
 /**
@@ -87,6 +92,8 @@ export interface ProcessMark {
   readonly epochEntered: number
   /** What made it enter: the coordinator's order, a message of the epoch, or an in-band marker. */
   readonly enteredBy: 'order' | 'message' | 'marker'
+  /** Whose message or marker it was. Unless it takes part in the cut, not everybody may have been held yet (C4). */
+  readonly enteredFrom?: ParticipantName
   readonly sent: readonly SentAtCut[]
   readonly received: readonly ReceivedAtCut[]
   readonly openHandlers: readonly OpenHandler[]

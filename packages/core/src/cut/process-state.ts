@@ -110,6 +110,8 @@ export interface Recording {
 
 export interface Entering {
   readonly by: ProcessMark['enteredBy']
+  /** Whose message or marker it was; `null` for the coordinator's order. */
+  readonly from: ParticipantName | null
   readonly sinceMs: number
   readonly stateMarked: boolean
   readonly ownedMarked: boolean
@@ -133,6 +135,8 @@ export interface CutWork {
   readonly role: Extract<Role, { kind: 'process' }>
   readonly hold: HoldState | null
   readonly uncolouredHandled: number
+  /** Keys of the sessions of which something was handed over since the hold began. */
+  readonly heardWhileHeld: ReadonlySet<string>
   /** Handlers that still ran when the gate closed at its deadline. */
   readonly overrunning: ReadonlySet<ItemId>
   /** Those of them that ended before the mark. */

@@ -9,10 +9,11 @@
  */
 import { unreachable } from '../kernel/assert.ts'
 import type { FailureReport } from '../kernel/failure.ts'
+import { channelEnds } from '../kernel/ids.ts'
 import { beginDrain, tryDrained } from './drain.ts'
 import { adoptEpoch, beginEntering, noteOverrun, record, tryEnter, tryMarking } from './entry.ts'
 import { admit, admitMarker, finish, isQuiet, openGate, pump, requestSend } from './gate.ts'
-import { type CutRef, type Fact, type HoldEvidence, type Order, sameCut } from './messages.ts'
+import { type CutRef, type Fact, type HoldEvidence, type Order, type Stamp, sameCut } from './messages.ts'
 import {
   type CutWork,
   type Gate,
@@ -49,7 +50,7 @@ function handle(step: Step, input: ProcessInput): void {
     case 'markerArrived':
       if (input.stamp.generation !== step.state.generation) return
       admitMarker(step, { stamp: input.stamp, traits: input.traits }, input.stamp.epoch)
-      noticeEpoch(step, input.stamp.epoch, { by: 'marker', nowMs: input.nowMs })
+      noticeEpoch(step, input.stamp, 'marker', input.nowMs)
       return advance(step, input.nowMs)
     case 'finished':
       noteOverrun(step, input.item)
@@ -124,15 +125,25 @@ function handleArrival(step: Step, item: number, origin: Origin, nowMs: number):
   admit(step, { item, origin })
   if (step.effects.length > before) return // refused
   if (origin.kind !== 'message' && origin.kind !== 'reply') return
-  noticeEpoch(step, origin.stamp.epoch, { by: 'message', nowMs })
+  noticeEpoch(step, origin.stamp, 'message', nowMs)
   record(step, { item, origin })
 }
 
-/** Any message of epoch k is the order to enter epoch k: first the epoch, then the message (C1). */
-function noticeEpoch(step: Step, epoch: number, cause: { by: 'message' | 'marker'; nowMs: number }): void {
+/**
+ * Any message of epoch k is the order to enter epoch k: first the epoch, then the message (C1). Whether its sender was
+ * entitled to that epoch only the plan can tell: the mark says who it was (C4).
+ */
+function noticeEpoch(
+  step: Step,
+  { epoch, channel }: Pick<Stamp, 'epoch' | 'channel'>,
+  by: 'message' | 'marker',
+  nowMs: number,
+): void {
   if (epoch <= step.state.epoch) return
   const { work } = step.state
-  if (work !== null && work.mark === null && work.ref.epoch === epoch) return beginEntering(step, cause.by, cause.nowMs)
+  if (work !== null && work.mark === null && work.ref.epoch === epoch) {
+    return beginEntering(step, { by, from: channelEnds(channel).from }, nowMs)
+  }
   // The system is past the cut that this process knows of: that attempt is over, whatever became of it.
   if (work !== null && work.mark === null && epoch > work.ref.epoch) abandon(step)
   adoptEpoch(step, epoch)
@@ -157,7 +168,7 @@ function handleOrder(step: Step, order: Order, nowMs: number): void {
       if (work.hold === null || work.hold.broken !== null) {
         return fail(step, 'mark', holdLost(step.state, work.hold?.broken ?? 'nothing was held'))
       }
-      return beginEntering(step, 'order', nowMs)
+      return beginEntering(step, { by: 'order', from: null }, nowMs)
     case 'ownedMarked':
       if (work.entering !== null) patchWork(step, { entering: { ...work.entering, ownedMarked: true } })
       return
@@ -207,6 +218,7 @@ function newWork(ref: CutRef, role: CutWork['role']): CutWork {
     role,
     hold: null,
     uncolouredHandled: 0,
+    heardWhileHeld: new Set(),
     overrunning: new Set(),
     overran: [],
     entering: null,

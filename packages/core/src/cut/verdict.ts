@@ -10,7 +10,7 @@ import { unreachable } from '../kernel/assert.ts'
 import { describeFailure, Failure } from '../kernel/failure.ts'
 import { channelEnds, type ParticipantName } from '../kernel/ids.ts'
 import type { Certificate, ProcessEvidence, StoreEvidence } from './certificate.ts'
-import type { Drained, Received, SentAtCut } from './messages.ts'
+import type { Drained, ProcessMark, Received, SentAtCut } from './messages.ts'
 import { type Plan, participantOf, processesOf, type StorePlan, storesOf } from './plan.ts'
 import { addReceived, countMissing, hasReceived, missingFrom, nothingReceived } from './received.ts'
 
@@ -34,8 +34,10 @@ export function verdictOf(certificate: Certificate): Verdict {
     checkOrder(certificate, findings)
     checkHolds(certificate, findings)
     checkStores(certificate, findings)
+    const planned = new Set<string>(processesOf(certificate.plan).map(({ name }) => name))
     for (const [name, evidence] of Object.entries(certificate.processes)) {
       read(name, findings, () => checkProcess(certificate.plan, name, evidence, findings))
+      read(name, findings, () => checkStrangers(name, evidence, planned, findings))
       read(name, findings, () => checkChannels(certificate, name, evidence, findings))
     }
   })
@@ -200,6 +202,46 @@ function checkProcess(plan: Plan, name: string, { mark }: ProcessEvidence, { bro
         : `the handler of message ${handler.message}`
     lost.push(`${name}: ${what} ${cutOffWords[handler.cutOffBy]}`)
   }
+}
+
+/** C4: whoever takes no part in the cut has not been held for it. What it said belongs to no side of the cut. */
+function checkStrangers(
+  name: string,
+  { mark, drained }: ProcessEvidence,
+  planned: ReadonlySet<string>,
+  { broken }: Findings,
+): void {
+  const isPlanned = (sender: string): boolean => planned.has(sender)
+  for (const finding of strangersHeard(mark, isPlanned)) broken.push(`${name}: ${finding} (C4)`)
+  for (const { channel, recorded } of drained) {
+    if (recorded.length > 0 && !isPlanned(channelEnds(channel).from)) {
+      broken.push(
+        `${channel}: ${recorded.length} messages of a sender that takes no part in this cut are recorded (C4)`,
+      )
+    }
+  }
+}
+
+/**
+ * What a process heard, between its hold and its mark, of processes that take no part in the cut (ADR 0008). Nobody
+ * holds those: the first of them that is heard may have learnt what happened after somebody's mark, or may be ahead of
+ * the order to mark. What the evidence does not say is not believed.
+ */
+export function strangersHeard(mark: ProcessMark, isPlanned: (sender: ParticipantName) => boolean): readonly string[] {
+  const found: string[] = []
+  const { enteredBy, enteredFrom } = mark
+  if (enteredBy !== 'order' && enteredFrom === undefined)
+    found.push('does not say whose message made it enter the epoch')
+  if (enteredFrom !== undefined && !isPlanned(enteredFrom)) {
+    found.push(`entered the epoch by a ${enteredBy} of "${enteredFrom}", which takes no part in this cut`)
+  }
+  for (const { channel, heardWhileHeld } of mark.received) {
+    const { from } = channelEnds(channel)
+    if (heardWhileHeld !== false && !isPlanned(from)) {
+      found.push(`was held, and handled messages of "${from}", which takes no part in this cut`)
+    }
+  }
+  return found
 }
 
 /** C2: what was sent before the cut was received in it, or is recorded, exactly once. What is neither is named. */

@@ -37,8 +37,9 @@ const processMark = {
   incarnation: 'i1',
   epochEntered: 4,
   enteredBy: 'marker',
+  enteredFrom: 'b',
   sent: [sent],
-  received: [{ channel: 'b→a', session: 's2', received: { upTo: 2, beyond: [4] }, epochMax: 3 }],
+  received: [{ channel: 'b→a', session: 's2', received: { upTo: 2, beyond: [4] }, epochMax: 3, heardWhileHeld: true }],
   openHandlers: cutOffReasons.map((cutOffBy) => {
     return { startedBy: 'message', message: 'm', channel: 'b→a', transactional: false, cutOffBy }
   }),

@@ -135,7 +135,13 @@ const sentAtCut = objectOf<SentAtCut>({
   uncertain: ascending,
 })
 
-const receivedAtCut = objectOf<ReceivedAtCut>({ channel: readChannel, session: readSession, received, epochMax: count })
+const receivedAtCut = objectOf<ReceivedAtCut>({
+  channel: readChannel,
+  session: readSession,
+  received,
+  epochMax: count,
+  heardWhileHeld: optional(flag),
+})
 
 const openHandler = objectOf<OpenHandler>({
   startedBy: oneOf('message', 'outsider', 'process'),
@@ -156,6 +162,7 @@ const markEvidence = taggedBy<MarkEvidence>('kind', {
     incarnation: readIncarnation,
     epochEntered: count,
     enteredBy: oneOf('order', 'message', 'marker'),
+    enteredFrom: optional(readName),
     sent: listOf(sentAtCut),
     received: listOf(receivedAtCut),
     openHandlers: listOf(openHandler),

@@ -108,6 +108,7 @@ const receivedAtCut = z.strictObject({
   session,
   received: z.strictObject({ upTo: count, beyond: numbers }),
   epochMax: count,
+  heardWhileHeld: z.boolean().exactOptional(),
 })
 
 const openHandler = z.strictObject({
@@ -123,6 +124,7 @@ const processMark = z.strictObject({
   incarnation,
   epochEntered: count,
   enteredBy: z.enum(['order', 'message', 'marker']),
+  enteredFrom: name.exactOptional(),
   sent: z.array(sentAtCut).readonly(),
   received: z.array(receivedAtCut).readonly(),
   openHandlers: z.array(openHandler).readonly(),
