@@ -81,10 +81,21 @@ export class ProcessNode {
       (value: T): void => {
         if (machine.life === life) duty(value)
       }
-    return protocolShell({
+    // Whatever speaks to the shell may make it leave something to microtasks: the world lets them run after this event.
+    const stirring =
+      <T extends readonly unknown[], R>(speak: (...words: T) => R) =>
+      (...words: T): R => {
+        this.#world.stir()
+        return speak(...words)
+      }
+    const shell = protocolShell({
       name: participantName(name),
       incarnation,
-      clock: machine,
+      clock: {
+        monotonicMs: () => machine.monotonicMs(),
+        wallMs: () => machine.wallMs(),
+        after: (delayMs, wake) => machine.after(delayMs, stirring(wake)),
+      },
       duties: {
         report: alive((fact: Fact) => this.#world.links.report(name, fact)),
         sendMarker: alive((stamp: Marker) => this.#world.network.sendMarker(name, stamp)),
@@ -93,6 +104,9 @@ export class ProcessNode {
         dropMark: alive((ref: CutRef) => void this.marks.delete(ref.cut)),
       },
     })
+    const { feed, arrive, end, send, openSession, unpark } = shell
+    const spoken = { feed: stirring(feed), arrive: stirring(arrive), end: stirring(end), send: stirring(send) }
+    return { ...shell, ...spoken, openSession: stirring(openSession), unpark: stirring(unpark) }
   }
 
   /** Until its first welcome a process knows no generation, and neither sends nor takes anything (J2 of the SDK). */

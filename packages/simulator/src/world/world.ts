@@ -59,6 +59,7 @@ export class World {
   #mustSeal = false
   #sealedBefore = 0
   #troubles = 0
+  #isStirred = false
 
   constructor(scenario: Scenario, options: { readonly isTraced: boolean }) {
     this.scenario = scenario
@@ -196,6 +197,11 @@ export class World {
     })
   }
 
+  /** A process's shell has been spoken to: it may have left something to microtasks. */
+  stir(): void {
+    this.#isStirred = true
+  }
+
   /** Something that the scenario does happens: whoever waits for quiet waits again. */
   troubled(): void {
     this.#troubles += 1
@@ -262,7 +268,8 @@ export class World {
       this.timeline.step()
       this.counts.steps += 1
       // Shells speak to applications in microtasks: all of them run before the next event does.
-      await drained(this.scenario.hasShells)
+      if (this.scenario.hasShells || this.#isStirred) await drained(this.scenario.hasShells)
+      this.#isStirred = false
       if (this.counts.steps > stepsMax)
         this.findings.push(`more than ${stepsMax} steps: something goes round in circles`)
       if (this.#mustSeal && this.#sealedSince() >= 2 && this.#isQuiet()) break
