@@ -54,6 +54,12 @@ export interface OpenOptions {
   readonly random?: Random
   /** For media that cannot be written: no locks are taken, nothing can be saved or deleted. */
   readonly readOnly?: boolean
+  /** How long to wait for a repository that others have locked, trying again. Default: not at all. */
+  readonly lockWaitMs?: number
+  /** Ends that waiting; its reason is thrown. */
+  readonly signal?: AbortSignal
+  /** The key, by its id or the beginning of it, to which the password is tried first: each trial costs some 0.3 s. */
+  readonly keyHint?: string
   /** Opens it also where index files are damaged, so that they can be repaired; what only those knew is missing. */
   readonly forRepair?: boolean
 }
@@ -152,7 +158,7 @@ async function refuseRemains(store: BlobStore): Promise<void> {
  * @throws Failure `repository_absent`, `repository_version_unsupported`, `password_wrong`, `object_damaged`, …
  */
 export async function openRepository(options: OpenOptions): Promise<Repository> {
-  return repositoryOver(await openVault(options), options.readOnly ?? false)
+  return repositoryOver(await openVault(options), options)
 }
 
 /** As `openRepository`, for the modules and tests of this package. */
@@ -165,7 +171,7 @@ export async function openVault(options: OpenOptions): Promise<Vault> {
       hint: 'Check the path, or make a repository there first: "stillpoint init" does, and so does "restic init".',
     })
   }
-  const { keys, config, keyName } = await unlockConfig(store, passwordBytes(options.password))
+  const { keys, config, keyName } = await unlockConfig(store, passwordBytes(options.password), options.keyHint)
   const access = { store, keys, entropy }
   const index = createLoadedIndex(access, { skipDamaged: options.forRepair === true })
   const vault: Vault = { ...access, config, openedWith: { keyName }, clock, random, index }
@@ -176,10 +182,11 @@ export async function openVault(options: OpenOptions): Promise<Vault> {
 async function unlockConfig(
   store: BlobStore,
   password: Uint8Array,
+  keyHint: string | undefined,
 ): Promise<{ readonly keys: CryptKeys; readonly config: Config; readonly keyName: string }> {
   const sealed = await store.get(configObject)
   let problem: unknown
-  for (const { name } of await store.list('key')) {
+  for (const name of await keyNames(store, keyHint)) {
     try {
       const keys = await openKeyFile(decodeKeyFile(await store.get(keyObject(name))), password)
       if (keys === undefined) continue
@@ -198,6 +205,13 @@ async function unlockConfig(
   })
 }
 
+/** Those that the hint may mean come first. */
+async function keyNames(store: BlobStore, keyHint: string | undefined): Promise<readonly string[]> {
+  const names = (await store.list('key')).map(({ name }) => name)
+  if (keyHint === undefined || keyHint === '') return names
+  return [...names.filter((name) => name.startsWith(keyHint)), ...names.filter((name) => !name.startsWith(keyHint))]
+}
+
 function openConfig(store: BlobStore, sealed: Uint8Array, keys: CryptKeys): Config {
   try {
     return decodeConfig(unseal(keys, sealed))
@@ -206,8 +220,11 @@ function openConfig(store: BlobStore, sealed: Uint8Array, keys: CryptKeys): Conf
   }
 }
 
-function repositoryOver(vault: Vault, readOnly: boolean): Repository {
-  const locks = readOnly ? createReadOnlyKeeper() : createLockKeeper(vault)
+type LockOptions = Pick<OpenOptions, 'readOnly' | 'lockWaitMs' | 'signal'>
+
+function repositoryOver(vault: Vault, { readOnly = false, lockWaitMs = 0, signal }: LockOptions): Repository {
+  const waiting = { waitMs: lockWaitMs, ...(signal === undefined ? {} : { signal }) }
+  const locks = readOnly ? createReadOnlyKeeper() : createLockKeeper(vault, waiting)
   const begin = async () => {
     if (readOnly) throw readOnlyFailure()
     return startSave(vault, await locks.acquire('shared'))

@@ -202,6 +202,28 @@ describe('a lock that is held for long', () => {
   }, 20_000)
 })
 
+describe('waiting for a lock', () => {
+  test('ends when it is free, when the time is over, and when it is aborted', async () => {
+    const path = join(await scratch(), 'repository')
+    const rival = await (await newRepository(path)).startSave()
+    const vault = await newVault(path)
+    const short = createLockKeeper(vault, { waitMs: 30 })
+    await expect(short.acquire('exclusive')).rejects.toMatchObject({ code: 'repository_locked' })
+    const controller = new AbortController()
+    const long = createLockKeeper(vault, { waitMs: 60_000, signal: controller.signal })
+    const free = long.acquire('exclusive')
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    await rival.discard()
+    const lock = await free
+    const third = createLockKeeper(vault, { waitMs: 60_000, signal: controller.signal })
+    const never = third.acquire('shared')
+    controller.abort(new Failure({ code: 'interrupted', message: 'Interrupted' }))
+    await expect(never).rejects.toMatchObject({ code: 'interrupted' })
+    await lock.release()
+    expect(await locksOf(path)).toEqual([])
+  })
+})
+
 describe.skipIf(!hasTool('restic'))('locks between restic and us [needs restic]', () => {
   test('restic honours ours', async () => {
     const path = join(await scratch(), 'repository')

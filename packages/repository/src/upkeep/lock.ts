@@ -8,6 +8,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { hostname, userInfo } from 'node:os'
 import { Failure, isFailure } from '@stillpoint/core/kernel'
+import { pause } from '../blob/retrying.ts'
 import { errnoOf } from '../blob/storage-failure.ts'
 import { decodeLock, encodeLock, type LockRecord } from '../format/lock-file.ts'
 import { formatTimestamp, msFromTimestamp, timestampFromMs } from '../format/timestamp.ts'
@@ -18,6 +19,9 @@ export type LockMode = 'shared' | 'exclusive'
 /** As restic: older locks are taken for left over. */
 export const lockStaleMs = 30 * 60_000
 const refreshMs = 4 * 60_000
+/** Between two attempts to get a lock that somebody else has. As restic's. */
+const retryLockMs = 1_000
+const retryLockMsMax = 60_000
 const refreshRetryMs = 10_000
 /** Well before others may take the lock for stale. */
 const refreshFailedMs = 20 * 60_000
@@ -39,6 +43,13 @@ export interface LockKeeper {
   unlock(options?: { readonly all?: boolean }): Promise<number>
 }
 
+export interface LockKeeperOptions {
+  /** How long rivals are waited for. Default: not at all. */
+  readonly waitMs?: number
+  /** Ends the waiting; its reason is thrown. */
+  readonly signal?: AbortSignal
+}
+
 interface LockFile {
   readonly mode: LockMode
   readonly lost: AbortController
@@ -50,7 +61,7 @@ interface LockFile {
 }
 
 /** Locks for one opened repository. Holders of shared locks in it share one file. */
-export function createLockKeeper(vault: Vault): LockKeeper {
+export function createLockKeeper(vault: Vault, options: LockKeeperOptions = {}): LockKeeper {
   const around = new AsyncLocalStorage<LockFile>()
   let shared: LockFile | undefined
   let last: Promise<unknown> = Promise.resolve()
@@ -92,10 +103,11 @@ export function createLockKeeper(vault: Vault): LockKeeper {
     })
   }
 
+  const acquireWaiting = (mode: LockMode) => waiting(vault, options, () => acquire(mode))
   return {
-    acquire,
+    acquire: acquireWaiting,
     async withLock(mode, action) {
-      const held = await acquire(mode)
+      const held = await acquireWaiting(mode)
       try {
         held.signal.throwIfAborted()
         const file = lockFiles.get(held.signal)
@@ -128,6 +140,27 @@ export function createReadOnlyKeeper(): LockKeeper {
 
 /** From a held lock back to its file, for nesting. */
 const lockFiles = new WeakMap<AbortSignal, LockFile>()
+
+/** Tries again while others have it locked. Not in a turn: what this process holds must be released meanwhile. */
+async function waiting<T>(
+  vault: Vault,
+  { waitMs = 0, signal }: LockKeeperOptions,
+  attempt: () => Promise<T>,
+): Promise<T> {
+  const { clock } = vault
+  const untilMs = clock.monotonicMs() + waitMs
+  for (let pauseMs = retryLockMs; ; pauseMs = Math.min(pauseMs * 2, retryLockMsMax)) {
+    try {
+      return await attempt()
+    } catch (error) {
+      const leftMs = untilMs - clock.monotonicMs()
+      if (!isFailure(error, 'repository_locked') || leftMs <= 0) throw error
+      // Some chance in it, lest two that wait for each other's locks meet for ever.
+      const chance = 0.75 + vault.random.uint32() / 2 ** 33
+      await pause(Math.min(pauseMs * chance, leftMs), signal === undefined ? { clock } : { clock, signal })
+    }
+  }
+}
 
 async function createLock(vault: Vault, mode: LockMode): Promise<LockFile> {
   await throwIfRivals(vault, mode, undefined)
