@@ -1,13 +1,19 @@
 /** The external programs that the test suites and examples use, and the Debian packages that have them. */
+import { existsSync } from 'node:fs'
 import { hasTool } from './tools.ts'
 
 export interface Requirement {
   readonly tool: string
+  /** Where it is a library: what its package installs. */
+  readonly folder?: string
   /** Name of the Debian package. */
   readonly package: string
   /** What is left out without it. Suites carry it in their names: `… [needs postgresql]`. */
   readonly neededFor: string
 }
+
+/** Where Debian has Swift's library. */
+export const swiftFolder = '/usr/lib/python3/dist-packages/swift'
 
 export const requirements: readonly Requirement[] = [
   { tool: 'initdb', package: 'postgresql', neededFor: 'a PostgreSQL server of the tests’ own' },
@@ -22,10 +28,17 @@ export const requirements: readonly Requirement[] = [
   },
   { tool: 'openssl', package: 'openssl', neededFor: 'making certificates for the tests of TLS' },
   { tool: 'restic', package: 'restic', neededFor: 'proving that repositories are compatible with restic' },
+  {
+    // The library alone: what brings its services brings syslog and uwsgi, too, and starts them.
+    tool: 'OpenStack Swift',
+    folder: swiftFolder,
+    package: 'python3-swift',
+    neededFor: 'an S3 server of the tests’ own',
+  },
 ]
 
 export function missingRequirements(): readonly Requirement[] {
-  return requirements.filter((requirement) => !hasTool(requirement.tool))
+  return requirements.filter(({ tool, folder }) => !(folder === undefined ? hasTool(tool) : existsSync(folder)))
 }
 
 /** The packages to install, each once, in the order of `requirements`. */

@@ -6,6 +6,7 @@ import { describe, expect, test } from 'vitest'
 import {
   findTool,
   freePort,
+  hasSwift,
   hasTool,
   missingRequirements,
   packagesOf,
@@ -14,6 +15,7 @@ import {
   smallDisk,
   startPostgres,
   startRedis,
+  startSwift,
   temporaryDirectory,
 } from './index.ts'
 
@@ -55,7 +57,8 @@ describe('tools and directories', () => {
   test('what is missing is named by its package, each once', () => {
     expect(requirements.map((each) => each.package)).toContain('restic')
     expect(missingRequirements().every((each) => !hasTool(each.tool))).toBe(true)
-    expect(packagesOf(requirements)).toEqual(['postgresql', 'postgresql-client', 'redis-server', 'openssl', 'restic'])
+    const servers = ['postgresql', 'postgresql-client', 'redis-server']
+    expect(packagesOf(requirements)).toEqual([...servers, 'openssl', 'restic', 'python3-swift'])
   })
   test('a temporary directory is private, and removed with its content', async () => {
     const directory = await temporaryDirectory('x')
@@ -128,5 +131,33 @@ describe.skipIf(!hasTool('initdb'))('a PostgreSQL server [needs postgresql]', ()
     expect(await server.sql('odd "name"', 'SELECT a FROM t')).toBe('7')
     await server.stop()
     expect(await exists(server.dataDir)).toBe(false)
+  })
+})
+
+describe.skipIf(!hasSwift())('a Swift cluster [needs python3-swift]', () => {
+  test('answers with all nodes but one, comes back, and leaves nothing', async () => {
+    await using server = await startSwift()
+    // In Swift's own words, so that nothing here has to sign as S3 does.
+    const login = { 'x-auth-user': server.accessKeyId, 'x-auth-key': server.secretAccessKey }
+    const { headers } = await fetch(`${server.endpoint}/auth/v1.0`, { headers: login })
+    const [token, url] = [headers.get('x-auth-token') ?? '', headers.get('x-storage-url') ?? '']
+    const ask = (method: string, path: string, body?: string) =>
+      fetch(url + path, { method, headers: { 'x-auth-token': token }, ...(body === undefined ? {} : { body }) })
+    expect((await ask('PUT', '/bucket')).status).toBe(201)
+    await server.storage[1]?.kill()
+    expect((await ask('PUT', '/bucket/object', 'content')).status).toBe(201)
+    expect(await (await ask('GET', '/bucket/object')).text()).toBe('content')
+    await server.storage[1]?.restart()
+    await server.storage[2]?.kill()
+    expect(await (await ask('GET', '/bucket/object')).text()).toBe('content')
+    await server.proxy.kill()
+    await expect(ask('GET', '/bucket/object')).rejects.toThrow('fetch failed')
+    await server.proxy.restart()
+    expect((await fetch(`${server.endpoint}/healthcheck`)).status).toBe(200)
+    const folder = server.caFile.replace(/\/[^/]*$/, '')
+    expect(await exists(folder)).toBe(true)
+    await server.stop()
+    expect(await exists(folder)).toBe(false)
+    await expect(fetch(`${server.endpoint}/healthcheck`)).rejects.toThrow('fetch failed')
   })
 })
