@@ -1,8 +1,12 @@
 /**
- * `node packages/simulator/src/simulate-main.ts --seeds 2000 [--from N] [--seed N] [--shape NAME] [--workers N]`: runs
- * worlds, and prints what went wrong in the first one in which something did: seed, commit, the shortest scenario that
- * still fails, its trace and its space–time diagram. Ends with 1 then.
+ * `node packages/simulator/src/simulate-main.ts --seeds 2000 [--from N] [--shape NAME] [--workers N]`: runs worlds on
+ * all cores, shows how far they are, and prints what went wrong in the first one in which something did: seed, commit,
+ * the shortest scenario that still fails, its trace and its space–time diagram. Ends with 1 then, and with 130 when it
+ * was interrupted, after it has said what had been done.
+ *
+ * `--seed N [--trace] [--digest]`: one world; its whole trace, or the SHA-256 of that.
  */
+import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
 
 const { values } = parseArgs({
@@ -11,12 +15,14 @@ const { values } = parseArgs({
     from: { type: 'string', default: '1' },
     seed: { type: 'string' },
     shape: { type: 'string' },
-    workers: { type: 'string', default: '2' },
+    workers: { type: 'string', default: `${availableParallelism()}` },
     canary: { type: 'string' },
     trace: { type: 'boolean', default: false },
+    digest: { type: 'boolean', default: false },
     /** Of a worker: seeds from, from + step … */
     step: { type: 'string', default: '1' },
     worker: { type: 'boolean', default: false },
+    tells: { type: 'boolean', default: false },
   },
 })
 if (values.canary !== undefined) {
@@ -33,14 +39,20 @@ const common = {
   ...(values.canary === undefined ? {} : { canary: values.canary }),
 }
 // Not before the fault is planted: it is planted in the text of the modules that are loaded from here on.
-if (values.seed !== undefined) {
+if (values.seed !== undefined && values.digest) {
+  const { digestOf } = await import('./world/report.ts')
+  console.log(await digestOf(number(values.seed), values.shape))
+} else if (values.seed !== undefined) {
   const { showSeed } = await import('./world/report.ts')
   process.exitCode = (await showSeed(number(values.seed), { ...common, isTraced: values.trace })) ? 0 : 1
 } else {
-  const range = { from: number(values.from), count: number(values.seeds) }
-  const { runSeeds, runWorkers } = await import('./world/seeds.ts')
-  const isContent = values.worker
-    ? await runSeeds({ ...range, ...common, step: number(values.step) })
-    : await runWorkers({ ...range, ...common, workers: number(values.workers) })
-  process.exitCode = isContent ? 0 : 1
+  const range = { from: number(values.from), count: number(values.seeds), ...common }
+  const { runAsWorker, runWorkers } = await import('./world/workers.ts')
+  if (values.worker) {
+    const isContent = await runAsWorker({ ...range, step: number(values.step), tells: values.tells })
+    process.exitCode = isContent ? 0 : 1
+  } else {
+    const ending = await runWorkers({ ...range, workers: number(values.workers) })
+    process.exitCode = { 'no-violation': 0, violation: 1, interrupted: 130 }[ending]
+  }
 }

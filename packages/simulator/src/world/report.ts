@@ -1,11 +1,21 @@
 /** What a person gets to see of one seed. */
 import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { scenarioOf } from './scenario.ts'
 import { shrink } from './shrink.ts'
 import { diagram } from './trace.ts'
 import { World } from './world.ts'
 
 const linesMax = 160
+
+/** The SHA-256 of the whole run, as text: the same for the same seed and commit on every machine. */
+export async function digestOf(seed: number, shape?: string): Promise<string> {
+  const world = new World(scenarioOf(seed, shape), { isTraced: true })
+  const findings = await world.run()
+  const hash = createHash('sha256')
+  for (const line of [...world.traced.lines(), ...findings, JSON.stringify(world.counts)]) hash.update(`${line}\n`)
+  return hash.digest('hex')
+}
 
 /** Answers whether all judges were content. */
 export async function showSeed(

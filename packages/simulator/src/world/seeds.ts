@@ -1,7 +1,4 @@
-/** Many seeds: in this process, or in several, since one world needs one core. */
-import { spawn } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
-import { showSeed } from './report.ts'
+/** Many seeds in this process, one after the other. `workers.ts` shares them out among several. */
 import { scenarioOf } from './scenario.ts'
 import { World } from './world.ts'
 
@@ -25,19 +22,29 @@ export interface Totals {
   finding: string
 }
 
-const noTotals = (): Totals => ({
-  seeds: 0,
-  steps: 0,
-  sealed: 0,
-  aborted: 0,
-  restores: 0,
-  takenOver: 0,
-  failed: null,
-  finding: '',
-})
+const counted = ['steps', 'sealed', 'aborted', 'restores', 'takenOver'] as const
 
-/** Runs seeds until one fails. */
-export async function runRange({ from, count, shape, step = 1 }: Range & { readonly step?: number }): Promise<Totals> {
+export function noTotals(): Totals {
+  return { seeds: 0, steps: 0, sealed: 0, aborted: 0, restores: 0, takenOver: 0, failed: null, finding: '' }
+}
+
+/** Of several parts, the smallest seed that failed is the one that is shown. */
+export function sumOf(parts: Iterable<Totals>): Totals {
+  const sum = noTotals()
+  for (const part of parts) {
+    for (const name of ['seeds', ...counted] as const) sum[name] += part[name]
+    if (part.failed === null || part.failed > (sum.failed ?? part.failed)) continue
+    sum.failed = part.failed
+    sum.finding = part.finding
+  }
+  return sum
+}
+
+/** Runs every `step`th seed of the range until one fails. `progressed` is told after each. */
+export async function runRange(
+  { from, count, shape, step = 1 }: Range & { readonly step?: number },
+  progressed: (totals: Readonly<Totals>) => void = () => {},
+): Promise<Totals> {
   const totals = noTotals()
   for (let seed = from; seed < from + count && totals.failed === null; seed += step) {
     const world = new World(scenarioOf(seed, shape), { isTraced: false })
@@ -47,56 +54,8 @@ export async function runRange({ from, count, shape, step = 1 }: Range & { reado
       totals.finding = finding
     }
     totals.seeds += 1
-    for (const name of ['steps', 'sealed', 'aborted', 'restores', 'takenOver'] as const)
-      totals[name] += world.counts[name]
+    for (const name of counted) totals[name] += world.counts[name]
+    progressed(totals)
   }
   return totals
-}
-
-/** As a worker: the totals as one line of JSON. */
-export async function runSeeds(range: Range & { readonly step: number }): Promise<boolean> {
-  const totals = await runRange(range)
-  process.stdout.write(`${JSON.stringify(totals)}\n`)
-  return totals.failed === null
-}
-
-export async function runWorkers(range: Range & { readonly workers: number }): Promise<boolean> {
-  const startedMs = performance.now()
-  const all = await Promise.all(Array.from({ length: range.workers }, (_, index) => runWorker(range, index)))
-  const totals = noTotals()
-  for (const one of all) {
-    for (const name of ['seeds', 'steps', 'sealed', 'aborted', 'restores', 'takenOver'] as const)
-      totals[name] += one[name]
-    if (one.failed !== null) totals.failed = Math.min(one.failed, totals.failed ?? Number.POSITIVE_INFINITY)
-  }
-  const { seeds, steps, sealed, aborted, restores, takenOver } = totals
-  const seconds = ((performance.now() - startedMs) / 1_000).toFixed(0)
-  console.log(
-    `${seeds} seeds, ${steps} steps, ${sealed} cuts sealed, ${aborted} aborted, ${takenOver} takeovers, ` +
-      `${restores} restores, ${totals.failed === null ? 'no violation' : `seed ${totals.failed} fails`}, ${seconds} s`,
-  )
-  if (totals.failed === null) return true
-  await showSeed(totals.failed, { ...range, isTraced: true })
-  return false
-}
-
-function runWorker(range: Range & { readonly workers: number }, index: number): Promise<Totals> {
-  const { workers, shape, canary } = range
-  const main = fileURLToPath(new URL('../simulate-main.ts', import.meta.url))
-  const args = [main, '--worker', '--from', `${range.from + index}`, '--step', `${workers}`]
-  args.push('--seeds', `${Math.max(0, range.count - index)}`)
-  if (shape !== undefined) args.push('--shape', shape)
-  if (canary !== undefined) args.push('--canary', canary)
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
-    let text = ''
-    child.stdout.on('data', (bytes: Buffer) => {
-      text += bytes.toString()
-    })
-    child.on('error', reject)
-    child.on('close', (code) => {
-      if (code === 0 || code === 1) resolve(JSON.parse(text) as Totals)
-      else reject(new Error(`the worker of the seeds ${range.from + index}, +${workers} … ended with ${code}`))
-    })
-  })
 }
