@@ -1,156 +1,294 @@
 /**
- * Owns the index in memory: where each blob lies. Columns of typed arrays and one table of open addressing, 48 bytes per
- * blob and 4 per slot of the table (kept at most two thirds full).
+ * Owns the index in memory: where each blob lies. About 24 bytes per blob and 50 per pack (which has 15 blobs or more),
+ * in arrays that grow piece by piece; blob-index.test.ts holds it to 40 per blob at any size.
  * Does not own index files; see loaded-index.ts.
  *
- * Invariants: 1. a blob may lie in several packs, each place is one row, the same place only once. 2. rows are only added.
+ * Ids are not kept but fingerprints of them, under a key of this index: see fingerprint.ts for why no wrong "yes" is to be
+ * feared. So what it knows can be asked by id, and cannot be listed by id: read the index files for that.
+ *
+ * Invariants: 1. a blob may lie in several packs, each place is one row, the same place only once. 2. Rows are only added;
+ * those of removed packs are not given out any more. 3. A pack of which two index files say different things has the
+ * places of both, and `isContradictory` says so.
  */
-import { assert } from '@stillpoint/core/kernel'
-import { type BlobType, idBytes, type PackId } from './format/ids.ts'
-import type { IndexedPack } from './format/index-file.ts'
-import type { PackEntry } from './format/pack.ts'
+import { assert, type Entropy } from '@stillpoint/core/kernel'
+import type { BlobType, PackId } from './format/ids.ts'
+import { columnsOf, type IndexedPack } from './format/index-file.ts'
+import type { IndexColumns } from './format/index-scan.ts'
+import { emptyPackBytes, headerEntryBytes, type PackEntry } from './format/pack.ts'
+import { createBlobLengths } from './index-memory/blob-lengths.ts'
+import { createFingerprinter, type Fingerprint } from './index-memory/fingerprint.ts'
+import { createFingerprintTable } from './index-memory/fingerprint-table.ts'
+import { createPackTable, runRowsMax } from './index-memory/pack-table.ts'
 
 export interface BlobPlace extends PackEntry {
   readonly pack: PackId
 }
 
+export interface PackSummary {
+  readonly id: PackId
+  readonly blobs: number
+  /** What the file measures if it has these blobs and no others. */
+  readonly fileBytes: number
+}
+
 export interface BlobIndex {
+  /** Places that are known, those of removed packs among them. */
   readonly size: number
-  readonly packs: readonly PackId[]
+  /** Packs that are not removed. */
+  readonly packs: number
+  /** Of all arrays, in use and spare. */
+  readonly bytes: number
+  /** Places in packs that are removed. */
+  readonly removedRows: number
+  readonly isContradictory: boolean
   add(pack: IndexedPack): void
+  /** Adds all packs of an index file. Returns their numbers, in ascending order. */
+  addColumns(columns: IndexColumns): Uint32Array
   has(id: string, type: BlobType): boolean
   /** Every place of a blob, the first known first. */
   places(id: string, type: BlobType): BlobPlace[]
-  /** All rows, grouped by pack. */
-  byPack(): Map<PackId, PackEntry[]>
+  eachPack(visit: (pack: PackSummary) => void): void
+  hasPack(id: PackId): boolean
+  /** Whether exactly these are the entries that are known of the pack. */
+  agrees(pack: IndexedPack): boolean
+  /** Forgets the packs whose numbers are not kept. */
+  removePacks(isKept: (packNumber: number) => boolean): void
+  /** Makes place for as many blobs in all. */
+  expect(blobs: number): void
 }
 
-const rowsFirst = 1024
-/** Bit of the column `packs`, above all pack numbers. */
-const treeBit = 0x8000_0000
-
-interface Columns {
-  readonly ids: Buffer
-  readonly packs: Uint32Array
-  readonly offsets: Uint32Array
-  readonly lengths: Uint32Array
-  /** 0: not compressed; otherwise the length of the plaintext */
-  readonly plain: Uint32Array
+/** A row of a pack that is given anew. */
+interface Row extends Fingerprint {
+  readonly type: BlobType
+  readonly offset: number
+  readonly length: number
+  readonly plain: number
 }
 
-function columns(rows: number): Columns {
-  return {
-    ids: Buffer.alloc(rows * idBytes),
-    packs: new Uint32Array(rows),
-    offsets: new Uint32Array(rows),
-    lengths: new Uint32Array(rows),
-    plain: new Uint32Array(rows),
-  }
-}
+export function createBlobIndex(entropy: Entropy): BlobIndex {
+  const fingerprinter = createFingerprinter(entropy)
+  const rows = createFingerprintTable()
+  const lengths = createBlobLengths()
+  const packs = createPackTable()
+  let removedRows = 0
+  let isContradictory = false
+  const idDigits = Buffer.alloc(64)
 
-/** The columns, and the table of row numbers plus one, by id. */
-interface Rows {
-  data: Columns
-  table: Uint32Array
-  size: number
-}
+  // The run that is being filled: how many rows it can still take, and where in the pack it ends.
+  const open = { rowsLeft: 0, end: 0, type: 'data' as BlobType }
 
-/** Ids are uniformly distributed already: four of their bytes are the hash. */
-function slotOf(rows: Rows, ids: Buffer, at: number): number {
-  return ids.readUInt32LE(at) % rows.table.length
-}
-
-function linkRow(rows: Rows, row: number): void {
-  let slot = slotOf(rows, rows.data.ids, row * idBytes)
-  while (rows.table[slot] !== 0) slot = (slot + 1) % rows.table.length
-  rows.table[slot] = row + 1
-}
-
-function grow(rows: Rows): void {
-  const { data } = rows
-  const wider = columns(data.packs.length * 2)
-  wider.ids.set(data.ids)
-  wider.packs.set(data.packs)
-  wider.offsets.set(data.offsets)
-  wider.lengths.set(data.lengths)
-  wider.plain.set(data.plain)
-  rows.data = wider
-  rows.table = new Uint32Array(Math.ceil(wider.packs.length * 1.5))
-  for (let row = 0; row < rows.size; row += 1) linkRow(rows, row)
-}
-
-const typeOf = ({ data }: Rows, row: number): BlobType => ((data.packs[row] ?? 0) >= treeBit ? 'tree' : 'data')
-const packNumberOf = ({ data }: Rows, row: number) => (data.packs[row] ?? 0) % treeBit
-
-const key = Buffer.alloc(idBytes)
-
-/** Rows with this id and type, in the order of insertion. */
-function rowsOf(rows: Rows, id: string, type: BlobType): number[] {
-  assert(key.write(id, 'hex') === idBytes, 'an id has 64 hexadecimal digits')
-  const found: number[] = []
-  for (let slot = slotOf(rows, key, 0); ; slot = (slot + 1) % rows.table.length) {
-    const row = (rows.table[slot] ?? 0) - 1
-    if (row < 0) return found
-    const at = row * idBytes
-    if (rows.data.ids.compare(key, 0, idBytes, at, at + idBytes) === 0 && typeOf(rows, row) === type) found.push(row)
-  }
-}
-
-function addRow(rows: Rows, entry: PackEntry, pack: number): void {
-  const known = rowsOf(rows, entry.id, entry.type)
-  if (known.some((row) => packNumberOf(rows, row) === pack && rows.data.offsets[row] === entry.offset)) return
-  if (rows.size === rows.data.packs.length) grow(rows)
-  const { data, size } = rows
-  data.ids.write(entry.id, size * idBytes, 'hex')
-  data.packs[size] = pack + (entry.type === 'tree' ? treeBit : 0)
-  data.offsets[size] = entry.offset
-  data.lengths[size] = entry.length
-  data.plain[size] = entry.plainBytes ?? 0
-  linkRow(rows, size)
-  rows.size += 1
-}
-
-export function createBlobIndex(): BlobIndex {
-  const rows: Rows = { data: columns(rowsFirst), table: new Uint32Array(rowsFirst * 2), size: 0 }
-  const packs: PackId[] = []
-  const packNumbers = new Map<PackId, number>()
-
-  function placeAt(row: number): BlobPlace {
-    const pack = packs[packNumberOf(rows, row)]
-    assert(pack !== undefined, 'each row has a pack')
-    const { ids, offsets, lengths, plain } = rows.data
-    return {
-      pack,
-      id: ids.toString('hex', row * idBytes, (row + 1) * idBytes),
-      type: typeOf(rows, row),
-      offset: offsets[row] ?? 0,
-      length: lengths[row] ?? 0,
-      plainBytes: plain[row] === 0 ? undefined : plain[row],
+  /** Adds a row to the last pack. Its fingerprint is in `row`. */
+  function appendRow(row: Fingerprint, place: Omit<Row, keyof Fingerprint>): void {
+    const number = rows.add(row)
+    lengths.add(number, place.length, place.plain)
+    if (open.rowsLeft === 0 || open.end !== place.offset || open.type !== place.type) {
+      packs.addRun({ type: place.type, firstRow: number, offset: place.offset })
+      open.rowsLeft = runRowsMax
+      open.type = place.type
     }
+    open.rowsLeft -= 1
+    open.end = place.offset + place.length
+  }
+
+  function beginPack(digits: Uint8Array, at: number): number {
+    open.rowsLeft = 0
+    return packs.add(digits, at)
+  }
+
+  function endOfRun(run: number): number {
+    return run + 1 < packs.runs ? packs.runAt(run + 1).firstRow : rows.size
+  }
+
+  function rowsOfPack(pack: number): Row[] {
+    const found: Row[] = []
+    const { first, end } = packs.runsOf(pack)
+    for (let run = first; run < end; run += 1) {
+      const { type, firstRow, offset: begin } = packs.runAt(run)
+      let offset = begin
+      for (let row = firstRow; row < endOfRun(run); row += 1) {
+        const [length, plain] = [lengths.sealed(row), lengths.plain(row)]
+        const fingerprint = { a: 0, b: 0, c: 0 }
+        rows.fingerprintAt(row, fingerprint)
+        found.push({ ...fingerprint, type, offset, length, plain })
+        offset += length
+      }
+    }
+    return found
+  }
+
+  function rowAt(columns: IndexColumns, blob: number): Row {
+    const isTree = columns.isTree[blob] === 1
+    fingerprinter.ofDigits(columns.bytes, columns.idAt[blob] ?? 0, isTree)
+    const { a, b, c } = fingerprinter.last
+    const offset = columns.offset[blob] ?? 0
+    const length = columns.length[blob] ?? 0
+    return { a, b, c, type: isTree ? 'tree' : 'data', offset, length, plain: columns.plain[blob] ?? 0 }
+  }
+
+  /** Entries of one pack of an index file, in the order of their offsets, each once. */
+  function rowsIn(columns: IndexColumns, from: number, end: number): Row[] {
+    const found: Row[] = []
+    for (let blob = from; blob < end; blob += 1) found.push(rowAt(columns, blob))
+    found.sort(byOffset)
+    return withoutRepeats(found)
+  }
+
+  function addPack(columns: IndexColumns, pack: number, from: number, end: number): number {
+    const digits = columns.bytes
+    const at = columns.packIdAt[pack] ?? 0
+    const known = packs.numberOf(digits, at)
+    if (known >= 0) return addKnown(known, rowsIn(columns, from, end), { digits, at })
+    const number = beginPack(digits, at)
+    if (isAscending(columns.offset, from, end)) {
+      for (let blob = from; blob < end; blob += 1) {
+        const row = rowAt(columns, blob)
+        appendRow(row, row)
+      }
+    } else for (const row of rowsIn(columns, from, end)) appendRow(row, row)
+    return number
+  }
+
+  /** Invariant 3: what is known and what is new become a pack of their own, in the place of the known one. */
+  function addKnown(known: number, given: readonly Row[], { digits, at }: { digits: Uint8Array; at: number }): number {
+    const before = rowsOfPack(known)
+    const isLive = !packs.isRemoved(known)
+    if (areEqual(before, given)) {
+      if (!isLive) remove(known, before.length, false)
+      return known
+    }
+    if (isLive) {
+      isContradictory = true
+      remove(known, before.length, true)
+    }
+    const number = beginPack(digits, at)
+    const all = isLive ? withoutRepeats([...before, ...given].sort(byOffset)) : given
+    for (const row of all) appendRow(row, row)
+    return number
+  }
+
+  function remove(pack: number, blobs: number, isRemoved: boolean): void {
+    packs.setRemoved(pack, isRemoved)
+    removedRows += isRemoved ? blobs : -blobs
+  }
+
+  function placeAt(row: number, id: string): BlobPlace {
+    const run = packs.runOfRow(row)
+    let { offset } = run
+    for (let before = run.firstRow; before < row; before += 1) offset += lengths.sealed(before)
+    const plain = lengths.plain(row)
+    const plainBytes = plain === 0 ? undefined : plain
+    return { pack: packs.id(run.pack), id, type: run.type, offset, length: lengths.sealed(row), plainBytes }
+  }
+
+  const isThere = (row: number) => packs.live === packs.size || !packs.isRemoved(packs.packOfRow(row))
+
+  function addColumns(columns: IndexColumns): Uint32Array {
+    const numbers = new Uint32Array(columns.packs)
+    for (let pack = 0, from = 0; pack < columns.packs; pack += 1) {
+      const end = columns.packEnd[pack] ?? 0
+      numbers[pack] = addPack(columns, pack, from, end)
+      from = end
+    }
+    return numbers.sort()
   }
 
   return {
     get size() {
       return rows.size
     },
-    packs,
-    add(pack) {
-      let number = packNumbers.get(pack.id)
-      if (number === undefined) {
-        number = packs.push(pack.id) - 1
-        packNumbers.set(pack.id, number)
-      }
-      for (const entry of pack.entries) addRow(rows, entry, number)
+    get packs() {
+      return packs.live
     },
-    has: (id, type) => rowsOf(rows, id, type).length > 0,
-    places: (id, type) => rowsOf(rows, id, type).map(placeAt),
-    byPack() {
-      const grouped = new Map<PackId, PackEntry[]>(packs.map((pack) => [pack, []]))
-      for (let row = 0; row < rows.size; row += 1) {
-        const place = placeAt(row)
-        grouped.get(place.pack)?.push(place)
-      }
-      return grouped
+    get bytes() {
+      return rows.bytes + lengths.bytes + packs.bytes
     },
+    get removedRows() {
+      return removedRows
+    },
+    get isContradictory() {
+      return isContradictory
+    },
+    addColumns,
+    add: (pack) => void addColumns(columnsOf([pack])),
+    has(id, type) {
+      fingerprinter.ofText(id, type)
+      if (packs.live === packs.size) return rows.rowOf(fingerprinter.last) >= 0
+      return rows.rowsOf(fingerprinter.last).some(isThere)
+    },
+    places(id, type) {
+      fingerprinter.ofText(id, type)
+      return rows
+        .rowsOf(fingerprinter.last)
+        .filter(isThere)
+        .map((row) => placeAt(row, id))
+    },
+    eachPack(visit) {
+      for (let pack = 0, run = 0; pack < packs.size; pack += 1) {
+        let [blobs, fileBytes] = [0, emptyPackBytes]
+        for (; run < packs.runs && packs.runAt(run).pack === pack; run += 1) {
+          for (let row = packs.runAt(run).firstRow; row < endOfRun(run); row += 1) {
+            blobs += 1
+            fileBytes += lengths.sealed(row) + headerEntryBytes(lengths.plain(row) !== 0)
+          }
+        }
+        if (!packs.isRemoved(pack)) visit({ id: packs.id(pack), blobs, fileBytes })
+      }
+    },
+    hasPack(id) {
+      assert(idDigits.write(id, 'latin1') === idDigits.length, 'an id has 64 hexadecimal digits')
+      const pack = packs.numberOf(idDigits, 0)
+      return pack >= 0 && !packs.isRemoved(pack)
+    },
+    agrees(given) {
+      const columns = columnsOf([given])
+      const pack = packs.numberOf(columns.bytes, columns.packIdAt[0] ?? 0)
+      if (pack < 0 || packs.isRemoved(pack)) return false
+      return areEqual(rowsOfPack(pack), rowsIn(columns, 0, columns.blobs))
+    },
+    removePacks(isKept) {
+      for (let pack = 0; pack < packs.size; pack += 1) {
+        if (packs.isRemoved(pack) || isKept(pack)) continue
+        const { first, end } = packs.runsOf(pack)
+        const blobs = first === end ? 0 : endOfRun(end - 1) - packs.runAt(first).firstRow
+        remove(pack, blobs, true)
+      }
+    },
+    expect: (blobs) => rows.expect(blobs),
   }
+}
+
+const byOffset = (one: Row, other: Row) => one.offset - other.offset
+
+function isAscending(offsets: Uint32Array, from: number, end: number): boolean {
+  for (let at = from + 1; at < end; at += 1) if ((offsets[at] ?? 0) <= (offsets[at - 1] ?? 0)) return false
+  return true
+}
+
+const isSame = (one: Row, other: Row) =>
+  one.a === other.a &&
+  one.b === other.b &&
+  one.c === other.c &&
+  one.type === other.type &&
+  one.offset === other.offset &&
+  one.length === other.length &&
+  one.plain === other.plain
+
+/** Of rows that are in the order of their offsets. Blobs without a place of their own are rare, and no sign of damage. */
+function withoutRepeats(rows: readonly Row[]): Row[] {
+  const isRepeated = rows.some((row, at) => row.offset === rows[at - 1]?.offset)
+  if (!isRepeated) return [...rows]
+  const known = new Map<string, Row>()
+  for (const row of rows) known.set([row.a, row.b, row.c, row.type, row.offset, row.length, row.plain].join(), row)
+  return [...known.values()]
+}
+
+/** Of rows that are in the order of their offsets. */
+function areEqual(some: readonly Row[], others: readonly Row[]): boolean {
+  return (
+    some.length === others.length &&
+    some.every((row, at) => {
+      const other = others[at]
+      return other !== undefined && isSame(row, other)
+    })
+  )
 }

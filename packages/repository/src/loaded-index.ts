@@ -1,13 +1,20 @@
 /**
  * Owns the union of all index files in memory, and keeping it up to date.
  *
+ * Index files are read one after another, a few on their way at a time: their sum need not fit into memory.
+ *
  * Invariants: 1. index files never change: those that are loaded need not be read again. 2. When one that was loaded is
- * gone (a prune elsewhere), everything is read anew: its packs may be gone too.
+ * gone (a prune elsewhere), packs that no present file names are forgotten, after the new files were read: nothing that
+ * is there is unknown in between. 3. Where two files said different things about a pack and one is gone, or half of
+ * what is known is forgotten, everything is read anew. 4. What this process adopts while a refresh is under way stays.
  */
 import { isFailure } from '@stillpoint/core/kernel'
+import type { StoredObject } from './blob/blob-store.ts'
 import { type BlobIndex, createBlobIndex } from './blob-index.ts'
-import { decodeIndex, type IndexedPack } from './format/index-file.ts'
-import { type ObjectAccess, readDocument } from './vault.ts'
+import { columnsOf, type IndexedPack, readIndexColumns } from './format/index-file.ts'
+import type { IndexColumns } from './format/index-scan.ts'
+import { eachOf } from './parallel.ts'
+import { type ObjectAccess, readDocumentBytes } from './vault.ts'
 
 export interface LoadedIndex {
   readonly blobs: BlobIndex
@@ -18,22 +25,33 @@ export interface LoadedIndex {
 }
 
 const attemptsMax = 5
+const readsInFlightMax = 3
 
 export interface LoadedIndexOptions {
   /** For repairs: damaged index files are passed over, as if they were not there. Default: they are a failure. */
   readonly skipDamaged?: boolean
 }
 
+/** An index and the files that it is made of, each with the numbers of its packs. */
+interface Loaded {
+  readonly blobs: BlobIndex
+  readonly files: Map<string, Uint32Array>
+}
+
 export function createLoadedIndex(access: ObjectAccess, options: LoadedIndexOptions = {}): LoadedIndex {
-  let blobs = createBlobIndex()
-  let files = new Set<string>()
+  const empty = (): Loaded => ({ blobs: createBlobIndex(access.entropy), files: new Map() })
+  let loaded = empty()
+  /** What is being read to replace `loaded`. */
+  let rebuilding: Loaded | undefined
   let running: Promise<void> = Promise.resolve()
   let queued: Promise<void> | undefined
 
   async function reload(): Promise<void> {
     for (let attempt = 1; ; attempt += 1) {
       try {
-        return await loadListed((await access.store.list('index')).map((object) => object.name))
+        // Taken before the listing: what is adopted later need not be in it (invariant 4).
+        const before = [...loaded.files.keys()]
+        return await follow(before, await access.store.list('index'))
       } catch (error) {
         // A prune elsewhere may replace files between listing and reading, when we hold no lock.
         if (!isFailure(error, 'object_missing') || attempt === attemptsMax) throw error
@@ -41,32 +59,55 @@ export function createLoadedIndex(access: ObjectAccess, options: LoadedIndexOpti
     }
   }
 
-  async function loadListed(names: readonly string[]): Promise<void> {
-    const present = new Set(names)
-    const gone = [...files].some((name) => !present.has(name))
-    const target = gone ? createBlobIndex() : blobs
-    for (const name of names) {
-      if (!gone && files.has(name)) continue
-      for (const pack of await readPacks(name)) target.add(pack)
-      if (!gone) files.add(name)
+  async function follow(before: readonly string[], listed: readonly StoredObject[]): Promise<void> {
+    await readInto(loaded, listed)
+    const present = new Set(listed.map(({ name }) => name))
+    const gone = before.filter((name) => !present.has(name))
+    if (gone.length === 0) return
+    if (!loaded.blobs.isContradictory) {
+      for (const name of gone) loaded.files.delete(name)
+      forgetUnnamed(loaded)
     }
-    if (!gone) return
-    blobs = target
-    files = present
+    const { isContradictory, removedRows, size } = loaded.blobs
+    if (isContradictory || removedRows * 2 > size) await rebuild(listed)
   }
 
-  async function readPacks(name: string): Promise<readonly IndexedPack[]> {
+  async function rebuild(listed: readonly StoredObject[]): Promise<void> {
+    rebuilding = empty()
     try {
-      return await readDocument(access, { kind: 'index', name }, decodeIndex)
+      await readInto(rebuilding, listed)
+      loaded = rebuilding
+    } finally {
+      rebuilding = undefined
+    }
+  }
+
+  async function readInto(target: Loaded, listed: readonly StoredObject[]): Promise<void> {
+    // The largest first: from it the number of all blobs is estimated.
+    const fresh = listed.filter(({ name }) => !target.files.has(name)).sort((one, other) => other.bytes - one.bytes)
+    const freshBytes = fresh.reduce((sum, { bytes }) => sum + bytes, 0)
+    let isEstimated = false
+    await eachOf(fresh, readsInFlightMax, async ({ name, bytes }) => {
+      const columns = await readColumns(name)
+      if (target.files.has(name)) return // adopted meanwhile
+      if (!isEstimated && bytes > 0) target.blobs.expect(target.blobs.size + columns.blobs * (freshBytes / bytes))
+      isEstimated = true
+      target.files.set(name, target.blobs.addColumns(columns))
+    })
+  }
+
+  async function readColumns(name: string): Promise<IndexColumns> {
+    try {
+      return await readDocumentBytes(access, { kind: 'index', name }, readIndexColumns)
     } catch (error) {
-      if (options.skipDamaged === true && isFailure(error, 'object_damaged')) return []
+      if (options.skipDamaged === true && isFailure(error, 'object_damaged')) return columnsOf([])
       throw error
     }
   }
 
   return {
     get blobs() {
-      return blobs
+      return loaded.blobs
     },
     refresh() {
       queued ??= running
@@ -79,8 +120,18 @@ export function createLoadedIndex(access: ObjectAccess, options: LoadedIndexOpti
       return queued
     },
     adopt(name, packs) {
-      for (const pack of packs) blobs.add(pack)
-      files.add(name)
+      const columns = columnsOf(packs)
+      for (const target of rebuilding === undefined ? [loaded] : [loaded, rebuilding]) {
+        if (!target.files.has(name)) target.files.set(name, target.blobs.addColumns(columns))
+      }
     },
   }
+}
+
+function forgetUnnamed({ blobs, files }: Loaded): void {
+  let end = 0
+  for (const numbers of files.values()) end = Math.max(end, (numbers.at(-1) ?? -1) + 1)
+  const isNamed = new Uint8Array(end)
+  for (const numbers of files.values()) for (const number of numbers) isNamed[number] = 1
+  blobs.removePacks((number) => isNamed[number] === 1)
 }

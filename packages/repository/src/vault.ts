@@ -7,7 +7,7 @@
  */
 import { type Clock, type Entropy, Failure, type Random } from '@stillpoint/core/kernel'
 import type { BlobStore, ObjectKind, ObjectName } from './blob/blob-store.ts'
-import { decodeDocument, encodeDocument } from './format/compression.ts'
+import { decodeDocument, decodeDocumentBytes, encodeDocument } from './format/compression.ts'
 import type { Config } from './format/config.ts'
 import { type CryptKeys, seal, unseal } from './format/crypto.ts'
 import { DamageError, sound } from './format/damage.ts'
@@ -69,6 +69,16 @@ export async function readDocument<T>(
 ): Promise<T> {
   const bytes = await readObject(access.store, object)
   return namingDamage(access.store, object, async () => decode(await decodeDocument(unseal(access.keys, bytes))))
+}
+
+/** As `readDocument`, for documents that are better not made a string. @throws Failure */
+export async function readDocumentBytes<T>(
+  access: ObjectAccess,
+  object: ObjectName,
+  decode: (json: Buffer) => T,
+): Promise<T> {
+  const bytes = await readObject(access.store, object)
+  return namingDamage(access.store, object, async () => decode(await decodeDocumentBytes(unseal(access.keys, bytes))))
 }
 
 /** Stores a document; durable when it resolves. Returns its name. */

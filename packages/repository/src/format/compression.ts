@@ -39,8 +39,13 @@ export async function encodeDocument(json: string): Promise<Buffer> {
 
 /** The JSON text of an index, snapshot or lock. @throws DamageError */
 export async function decodeDocument(plaintext: Uint8Array): Promise<string> {
+  return (await decodeDocumentBytes(plaintext)).toString('utf8')
+}
+
+/** The same, in UTF-8. @throws DamageError */
+export async function decodeDocumentBytes(plaintext: Uint8Array): Promise<Buffer> {
   const version = plaintext[0]
-  if (version === 0x7b || version === 0x5b) return Buffer.from(plaintext).toString('utf8')
+  if (version === 0x7b || version === 0x5b) return Buffer.from(plaintext)
   sound(version === encodingVersion, `encoding version ${version ?? 'none'} is unknown`)
-  return (await decompress(plaintext.subarray(1), documentBytesMax)).toString('utf8')
+  return await decompress(plaintext.subarray(1), documentBytesMax)
 }

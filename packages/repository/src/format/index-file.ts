@@ -1,7 +1,12 @@
-/** Owns the document of an index file: which blobs lie where in which packs. restic's design document, "Indexing". */
+/**
+ * Owns the document of an index file: which blobs lie where in which packs. restic's design document, "Indexing".
+ * Does not own the index in memory.
+ */
+import { assert } from '@stillpoint/core/kernel'
 import { sealOverheadBytes } from './crypto.ts'
 import { sound } from './damage.ts'
-import { blobId, type PackId, packId } from './ids.ts'
+import { blobId, idBytes, type PackId, packId } from './ids.ts'
+import { type IndexColumns, scanIndex } from './index-scan.ts'
 import { countField, jsonArray, jsonObject, parseJson, stringField } from './json.ts'
 import type { PackEntry } from './pack.ts'
 
@@ -24,12 +29,57 @@ export function encodeIndex(packs: readonly IndexedPack[]): string {
   return `{"packs":[${encoded.join(',')}]}`
 }
 
+/** The columns of a document, each value validated. @throws DamageError */
+export function readIndexColumns(bytes: Buffer): IndexColumns {
+  return scanIndex(bytes) ?? columnsOf(decodeAnyJson(bytes.toString('utf8')))
+}
+
+/** As they would be read from the document of these packs. */
+export function columnsOf(packs: readonly IndexedPack[]): IndexColumns {
+  const columns = scanIndex(Buffer.from(encodeIndex(packs), 'latin1'))
+  assert(columns !== undefined, 'what we write we can read')
+  return columns
+}
+
 /** @throws DamageError */
 export function decodeIndex(json: string): IndexedPack[] {
+  return decodeIndexBytes(Buffer.from(json, 'utf8'))
+}
+
+/** @throws DamageError */
+export function decodeIndexBytes(bytes: Buffer): IndexedPack[] {
+  const columns = scanIndex(bytes)
+  return columns === undefined ? decodeAnyJson(bytes.toString('utf8')) : packsOf(columns)
+}
+
+function packsOf(columns: IndexColumns): IndexedPack[] {
+  const { bytes, idAt, isTree, offset, length, plain } = columns
+  const idOf = (at = 0) => bytes.toString('latin1', at, at + idBytes * 2)
+  const packs: IndexedPack[] = []
+  for (let pack = 0, blob = 0; pack < columns.packs; pack += 1) {
+    const entries: PackEntry[] = []
+    for (const end = columns.packEnd[pack] ?? 0; blob < end; blob += 1) {
+      entries.push({
+        id: idOf(idAt[blob]),
+        type: isTree[blob] === 1 ? 'tree' : 'data',
+        offset: offset[blob] ?? 0,
+        length: length[blob] ?? 0,
+        plainBytes: plain[blob] === 0 ? undefined : plain[blob],
+      })
+    }
+    packs.push({ id: packId(idOf(columns.packIdAt[pack])), entries })
+  }
+  return packs
+}
+
+/** Whatever the order of fields and the white space. @throws DamageError */
+function decodeAnyJson(json: string): IndexedPack[] {
   const document = parseJson(json)
   sound(!Array.isArray(document), 'an index in the old format without packs')
-  const packs = jsonObject(document, 'the index')['packs'] ?? []
-  return jsonArray(packs, 'packs').map((pack) => {
+  const { packs } = jsonObject(document, 'the index')
+  // A document of another kind, such as a snapshot, must not pass for an empty index.
+  sound(packs !== undefined, 'it is no index: it has no packs')
+  return jsonArray(packs ?? [], 'packs').map((pack) => {
     const object = jsonObject(pack, 'a pack of the index')
     const blobs = jsonArray(object['blobs'] ?? [], 'blobs')
     return { id: packId(object['id']), entries: blobs.map(decodeEntry) }

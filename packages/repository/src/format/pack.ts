@@ -26,9 +26,17 @@ export const headerBytesMax = 16 << 20
 const entryBytesPlain = 1 + 4 + hashBytes
 const entryBytesCompressed = entryBytesPlain + 4
 
-function entryBytes(entry: PackEntry): number {
-  return entry.plainBytes === undefined ? entryBytesPlain : entryBytesCompressed
+/** What a blob adds to a pack beside its own bytes. */
+export function headerEntryBytes(isCompressed: boolean): number {
+  return isCompressed ? entryBytesCompressed : entryBytesPlain
 }
+
+function entryBytes(entry: PackEntry): number {
+  return headerEntryBytes(entry.plainBytes !== undefined)
+}
+
+/** What a pack without blobs would measure. */
+export const emptyPackBytes = sealOverheadBytes + headerLengthBytes
 
 /** Length of the plaintext, also where the blob is not compressed. */
 export function blobPlainBytes(entry: PackEntry): number {
@@ -37,7 +45,7 @@ export function blobPlainBytes(entry: PackEntry): number {
 
 /** What a whole pack with these entries measures. */
 export function packBytes(entries: readonly PackEntry[]): number {
-  let bytes = sealOverheadBytes + headerLengthBytes
+  let bytes = emptyPackBytes
   for (const entry of entries) bytes += entry.length + entryBytes(entry)
   return bytes
 }

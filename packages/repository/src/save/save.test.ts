@@ -7,6 +7,7 @@ import { openLocalStore } from '../blob/local-store.ts'
 import { openMemoryStore } from '../blob/memory-store.ts'
 import { sha256, treeId } from '../format/ids.ts'
 import { initRepository, openRepository, type Repository } from '../repository.ts'
+import { entriesByPack } from '../testing/index-entries.ts'
 import {
   clock,
   collected,
@@ -65,8 +66,9 @@ describe('a save', () => {
       await save.saveTree([{ name: `f${turn}`, type: 'file', content, bytes }])
     }
     await save.finish()
-    const { index, store } = await newVault(path)
-    for (const entries of index.blobs.byPack().values())
+    const vault = await newVault(path)
+    const { store } = vault
+    for (const entries of (await entriesByPack(vault)).values())
       expect(new Set(entries.map((entry) => entry.type)).size).toBe(1)
     const sizes = (await store.list('pack')).map((pack) => pack.bytes)
     expect(sizes.length).toBeLessThanOrEqual(5)

@@ -8,9 +8,9 @@
 import { Failure, isFailure, type TreeId } from '@stillpoint/core/kernel'
 import type { ObjectName } from '../blob/blob-store.ts'
 import { errnoOf } from '../blob/storage-failure.ts'
-import type { BlobId, PackId } from '../format/ids.ts'
+import { type BlobId, type PackId, packId } from '../format/ids.ts'
 import { decodeIndex } from '../format/index-file.ts'
-import { blobPlainBytes, type PackEntry, packBytes } from '../format/pack.ts'
+import { blobPlainBytes } from '../format/pack.ts'
 import type { TreeNode } from '../format/tree.ts'
 import { readTree } from '../load/blob-reader.ts'
 import { listSnapshots } from '../load/snapshots.ts'
@@ -137,21 +137,20 @@ async function checkIndexes(check: Check): Promise<void> {
 async function checkPacks(check: Check): Promise<PackId[]> {
   const { store, index } = check.vault
   const stored = new Map((await store.list('pack')).map((object) => [object.name, object.bytes]))
-  const indexed = index.blobs.byPack()
   let done = 0
-  for (const [pack, entries] of indexed) {
+  index.blobs.eachPack(({ id, fileBytes }) => {
     check.abort()
-    const object: ObjectName = { kind: 'pack', name: pack }
-    const bytes = stored.get(pack)
+    const object: ObjectName = { kind: 'pack', name: id }
+    const bytes = stored.get(id)
     if (bytes === undefined) check.problems.push(missingPack(check, object))
-    else if (bytes !== packBytes(entries)) {
-      const message = `pack ${pack} at ${store.locate(object)} is damaged: it has ${bytes} bytes and should have ${packBytes(entries)}`
+    else if (bytes !== fileBytes) {
+      const message = `pack ${id} at ${store.locate(object)} is damaged: it has ${bytes} bytes and should have ${fileBytes}`
       check.problems.push(new Failure({ code: 'object_damaged', message }))
     }
     done += 1
-    check.progress({ stage: 'packs', done, total: indexed.size })
-  }
-  return [...stored.keys()].filter((name): name is PackId => !indexed.has(name as PackId))
+    check.progress({ stage: 'packs', done, total: index.blobs.packs })
+  })
+  return [...stored.keys()].map((name) => packId(name)).filter((id) => !index.blobs.hasPack(id))
 }
 
 function missingPack(check: Check, object: ObjectName): Failure {
@@ -210,19 +209,18 @@ function plainBytesOf(vault: Vault, id: BlobId): number | undefined {
 
 /** Reads every pack, also those in no index. Returns the bytes read. */
 async function checkData(check: Check, packs: readonly string[]): Promise<number> {
-  const indexed = check.vault.index.blobs.byPack()
   let bytesRead = 0
   for (const [done, name] of packs.entries()) {
     await noting(check, async () => {
-      bytesRead += await checkPack(check, name, indexed.get(name as PackId))
+      bytesRead += await checkPack(check, packId(name))
     })
     check.progress({ stage: 'data', done: done + 1, total: packs.length })
   }
   return bytesRead
 }
 
-async function checkPack(check: Check, name: string, indexed: readonly PackEntry[] | undefined): Promise<number> {
-  const { store, keys } = check.vault
+async function checkPack(check: Check, name: PackId): Promise<number> {
+  const { store, keys, index } = check.vault
   const object: ObjectName = { kind: 'pack', name }
   const bytes = await readObject(store, object)
   await namingDamage(store, object, async () => {
@@ -231,16 +229,9 @@ async function checkPack(check: Check, name: string, indexed: readonly PackEntry
       check.abort()
       await openBlob(entry, bytes.subarray(entry.offset, entry.offset + entry.length), keys)
     }
-    if (indexed === undefined || sameEntries(entries, indexed)) return
+    if (!index.blobs.hasPack(name) || index.blobs.agrees({ id: name, entries })) return
     const message = `pack ${name} at ${store.locate(object)} and the index do not agree on what is in it`
     check.problems.push(new Failure({ code: 'object_damaged', message }))
   })
   return bytes.length
-}
-
-function sameEntries(entries: readonly PackEntry[], others: readonly PackEntry[]): boolean {
-  const line = ({ id, type, offset, length, plainBytes }: PackEntry) => [id, type, offset, length, plainBytes].join(' ')
-  const lines = entries.map(line).sort()
-  const otherLines = others.map(line).sort()
-  return lines.length === otherLines.length && lines.every((text, at) => text === otherLines[at])
 }

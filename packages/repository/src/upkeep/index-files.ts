@@ -6,8 +6,8 @@
  */
 import { isFailure } from '@stillpoint/core/kernel'
 import type { PackId } from '../format/ids.ts'
-import { decodeIndex, encodeIndex, type IndexedPack, indexBlobsMax } from '../format/index-file.ts'
-import { readDocument, type Vault, writeDocument } from '../vault.ts'
+import { decodeIndexBytes, encodeIndex, type IndexedPack, indexBlobsMax } from '../format/index-file.ts'
+import { readDocumentBytes, type Vault, writeDocument } from '../vault.ts'
 
 export async function listIndexFiles(vault: Vault): Promise<readonly string[]> {
   return (await vault.store.list('index')).map(({ name }) => name).sort()
@@ -15,7 +15,7 @@ export async function listIndexFiles(vault: Vault): Promise<readonly string[]> {
 
 /** @throws Failure `object_damaged`, `object_missing` */
 export function readIndexFile(vault: Vault, name: string): Promise<readonly IndexedPack[]> {
-  return readDocument(vault, { kind: 'index', name }, decodeIndex)
+  return readDocumentBytes(vault, { kind: 'index', name }, decodeIndexBytes)
 }
 
 export interface IndexWriter {

@@ -7,6 +7,7 @@ import type { BlobStore } from '../blob/blob-store.ts'
 import { openLocalStore } from '../blob/local-store.ts'
 import { type MemoryObjects, openMemoryStore } from '../blob/memory-store.ts'
 import { openRepository, openVault, type Repository } from '../repository.ts'
+import { entriesByPack } from '../testing/index-entries.ts'
 import { contents, fill, inMemory, openMemory } from '../testing/prunable.ts'
 import { hasTool, newRepository, password, reopen, restic, scratch, world } from '../testing/testbed.ts'
 
@@ -134,7 +135,7 @@ describe('repair packs', () => {
   test('salvages all but the damaged blob, and keeps a copy', async () => {
     const { objects } = await inMemory()
     const vault = await openVault({ store: openMemoryStore(objects), password, ...world })
-    const [id, entries] = [...vault.index.blobs.byPack()].find(([, all]) => all.length >= 3) ?? []
+    const [id, entries] = [...(await entriesByPack(vault))].find(([, all]) => all.length >= 3) ?? []
     const victim = entries?.[1]
     if (id === undefined || entries === undefined || victim === undefined) throw new Error('no pack of three blobs')
     const bytes = Buffer.from(objects.get(`pack/${id}`) ?? [])
