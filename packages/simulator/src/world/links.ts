@@ -154,10 +154,12 @@ export class Links {
     const link = this.#link(name)
     if (!link.isKnown) return false
     const { connection } = link
+    const { scenario, wire } = this.#world
+    const carried = scenario.hasShells ? wire.order(order) : order
     link.lastInMs = this.#carry(name, { afterMs: link.lastInMs, way: 'in' }, () => {
       if (link.connection !== connection) return
       this.#world.trace(name, () => describeOrder(order), 'coordinator')
-      this.#world.node(name).order(order)
+      this.#world.node(name).order(carried)
     })
     return true
   }
@@ -170,11 +172,12 @@ export class Links {
     })
   }
 
-  report(name: string, fact: Fact): void {
+  report(name: string, said: Fact): void {
     const link = this.#link(name)
     if (!link.isJoined) return
     const { connection } = link
-    const { coordinator, random } = this.#world
+    const { coordinator, random, scenario, wire } = this.#world
+    const fact = scenario.hasShells ? wire.fact(said) : said
     if (random.chance(repeatedPerMille)) this.#reportAgain(name, fact)
     link.lastOutMs = this.#carry(name, { afterMs: link.lastOutMs, way: 'out' }, () => {
       if (link.connection !== connection || !link.isKnown || this.#world.coordinator !== coordinator) return

@@ -12,6 +12,7 @@ import { type Event, type MarkedState, tick, type VectorClock } from '../checker
 import type { Machine } from './machine.ts'
 import { StorageError } from './repository.ts'
 import type { StoreShape } from './scenario.ts'
+import { treeOfNobody } from './wire.ts'
 import type { World } from './world.ts'
 
 export interface Packet {
@@ -194,8 +195,7 @@ export class ProcessNode {
       try {
         const recorded = this.shell.recorded(ref).map(({ stamp }) => stamp.message as string)
         durable.upload(ref.cut, this.name, { mark, recorded })
-        const tree = `tree-${this.name}` as never
-        const evidence = { tree, bytes: 1, files: 1, torn: [], notes: [], channels: {} }
+        const evidence = { tree: treeOfNobody, bytes: 1, files: 1, torn: [], notes: [], channels: {} }
         this.shell.feed({ type: 'captured', ref, evidence })
       } catch (error) {
         if (!(error instanceof StorageError)) throw error

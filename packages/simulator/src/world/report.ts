@@ -20,7 +20,7 @@ export async function digestOf(seed: number, shape?: string): Promise<string> {
 /** Answers whether all judges were content. */
 export async function showSeed(
   seed: number,
-  options: { readonly shape?: string; readonly isTraced: boolean },
+  options: { readonly shape?: string; readonly canary?: string; readonly isTraced: boolean },
 ): Promise<boolean> {
   const scenario = scenarioOf(seed, options.shape)
   const world = new World(scenario, { isTraced: options.isTraced })
@@ -34,9 +34,8 @@ export async function showSeed(
   const again = new World(smallest, { isTraced: true })
   const last = await again.run()
   const shape = options.shape === undefined ? '' : ` --shape ${options.shape}`
-  console.error(
-    `seed ${seed} fails, commit ${commit()}: node packages/simulator/src/simulate-main.ts --seed ${seed}${shape}`,
-  )
+  const canary = options.canary === undefined ? '' : ` --canary ${options.canary}`
+  console.error(`seed ${seed} fails, commit ${commit()}: npm run simulate -- --seed ${seed}${shape}${canary}`)
   for (const finding of findings) console.error(`  found: ${finding}`)
   console.error(`the smallest scenario that fails: ${JSON.stringify(smallest)}`)
   for (const finding of last) console.error(`  found: ${finding}`)

@@ -4,7 +4,7 @@
  *
  * What another coordinator has left is ended as local-system.ts does it: the repository decides, and nothing is resumed.
  */
-import { type Certificate, type CutRecord, canonicalPlan, type Order, type Plan } from '@stillpoint/core'
+import type { Certificate, CutRecord, Order, Plan } from '@stillpoint/core'
 import { type CutId, Failure, type Incarnation, participantName } from '@stillpoint/core/kernel'
 import type { StoreCut } from '../../../stillpoint/src/agent/agent.ts'
 import { StoreParticipant } from '../../../stillpoint/src/agent/store-participant.ts'
@@ -14,6 +14,7 @@ import type { Machine } from './machine.ts'
 import { planCut } from './plan-cut.ts'
 import { StorageError } from './repository.ts'
 import { storeSession } from './store-session.ts'
+import { digestOfPlan, treeOfNobody } from './wire.ts'
 import type { World } from './world.ts'
 
 const retryMs = 50
@@ -81,7 +82,7 @@ export class ShellCoordinator {
     const { links } = this.#world
     return {
       plan,
-      planDigest: canonicalPlan(plan),
+      planDigest: digestOfPlan(plan),
       attempt: 1,
       lease: { recordCut: (cut, lines) => this.#record(plan, cut, lines) },
       clock: this.machine,
@@ -99,7 +100,7 @@ export class ShellCoordinator {
         },
       },
       openStores: (onFact) => Promise.resolve(this.#openStores(plan, onFact)),
-      seal: ({ certificate }) => this.#seal(certificate),
+      seal: ({ certificate }) => this.#seal(this.#world.wire.certificate(certificate)),
       signal: new AbortController().signal,
       onEvent: (event) =>
         this.#world.trace('coordinator', () => (event.type === 'phase' ? `— ${event.phase}` : event.type)),
@@ -121,7 +122,7 @@ export class ShellCoordinator {
         newSink: () => ({
           file: () => Promise.resolve({ bytes: 1 }),
           directory: () => Promise.resolve({ bytes: 1, files: 1, torn: [] }),
-          finish: () => Promise.resolve({ tree: `tree-${name}` as never, notes: [] }),
+          finish: () => Promise.resolve({ tree: treeOfNobody, notes: [] }),
         }),
         report: (fact) => onFact(name, fact),
         note: (text) => this.#world.trace(name, () => text),

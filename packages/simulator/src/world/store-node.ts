@@ -12,10 +12,11 @@ import {
   type StoreInput,
   type StoreState,
 } from '@stillpoint/core'
-import { type Incarnation, participantName, type TreeId } from '@stillpoint/core/kernel'
+import { type Incarnation, participantName } from '@stillpoint/core/kernel'
 import { type MarkedState, tick, type VectorClock } from '../checkers/truth.ts'
 import type { Machine } from './machine.ts'
 import { StorageError } from './repository.ts'
+import { treeOfNobody } from './wire.ts'
 import type { World } from './world.ts'
 
 export class StoreNode {
@@ -124,8 +125,10 @@ export class StoreNode {
         return { call: 'resume', unbroken: this.resume(cut) }
       case 'capture': {
         this.upload(cut)
-        const tree = `tree-${this.name}` as TreeId
-        return { call: 'capture', evidence: { tree, bytes: 1, files: 1, torn: [], notes: [], channels: {} } }
+        return {
+          call: 'capture',
+          evidence: { tree: treeOfNobody, bytes: 1, files: 1, torn: [], notes: [], channels: {} },
+        }
       }
       case 'release':
         this.marks.delete(cut)

@@ -25,6 +25,7 @@ import { ShellCoordinator } from './shell-coordinator.ts'
 import { StoreNode } from './store-node.ts'
 import { Timeline } from './timeline.ts'
 import { Trace } from './trace.ts'
+import { Wire } from './wire.ts'
 
 export interface Participant {
   readonly machine: Machine
@@ -53,6 +54,7 @@ export class World {
   readonly outsiders: Outsider[] = []
   readonly findings: string[] = []
   readonly counts = { sealed: 0, aborted: 0, consistent: 0, restores: 0, takenOver: 0, steps: 0 }
+  readonly wire = new Wire(this.findings)
   coordinator: CoordinatorNode | ShellCoordinator | null = null
   isFaulty = true
   #coordinatorCount = 0
