@@ -3,7 +3,7 @@
  * then compressed JSON; documents that begin with `{` or `[` are plain JSON.
  */
 import { promisify } from 'node:util'
-import { constants, zstdCompress, zstdDecompress } from 'node:zlib'
+import { constants, zstdCompress, zstdDecompress, zstdDecompressSync } from 'node:zlib'
 import { DamageError, sound } from './damage.ts'
 
 const compressZstd = promisify(zstdCompress)
@@ -17,6 +17,10 @@ const encodingVersion = 2
 /** An authentic index file of restic's stays below 8 MiB; nothing we read may unfold to more than this. */
 const documentBytesMax = 1 << 29
 
+/** What is this small is unfolded at once: another thread would take four times as long to be asked. */
+const atOnceBytesMax = 16 << 10
+const atOnceUnfoldedBytesMax = 256 << 10
+
 export function compress(bytes: Uint8Array, level: number): Promise<Buffer> {
   return compressZstd(bytes, {
     params: { [constants.ZSTD_c_compressionLevel]: level },
@@ -27,9 +31,20 @@ export function compress(bytes: Uint8Array, level: number): Promise<Buffer> {
 /** @throws DamageError where the bytes are no zstd frames or unfold to more than `bytesMax` */
 export async function decompress(bytes: Uint8Array, bytesMax: number): Promise<Buffer> {
   try {
-    return await decompressZstd(bytes, { maxOutputLength: Math.max(1, bytesMax) })
+    return decompressAtOnce(bytes, bytesMax) ?? (await decompressZstd(bytes, { maxOutputLength: Math.max(1, bytesMax) }))
   } catch (error) {
     throw new DamageError('it does not decompress', { cause: error })
+  }
+}
+
+/** Undefined where it is, or may be, too large for that. */
+function decompressAtOnce(bytes: Uint8Array, bytesMax: number): Buffer | undefined {
+  if (bytes.length > atOnceBytesMax) return undefined
+  try {
+    return zstdDecompressSync(bytes, { maxOutputLength: Math.max(1, Math.min(bytesMax, atOnceUnfoldedBytesMax)) })
+  } catch (error) {
+    if (bytesMax <= atOnceUnfoldedBytesMax) throw error
+    return undefined
   }
 }
 
