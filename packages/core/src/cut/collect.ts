@@ -3,8 +3,8 @@
  * it finds half done after a crash.
  */
 import { channelEnds, type ParticipantName } from '../kernel/ids.ts'
-import { type CoordinatorState, type CutRecord, type Decision, newTrack } from './coordinator-state.ts'
-import { certificateOf, end, enter, every, newState, order, type Step, setTrack } from './coordinator-step.ts'
+import type { CoordinatorState, CutRecord, Decision } from './coordinator-state.ts'
+import { certificateOf, end, enter, every, newState, order, type Step, setTrack, trackOf } from './coordinator-step.ts'
 import type { SentAtCut } from './messages.ts'
 import { verdictOf } from './verdict.ts'
 
@@ -12,7 +12,7 @@ import { verdictOf } from './verdict.ts'
 export function collect(step: Step): void {
   const { state } = step
   for (const { name, kind } of state.plan.participants) {
-    const track = state.tracks.get(name) ?? newTrack
+    const track = trackOf(state, name)
     if (track.captured !== null) continue
     if (kind === 'process' && track.drained === null) {
       const inbound = inboundOf(state, name)

@@ -2,6 +2,7 @@
  * One call of the coordinator in the making, and the moves that every part of it uses: orders, phases, notes, the one
  * place where an outcome is recorded, and the certificate. The rules when to move are in coordinator.ts.
  */
+import { assert, defined } from '../kernel/assert.ts'
 import type { ParticipantName } from '../kernel/ids.ts'
 import type { Certificate, CoordinatorStep, ProcessEvidence, StoreEvidence } from './certificate.ts'
 import {
@@ -39,33 +40,35 @@ export function newState(plan: Plan, planDigest: string, ref: CutRef, nowMs: num
   }
 }
 
+/** The certificate of a cut that everybody has marked, resumed and captured: who has not is a bug of ours (C6). */
 export function certificateOf(state: CoordinatorState): Certificate {
   const processes: Record<string, ProcessEvidence> = {}
   const stores: Record<string, StoreEvidence> = {}
   const trees: Record<string, Certificate['trees'][string]> = {}
   const channelTrees: Record<string, Certificate['trees'][string]> = {}
-  for (const [name, { mark, resumed, holdReliedOn, drained, captured }] of state.tracks) {
-    if (captured !== null) {
-      trees[name] = captured.tree
-      Object.assign(channelTrees, captured.channels)
-    }
-    if (mark === null || resumed === null) continue
-    const base = { hold: resumed, holdReliedOn }
+  for (const [name, track] of state.tracks) {
+    const { holdReliedOn, drained } = track
+    const captured = defined(track.captured, `what was captured of ${name}`)
+    const mark = defined(track.mark, `the mark of ${name}`)
+    trees[name] = captured.tree
+    Object.assign(channelTrees, captured.channels)
+    const base = { hold: defined(track.resumed, `the resume of ${name}`), holdReliedOn }
+    // Captured and never drained: nothing is recorded, and the counts show what that leaves out (C2).
     if (mark.kind === 'process') processes[name] = { ...base, mark, drained: drained ?? [] }
-    else stores[name] = { ...base, mark, torn: captured?.torn ?? [] }
+    else stores[name] = { ...base, mark, torn: captured.torn }
   }
   const { plan, planDigest, steps } = state
   return { version: 1, plan, planDigest, processes, stores, steps, trees, channelTrees, pauseMs: pauseMsOf(state) }
 }
 
 export function pauseMsOf({ firstHoldAtMs, lastResumeAtMs }: CoordinatorState): number {
-  return firstHoldAtMs === null || lastResumeAtMs === null ? 0 : lastResumeAtMs - firstHoldAtMs
+  return defined(lastResumeAtMs, 'the last resume') - defined(firstHoldAtMs, 'the first hold')
 }
 
 /** The one place where an outcome is recorded (C6); everybody is released (C7). */
 export function end(step: Step, outcome: CutOutcome, nowMs: number): void {
   const { state } = step
-  if (state.outcome !== null) return
+  assert(state.outcome === null, `cut ${state.ref.cut} ends twice (C6)`)
   step.records.push({ type: 'ended', outcome })
   step.state = { ...step.state, outcome }
   enter(step, 'release', nowMs + state.plan.deadlines.resumeMs)
@@ -94,9 +97,13 @@ export function note(step: Step, one: CoordinatorStep): void {
 }
 
 export function setTrack(step: Step, name: ParticipantName, change: Partial<Track>): Acceptance {
-  const track = step.state.tracks.get(name) ?? newTrack
+  const track = trackOf(step.state, name)
   step.state = { ...step.state, tracks: new Map(step.state.tracks).set(name, { ...track, ...change }) }
   return 'accepted'
+}
+
+export function trackOf({ tracks }: CoordinatorState, name: ParticipantName): Track {
+  return defined(tracks.get(name), `the track of ${name}`)
 }
 
 export function every(state: CoordinatorState, holds: (track: Track) => boolean): boolean {

@@ -394,6 +394,16 @@ describe('capture', () => {
     expect(ordersIn(system.report('a', { type: 'drained', ref, inbound: [] }))).toEqual(['capture a'])
   })
 
+  test('C2: one that is captured and was never drained has nothing recorded, and the counts show it', () => {
+    const system = new System(twoProcesses)
+    system.send('a', 'b')
+    system.runUntil(({ coordinator }) => coordinator.phase === 'collect')
+    const { ref } = system.coordinator
+    for (const name of ['a', 'b']) system.report(name, { type: 'captured', ref, evidence: captureEvidence })
+    expect(abortCode(system)).toBe('cut_inconsistent')
+    expect(JSON.stringify(endedRecords(system))).toContain('a→b: 1 of 1 messages were neither received nor recorded')
+  })
+
   test('its progress is passed on', () => {
     const system = at('collect', twoStores)
     const { ref } = system.coordinator

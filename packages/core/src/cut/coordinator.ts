@@ -15,14 +15,7 @@ import { unreachable } from '../kernel/assert.ts'
 import type { FailureReport } from '../kernel/failure.ts'
 import type { ParticipantName } from '../kernel/ids.ts'
 import { collect, trySeal } from './collect.ts'
-import {
-  type Acceptance,
-  type CoordinatorInput,
-  type CoordinatorState,
-  type Decision,
-  newTrack,
-  type Track,
-} from './coordinator-state.ts'
+import type { Acceptance, CoordinatorInput, CoordinatorState, Decision, Track } from './coordinator-state.ts'
 import {
   certificateOf,
   end,
@@ -35,6 +28,7 @@ import {
   pauseMsOf,
   type Step,
   setTrack,
+  trackOf,
 } from './coordinator-step.ts'
 import { type CutRef, type Fact, type MarkEvidence, type Role, sameCut } from './messages.ts'
 import { type ParticipantPlan, type Plan, participantOf, processesOf, storesOf } from './plan.ts'
@@ -229,9 +223,9 @@ function failed(
 function lost(step: Step, name: ParticipantName, reason: string, nowMs: number): Acceptance {
   const { phase, outcome } = step.state
   if (outcome !== null) return released(step, name)
-  const track = step.state.tracks.get(name)
+  const track = trackOf(step.state, name)
   // What is captured is durable: nothing more is needed of that participant.
-  if (phase === 'seal' || (phase === 'collect' && track?.captured != null)) return 'accepted'
+  if (phase === 'seal' || (phase === 'collect' && track.captured !== null)) return 'accepted'
   const failure: FailureReport = {
     code: 'participant_lost',
     message: `"${name}" was lost during ${phase}: ${reason}`,
@@ -279,7 +273,7 @@ function tryHoldStores(step: Step): void {
 function tryMark(step: Step, nowMs: number): void {
   const { state } = step
   if (state.phase !== 'quiesce' || !state.storesAsked) return
-  if (!mustBeHeld(state.plan).every((name) => state.tracks.get(name)?.hold != null)) return
+  if (!mustBeHeld(state.plan).every((name) => trackOf(state, name).hold !== null)) return
   enter(step, 'mark', nowMs + state.plan.deadlines.markMs)
   for (const [name, track] of state.tracks) setTrack(step, name, { holdReliedOn: track.hold ?? 0 })
   for (const participant of state.plan.participants) {
@@ -293,8 +287,8 @@ function tryOwnedMarked(step: Step): void {
   const { state } = step
   if (state.phase !== 'mark') return
   for (const process of processesOf(state.plan)) {
-    if (process.owns.length === 0 || state.tracks.get(process.name)?.ownedMarkedOrdered === true) continue
-    if (!process.owns.every((owned) => state.tracks.get(owned)?.mark != null)) continue
+    if (process.owns.length === 0 || trackOf(state, process.name).ownedMarkedOrdered) continue
+    if (!process.owns.every((owned) => trackOf(state, owned).mark !== null)) continue
     setTrack(step, process.name, { ownedMarkedOrdered: true })
     order(step, process.name, { type: 'ownedMarked', ref: state.ref })
   }
@@ -321,7 +315,7 @@ function tryTaken(step: Step, nowMs: number): void {
   const { state } = step
   if (state.phase !== 'resume' || !every(state, ({ resumed }) => resumed !== null)) return
   for (const name of mustBeHeld(state.plan)) {
-    const { resumed, holdReliedOn } = state.tracks.get(name) ?? newTrack
+    const { resumed, holdReliedOn } = trackOf(state, name)
     if (resumed?.unbroken === true && resumed.hold === holdReliedOn) continue
     const why = resumed?.detail ?? 'it was let go and held again'
     const message = `"${name}" was not held until every mark was taken: ${why}`
@@ -357,25 +351,21 @@ function isAwaited(state: CoordinatorState, name: ParticipantName, track: Track)
       return track.mark === null
     case 'resume':
       return track.resumed === null
-    case 'collect':
+    default: // In `collect`. The seal has no deadline, and once there is an outcome nobody is waited for.
       return track.captured === null
-    case 'seal':
-    case 'release':
-    case 'ended':
-      return false
   }
 }
 
 function released(step: Step, from: ParticipantName): Acceptance {
   const { state } = step
-  if (state.tracks.get(from)?.released === true) return 'duplicate'
+  if (trackOf(state, from).released) return 'duplicate'
   setTrack(step, from, { released: true })
   if (state.outcome !== null && every(step.state, (track) => track.released)) finish(step, state.outcome)
   return 'accepted'
 }
 
 function areHeld(state: CoordinatorState, participants: readonly ParticipantPlan[]): boolean {
-  return participants.every(({ name }) => state.tracks.get(name)?.hold != null)
+  return participants.every(({ name }) => trackOf(state, name).hold !== null)
 }
 
 /** When the next `ticked` is needed, on the clock of the inputs; `null` when none is. */

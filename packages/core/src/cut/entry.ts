@@ -9,6 +9,7 @@
  * Relied on by C1 (the epoch changes only here and in `adoptEpoch`, and nothing of it was handed over before) and
  * C2 (counts and recordings are made from the same state, in one step).
  */
+import { assert, defined } from '../kernel/assert.ts'
 import type { ChannelId, SessionId } from '../kernel/ids.ts'
 import { isQuiet, openGate } from './gate.ts'
 import type { OpenHandler, ProcessMark, ReceivedAtCut, SentAtCut } from './messages.ts'
@@ -150,7 +151,7 @@ function receivedBy(inbound: Inbound, left: readonly Item[], heard: ReadonlySet<
 
 function recordingsAt(state: ProcessState, mark: ProcessMark): readonly Recording[] {
   return mark.received.map(({ channel, session, received }): Recording => {
-    const fifo = state.inbound.get(sessionKey(channel, session))?.traits.fifo ?? false
+    const { fifo } = defined(state.inbound.get(sessionKey(channel, session)), `session ${session}`).traits
     return { channel, session, fifo, received, recorded: [] }
   })
 }
@@ -166,9 +167,10 @@ export function record(step: Step, { item, origin }: Item): void {
   const { stamp } = origin
   if (stamp.epoch >= work.ref.epoch) return
   const recording = recordingOf(work, origin.stamp.channel, stamp.session, origin.traits.fifo)
-  if (hasReceived(recording.received, stamp.seq) || recording.recorded.some(({ seq }) => seq === stamp.seq)) return
+  const isHere = hasReceived(recording.received, stamp.seq) || recording.recorded.some(({ seq }) => seq === stamp.seq)
+  assert(!isHere, `message ${stamp.seq} of ${stamp.channel} is received and recorded, or recorded twice (C2)`)
   const recorded = [...recording.recorded, { seq: stamp.seq, message: stamp.message }].sort((a, b) => a.seq - b.seq)
-  setRecording(step, { ...recording, recorded })
+  setRecording(step, work, { ...recording, recorded })
   step.effects.push({ type: 'record', ref: work.ref, item, channel: stamp.channel, seq: stamp.seq })
 }
 
@@ -177,9 +179,7 @@ function recordingOf(work: CutWork, channel: ChannelId, session: SessionId, fifo
   return known ?? { channel, session, fifo, received: nothingReceived, recorded: [] }
 }
 
-function setRecording(step: Step, recording: Recording): void {
-  const { work } = step.state
-  if (work === null) return
+function setRecording(step: Step, work: CutWork, recording: Recording): void {
   const others = work.recordings.filter(
     ({ channel, session }) => channel !== recording.channel || session !== recording.session,
   )

@@ -81,9 +81,7 @@ export function pump(step: Step): void {
   if (step.state.waiting.length === 0) return
   let index = 0
   const blocked = new Set<string>()
-  while (index < step.state.waiting.length) {
-    const item = step.state.waiting[index]
-    if (item === undefined) return
+  for (let item = step.state.waiting[index]; item !== undefined; item = step.state.waiting[index]) {
     const { origin } = item
     const isFifo = origin.kind === 'message' && origin.traits.fifo
     const fifoKey = isFifo ? sessionKey(origin.stamp.channel, origin.stamp.session) : null
@@ -147,9 +145,10 @@ function hand(step: Step, item: Item, index: number): void {
     if (origin.stamp.epoch > inbound.epochMax) setInbound(step, { ...inbound, epochMax: origin.stamp.epoch })
     noteHeard(step, origin.stamp)
   }
-  if (origin.kind === 'outsider' && isIngressHeld(step.state)) {
+  const { work } = step.state
+  if (origin.kind === 'outsider' && work !== null && isIngressHeld(step.state)) {
     // Bars the verdict `consistent`: what this outsider knows may come from a later epoch.
-    patchWork(step, { uncolouredHandled: (step.state.work?.uncolouredHandled ?? 0) + 1 })
+    patchWork(step, { uncolouredHandled: work.uncolouredHandled + 1 })
   }
   if (origin.kind !== 'reply') {
     reopenFor(step)

@@ -4,6 +4,7 @@
  * Owns: the types. The rules are in process.ts (orders), gate.ts (who may run), entry.ts (entering an epoch) and
  * drain.ts (channel state). Payloads never enter: the shell keeps them under an `ItemId` and is told what to do.
  */
+import { defined } from '../kernel/assert.ts'
 import type { FailureReport } from '../kernel/failure.ts'
 import type { ChannelId, Incarnation, MessageId, ParticipantName, SessionId } from '../kernel/ids.ts'
 import type {
@@ -269,9 +270,9 @@ export function patch(step: Step, change: Partial<ProcessState>): void {
   step.state = { ...step.state, ...change }
 }
 
-/** Changes the current cut's work; nothing when there is none. */
+/** Changes the current cut's work. */
 export function patchWork(step: Step, change: Partial<CutWork>): void {
-  if (step.state.work !== null) patch(step, { work: { ...step.state.work, ...change } })
+  patch(step, { work: { ...defined(step.state.work, 'the work of a cut'), ...change } })
 }
 
 export function report(step: Step, fact: Fact): void {

@@ -7,7 +7,7 @@
  * Holds and gates end by themselves: at their lease (C5), when the coordinator's connection is lost, and when the cut
  * is over (C7). What is stale changes nothing (C8).
  */
-import { unreachable } from '../kernel/assert.ts'
+import { defined, unreachable } from '../kernel/assert.ts'
 import type { FailureReport } from '../kernel/failure.ts'
 import { channelEnds } from '../kernel/ids.ts'
 import { beginDrain, tryDrained } from './drain.ts'
@@ -320,9 +320,8 @@ function isHeldGate(gate: Gate): boolean {
 
 /** This process cannot go on with the cut: it says so, and is free. */
 function fail(step: Step, during: Order['type'], failure: FailureReport): void {
-  const { work } = step.state
-  if (work === null) return
-  const fact: Fact = { type: 'failed', ref: work.ref, during, failure }
+  const { ref } = defined(step.state.work, 'the work of a cut')
+  const fact: Fact = { type: 'failed', ref, during, failure }
   abandon(step)
   report(step, fact)
 }

@@ -5,6 +5,7 @@
  * Relies on `beyond` being ascending, each number once and greater than `upTo` + 1: what comes from outside is checked
  * for it (session/validate.ts, and `verdictOf`).
  */
+import { defined } from '../kernel/assert.ts'
 import type { Received } from './messages.ts'
 
 export const nothingReceived: Received = { upTo: 0, beyond: [] }
@@ -14,7 +15,7 @@ function placeOf(beyond: readonly number[], seq: number): number {
   let [from, to] = [0, beyond.length]
   while (from < to) {
     const middle = (from + to) >>> 1
-    if ((beyond[middle] ?? 0) < seq) from = middle + 1
+    if (defined(beyond[middle], 'a number between two places') < seq) from = middle + 1
     else to = middle
   }
   return from

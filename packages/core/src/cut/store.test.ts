@@ -269,8 +269,9 @@ describe('C5: a hold that may have ended is no hold', () => {
   test('an order to resume what was never held says that it was not held', () => {
     const rig = storeAt('prepared')
     rig.give('resume')
-    rig.resumed()
-    expect(factOf(rig.give('resume'), 'resumed').evidence.unbroken).toBe(false)
+    const { evidence } = factOf(rig.resumed(), 'resumed')
+    expect(evidence).toMatchObject({ unbroken: false, detail: 'nothing was held' })
+    expect(factOf(rig.give('resume'), 'resumed').evidence).toEqual(evidence)
   })
 
   test('a hold that ends ends no other state: no timer without a hold', () => {

@@ -5,7 +5,7 @@
  * Owns: the order of the calls, idempotence, the lease (C5), the statement whether the hold was unbroken, and that
  * nothing is left when the cut is over (C7). Does not own: what a call does; that is the source's.
  */
-import { unreachable } from '../kernel/assert.ts'
+import { defined, unreachable } from '../kernel/assert.ts'
 import type { FailureReport } from '../kernel/failure.ts'
 import type { Incarnation, ParticipantName } from '../kernel/ids.ts'
 import {
@@ -140,7 +140,7 @@ function isCurrent(state: StoreState, ref: CutRef): boolean {
 }
 
 function patchWork(step: Step, change: Partial<StoreWork>): void {
-  if (step.state.work !== null) step.state = { ...step.state, work: { ...step.state.work, ...change } }
+  step.state = { ...step.state, work: { ...defined(step.state.work, 'the work of a cut'), ...change } }
 }
 
 function report(step: Step, fact: Fact): void {
@@ -216,7 +216,7 @@ function prepare(step: Step, order: Extract<Order, { type: 'prepare' }>): void {
   const { work } = step.state
   if (role.kind !== 'store') return
   if (work !== null && sameCut(work.ref, ref) && work.ending === null) {
-    if (work.prepared !== null) reportReady(step, work)
+    if (work.prepared !== null) reportReady(step, work, work.prepared)
     return
   }
   const newest = step.state.next?.ref ?? work?.ref
@@ -294,7 +294,7 @@ function handleAnswer(step: Step, answer: StoreAnswer, nowMs: number): void {
   switch (answer.call) {
     case 'prepare':
       patchWork(step, { prepared: answer })
-      return reportReady(step, step.state.work ?? work)
+      return reportReady(step, work, answer)
     case 'quiesce':
       patchWork(step, { hold: { heldAtMs: nowMs, endsAtMs: answer.endsAtMs } })
       return reportHeld(step, work)
@@ -325,12 +325,15 @@ function marked(step: Step, work: StoreWork, answer: Extract<StoreAnswer, { call
 function resumed(step: Step, work: StoreWork, answer: Extract<StoreAnswer, { call: 'resume' }>, nowMs: number): void {
   const orderedAtMs = work.resumeOrderedAtMs
   const { hold } = work
-  if (orderedAtMs === null || hold === null) {
+  if (orderedAtMs === null) {
     // Let go at the lease or at the end of the cut, not by order: whatever the store says, it was not held until then.
-    patchWork(step, {
-      holdEvidence: { unbroken: false, hold: 1, heldMs: 0, detail: 'let go before the order to resume' },
-    })
-    return
+    const detail = 'let go before the order to resume'
+    return patchWork(step, { holdEvidence: { unbroken: false, hold: 1, heldMs: 0, detail } })
+  }
+  if (hold === null) {
+    const holdEvidence = { unbroken: false, hold: 1, heldMs: 0, detail: 'nothing was held' }
+    patchWork(step, { holdEvidence })
+    return report(step, { type: 'resumed', ref: work.ref, evidence: holdEvidence })
   }
   const spent = orderedAtMs >= hold.endsAtMs
   const unbroken = answer.unbroken && !spent
@@ -351,7 +354,6 @@ function handleFailure(step: Step, call: StoreCall['call'], failure: FailureRepo
     patchWork(step, { holdEvidence: evidence })
     return report(step, { type: 'resumed', ref: work.ref, evidence })
   }
-  if (call === 'release') return
   report(step, { type: 'failed', ref: work.ref, during: call, failure })
 }
 
@@ -374,10 +376,9 @@ function expire(step: Step, nowMs: number): void {
   if (nowMs >= work.hold.endsAtMs && work.holdEvidence === null) enqueue(step, { call: 'resume' })
 }
 
-function reportReady(step: Step, work: StoreWork): void {
-  if (work.prepared === null) return
-  const { estimateBytes, version, notes } = work.prepared
-  report(step, { type: 'ready', ref: work.ref, incarnation: step.state.incarnation, estimateBytes, version, notes })
+function reportReady(step: Step, { ref }: StoreWork, prepared: NonNullable<StoreWork['prepared']>): void {
+  const { estimateBytes, version, notes } = prepared
+  report(step, { type: 'ready', ref, incarnation: step.state.incarnation, estimateBytes, version, notes })
 }
 
 function reportHeld(step: Step, work: StoreWork): void {
