@@ -9,8 +9,8 @@ import { DamageError, sound } from './damage.ts'
 const compressZstd = promisify(zstdCompress)
 const decompressZstd = promisify(zstdDecompress)
 
-/** Of file content: the fastest level, since zstd is half of the cost of a save. */
-export const dataLevel = 1
+/** Of file content: level 1 would be a quarter faster, and its packs up to 3 % larger than those of restic. */
+export const dataLevel = 2
 /** Of trees and documents: small, read often, kept long. */
 export const documentLevel = 3
 const encodingVersion = 2
@@ -31,7 +31,9 @@ export function compress(bytes: Uint8Array, level: number): Promise<Buffer> {
 /** @throws DamageError where the bytes are no zstd frames or unfold to more than `bytesMax` */
 export async function decompress(bytes: Uint8Array, bytesMax: number): Promise<Buffer> {
   try {
-    return decompressAtOnce(bytes, bytesMax) ?? (await decompressZstd(bytes, { maxOutputLength: Math.max(1, bytesMax) }))
+    return (
+      decompressAtOnce(bytes, bytesMax) ?? (await decompressZstd(bytes, { maxOutputLength: Math.max(1, bytesMax) }))
+    )
   } catch (error) {
     throw new DamageError('it does not decompress', { cause: error })
   }

@@ -144,6 +144,7 @@ function applyKeyStream(
 }
 
 const counters = Buffer.alloc(shortBytes)
+const counterView = new DataView(counters.buffer, counters.byteOffset)
 const words = new Uint32Array(shortBytes / 4)
 const wordBytes = Buffer.from(words.buffer)
 
@@ -151,14 +152,14 @@ const wordBytes = Buffer.from(words.buffer)
 function applyShortKeyStream(keys: CryptKeys, iv: Uint8Array, text: Uint8Array): Buffer | undefined {
   const blocks = Math.ceil(text.length / blockBytes)
   counters.set(iv)
-  const [first, second, third] = [counters.readUInt32LE(0), counters.readUInt32LE(4), counters.readUInt32LE(8)]
-  const low = counters.readUInt32BE(12)
+  const [first, second, third] = [counterView.getUint32(0), counterView.getUint32(4), counterView.getUint32(8)]
+  const low = counterView.getUint32(12)
   if (low + blocks > 0xffff_ffff) return undefined
   for (let block = 1, at = blockBytes; block < blocks; block += 1, at += blockBytes) {
-    counters.writeUInt32LE(first, at)
-    counters.writeUInt32LE(second, at + 4)
-    counters.writeUInt32LE(third, at + 8)
-    counters.writeUInt32BE(low + block, at + 12)
+    counterView.setUint32(at, first)
+    counterView.setUint32(at + 4, second)
+    counterView.setUint32(at + 8, third)
+    counterView.setUint32(at + 12, low + block)
   }
   const stream = ciphersOf(keys).blocks.update(counters.subarray(0, blocks * blockBytes))
   wordBytes.set(text)
