@@ -5,6 +5,7 @@
 import { hostname, userInfo } from 'node:os'
 import { type Clock, type Entropy, Failure, isFailure, type Random, type TreeId } from '@stillpoint/core/kernel'
 import { type BlobStore, configObject, type ObjectName } from './blob/blob-store.ts'
+import { deriveGearTable } from './chunk/gear-table.ts'
 import { type Config, decodeConfig, encodeConfig } from './format/config.ts'
 import { type CryptKeys, generateKeys, seal, unseal } from './format/crypto.ts'
 import { DamageError } from './format/damage.ts'
@@ -32,6 +33,7 @@ import { type CheckOptions, type CheckReport, checkRepository } from './upkeep/c
 import { createLockKeeper, createReadOnlyKeeper, type LockMode, readOnlyFailure } from './upkeep/lock.ts'
 import { createUpkeep, type Upkeep } from './upkeep/upkeep.ts'
 import { damaged, type Vault } from './vault.ts'
+import { createWorkPool } from './work/work-pool.ts'
 
 export interface InitOptions {
   readonly store: BlobStore
@@ -60,6 +62,8 @@ export interface OpenOptions {
   readonly signal?: AbortSignal
   /** The key, by its id or the beginning of it, to which the password is tried first: each trial costs some 0.3 s. */
   readonly keyHint?: string
+  /** Threads for hashing, compression and encryption; 0: none but this one. Default: one per processor. */
+  readonly threads?: number
   /** Opens it also where index files are damaged, so that they can be repaired; what only those knew is missing. */
   readonly forRepair?: boolean
 }
@@ -174,7 +178,12 @@ export async function openVault(options: OpenOptions): Promise<Vault> {
   const { keys, config, keyName } = await unlockConfig(store, passwordBytes(options.password), options.keyHint)
   const access = { store, keys, entropy }
   const index = createLoadedIndex(access, { skipDamaged: options.forRepair === true })
-  const vault: Vault = { ...access, config, openedWith: { keyName }, clock, random, index }
+  const work = createWorkPool({
+    context: { keys, gear: deriveGearTable(keys, config.id) },
+    clock,
+    ...(options.threads === undefined ? {} : { threads: options.threads }),
+  })
+  const vault: Vault = { ...access, config, openedWith: { keyName }, clock, random, index, work }
   await vault.index.refresh()
   return vault
 }

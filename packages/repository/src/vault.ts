@@ -13,6 +13,7 @@ import { type CryptKeys, seal, unseal } from './format/crypto.ts'
 import { DamageError, sound } from './format/damage.ts'
 import { sha256 } from './format/ids.ts'
 import type { LoadedIndex } from './loaded-index.ts'
+import type { WorkPool } from './work/work-pool.ts'
 
 export interface ObjectAccess {
   readonly store: BlobStore
@@ -27,6 +28,8 @@ export interface Vault extends ObjectAccess {
   readonly clock: Clock
   readonly random: Random
   readonly index: LoadedIndex
+  /** Threads for what is heavy; they start when it pays and end by themselves. */
+  readonly work: WorkPool
 }
 
 export const damageHint =

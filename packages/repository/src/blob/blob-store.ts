@@ -27,6 +27,8 @@ export interface StoredObject {
 export interface BlobStoreTraits {
   /** `put` is create-only even against another machine at the same instant. */
   readonly atomicCreate: boolean
+  /** `put` takes bytes in shared memory, and is done with them when it settles. Others are given bytes of their own. */
+  readonly takesShared?: boolean
 }
 
 /**

@@ -33,7 +33,7 @@ export function openLocalStore(path: string): BlobStore {
     return `${final}${temporaryMark}${process.pid}-${temporaries}`
   }
   return {
-    traits: { atomicCreate: true },
+    traits: { atomicCreate: true, takesShared: true },
     locate,
     prepare: () => naming('preparing', root, () => prepare(root)),
     put: (object, bytes) => naming('writing', locate(object), () => putFile(locate(object), bytes, temporaryFor)),

@@ -14,7 +14,7 @@ export function openMemoryStore(objects: MemoryObjects = new Map()): BlobStore {
     throw new Failure({ code: 'object_missing', message: `${object.kind} ${object.name} is not at ${locate(object)}` })
   }
   return {
-    traits: { atomicCreate: true },
+    traits: { atomicCreate: true, takesShared: true },
     locate,
     prepare: async () => {},
     async put(object, bytes) {
