@@ -13,7 +13,7 @@ import { Failure, type TreeId } from '@stillpoint/core/kernel'
 import { errnoOf, storageFailure } from '../blob/storage-failure.ts'
 import type { SnapshotId } from '../format/ids.ts'
 import type { IndexedPack } from '../format/index-file.ts'
-import { nameFromBytes } from '../format/node-name.ts'
+import { bytesFromName, nameFromBytes } from '../format/node-name.ts'
 import { blobPlainBytes } from '../format/pack.ts'
 import { type Timestamp, timestampFromMs } from '../format/timestamp.ts'
 import type { TreeNode } from '../format/tree.ts'
@@ -224,7 +224,7 @@ async function savePath(work: Backup, path: string): Promise<void> {
       }
       return
     }
-    await lstat(absolute)
+    await lstat(bytesFromName(absolute))
   } catch (error) {
     if (!isErrno(error)) throw error
     work.problems.push({ path: absolute, failure: storageFailure(error, 'reading', absolute) })
@@ -364,7 +364,7 @@ async function saveFolder(work: Backup, folder: Folder): Promise<TreeId> {
 async function folderMetadata(name: string, { path }: Folder) {
   if (path === '') return { name, permissions: 0o755 }
   try {
-    return metadataOf(name, await lstat(path, { bigint: true }), await readAccountNames())
+    return metadataOf(name, await lstat(bytesFromName(path), { bigint: true }), await readAccountNames())
   } catch (error) {
     throw isErrno(error) ? storageFailure(error, 'reading', path) : error
   }

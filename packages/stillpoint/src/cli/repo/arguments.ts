@@ -36,3 +36,20 @@ export function unusedLimit(text: string): UnusedLimit {
   if (bytes !== undefined) return { kind: 'bytes', bytes }
   throw new InvalidArgumentError('Give a share such as 5%, a size such as 500m, or "unlimited".')
 }
+
+/** KiB per second. */
+export function rate(text: string): number {
+  const kib = count(text)
+  if (kib > 0) return kib
+  throw new InvalidArgumentError('Give a number of KiB per second above 0.')
+}
+
+/** `30s`, `5m`, `1h30m`, as Go writes durations; in milliseconds. */
+export function lockWait(text: string): number {
+  const units: Readonly<Record<string, number>> = { h: 3_600_000, m: 60_000, s: 1_000, ms: 1 }
+  if (text === '0') return 0
+  if (!/^(?:\d{1,6}(?:\.\d{1,3})?(?:h|ms|m|s))+$/.test(text))
+    throw new InvalidArgumentError('Give a time such as 30s or 5m.')
+  const parts = [...text.matchAll(/(\d+(?:\.\d+)?)(h|ms|m|s)/g)]
+  return parts.reduce((sum, [, amount, unit = '']) => sum + Number(amount) * (units[unit] ?? 0), 0)
+}

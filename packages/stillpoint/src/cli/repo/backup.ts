@@ -1,104 +1,188 @@
 /** `stillpoint repo backup` */
-import { readFile } from 'node:fs/promises'
 import { hostname, userInfo } from 'node:os'
 import { resolve } from 'node:path'
 import { Failure } from '@stillpoint/core/kernel'
-import type { BackupReport, Repository, Snapshot } from '@stillpoint/repository'
+import type { BackupOptions, BackupReport, Repository, Snapshot } from '@stillpoint/repository'
 import { type Command, Option } from 'commander'
 import { type ExitCode, exitCodes } from '../exit-codes.ts'
 import { bytesText, elapsedText, shortId } from '../quantities.ts'
 import type { CommandSession, RunCommand } from '../session.ts'
+import { size } from './arguments.ts'
+import { type Estimate, estimate } from './backup-estimate.ts'
+import { type ExcludeFlags, type ExcludeRules, excludeRules } from './backup-excludes.ts'
+import { showStatus } from './backup-status.ts'
+import { backupTargets, isGivenByLists, type TargetFlags } from './backup-targets.ts'
 import { withLine } from './live-line.ts'
-import { anyMatches, parsePattern } from './path-pattern.ts'
 import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo } from './repository-access.ts'
-import { repeated, tagLists } from './selection.ts'
+import { hostDefault, repeated, tagLists } from './selection.ts'
+import { timeShown } from './shown.ts'
+import { commandStream } from './stdin-command.ts'
 
-interface BackupFlags extends RepositoryOptions {
-  readonly exclude?: readonly string[]
-  readonly iexclude?: readonly string[]
-  readonly excludeFile?: readonly string[]
+interface BackupFlags extends RepositoryOptions, ExcludeFlags, TargetFlags {
   readonly tag?: readonly (readonly string[])[]
   readonly host?: string
   readonly parent?: string
   readonly force?: true
   readonly time?: string
   readonly stdin?: true
+  readonly stdinFromCommand?: true
   readonly stdinFilename: string
+  readonly withAtime?: true
+  readonly ignoreCtime?: true
+  readonly ignoreInode?: true
+  readonly dryRun?: true
+  /** False with `--no-scan`. */
+  readonly scan: boolean
 }
 
 export function repoBackupCommand(run: RunCommand): Command {
   const text =
     'Saves files and directories as one snapshot. Exit code 3: something could not be read; the rest is saved.'
   const command = repoCommand('backup', 'save files and directories', text)
-    .argument('[paths...]', 'files and directories')
-    .addOption(new Option('-e, --exclude <pattern>', 'leave out what matches; repeatable').argParser(repeated))
-    .addOption(new Option('--iexclude <pattern>', 'the same, whatever the case').argParser(repeated))
-    .addOption(new Option('--exclude-file <file>', 'file with a pattern per line; repeatable').argParser(repeated))
-    .addOption(new Option('--tag <tags>', 'tags for the snapshot, separated by commas; repeatable').argParser(tagLists))
-    .addOption(new Option('-H, --host <host>', 'host of the snapshot; default: this one'))
-    .addOption(new Option('--parent <id>', 'snapshot to compare with; default: the latest of the same paths'))
-    .addOption(new Option('-f, --force', 'read every file, also unchanged ones'))
-    .addOption(new Option('--time <time>', 'time of the snapshot, such as "2026-11-21 08:00:00"; default: now'))
-    .addOption(new Option('--stdin', 'save what comes from stdin'))
-    .addOption(new Option('--stdin-filename <name>', 'name for that').default('stdin'))
+    .argument('[paths...]', 'files and directories; with --stdin-from-command, the command and its arguments')
     .action((paths: readonly string[], options: BackupFlags) =>
       runRepo(run)(options, (session) => backup(session, paths, options)),
     )
+  for (const option of backupOptions()) command.addOption(option)
   return examples(command, [
     { line: 'stillpoint repo backup /etc /home --exclude "*.tmp"', what: 'with $RESTIC_REPOSITORY set' },
     { line: 'pg_dump shop | stillpoint repo backup --stdin --stdin-filename shop.sql', what: 'a stream' },
+    {
+      line: 'stillpoint repo backup --stdin-from-command --stdin-filename shop.sql -- pg_dump shop',
+      what: 'nothing is saved if the command fails',
+    },
   ])
+}
+
+function backupOptions(): readonly Option[] {
+  const many = (flags: string, what: string) => new Option(flags, `${what}; repeatable`).argParser(repeated)
+  return [
+    many('-e, --exclude <pattern>', 'leave out what matches'),
+    many('--iexclude <pattern>', 'the same, whatever the case'),
+    many('--exclude-file <file>', 'file with a pattern per line'),
+    many('--iexclude-file <file>', 'the same, whatever the case'),
+    new Option('--exclude-caches', 'leave out what is in directories marked with a CACHEDIR.TAG'),
+    many('--exclude-if-present <name[:header]>', 'leave out what is in directories with such a file'),
+    new Option('--exclude-larger-than <size>', 'leave out files larger than this').argParser(size),
+    new Option('-x, --one-file-system', 'stay on the file systems of what is named'),
+    many('--files-from <file>', 'file that lists what to save, patterns allowed'),
+    many('--files-from-verbatim <file>', 'the same, a path per line as it is'),
+    many('--files-from-raw <file>', 'the same, a NUL after each path'),
+    new Option('--tag <tags>', 'tags for the snapshot, separated by commas; repeatable').argParser(tagLists),
+    new Option('-H, --host <host>', 'host of the snapshot; default: $RESTIC_HOST, or this one'),
+    new Option('--parent <id>', 'snapshot to compare with; default: the latest of the same paths'),
+    new Option('-f, --force', 'read every file, also unchanged ones'),
+    new Option('--with-atime', 'save when files were last read'),
+    new Option('--ignore-ctime', 'a file with another ctime is not taken for changed'),
+    new Option('--ignore-inode', 'a file with another inode is not taken for changed'),
+    new Option('--time <time>', 'time of the snapshot, such as "2026-11-21 08:00:00"; default: now'),
+    new Option('--stdin', 'save what comes from stdin'),
+    new Option('--stdin-from-command', 'save what the command after "--" prints, if it ends well'),
+    new Option('--stdin-filename <name>', 'name for that').default('stdin'),
+    new Option('-n, --dry-run', 'read and count, and store nothing'),
+    new Option('--no-scan', 'do not count beforehand how much there is'),
+  ]
 }
 
 async function backup(session: CommandSession, paths: readonly string[], options: BackupFlags): Promise<ExitCode> {
   const { host, output } = session
-  if ((options.stdin === true) === paths.length > 0) {
-    throw new Failure({ code: 'usage', message: 'name what to save: files and directories, or --stdin' })
-  }
-  const patterns = await excludePatterns(session, options)
+  const source = await sourceOf(session, paths, options)
+  const targets = source.kind === 'paths' ? source.paths : []
+  const rules = await excludeRules(options, { cwd: host.cwd, targets })
   const { timestampFromMs } = await import('@stillpoint/repository')
   const time = timestampFromMs(options.time === undefined ? host.clock.wallMs() : parseTime(options.time))
   const startMs = host.clock.monotonicMs()
   const repository = await openNamed(session, options)
-  const absolute = paths.map((path) => resolve(host.cwd, path))
-  const hostName = options.host ?? hostname()
+  const absolute = targets.map((path) => resolve(host.cwd, path))
+  const hostName = options.host ?? hostDefault() ?? hostname()
   const parent = await parentOf(repository, { options, absolute, hostName, time })
-  const report = await withLine(session, (line) =>
-    repository.upkeep.backup({
-      source: options.stdin
-        ? { kind: 'stream', name: options.stdinFilename, stream: process.stdin }
-        : { kind: 'paths', paths },
-      cwd: host.cwd,
-      hostname: hostName,
-      username: userInfo().username,
-      tags: (options.tag ?? []).flat(),
-      time,
-      programVersion: 'stillpoint',
-      signal: host.signal,
-      ...(parent === undefined ? {} : { parent }),
-      ...(patterns.length === 0 ? {} : { exclude: (path: string) => anyMatches(patterns, path) }),
-      onProgress: ({ files, bytes, path }) => line.update(`${files} files, ${bytesText(bytes)}  ${path}`),
-    }),
-  )
-  const durationMs = host.clock.monotonicMs() - startMs
+  if (source.kind === 'paths') {
+    output.message(
+      parent === undefined
+        ? 'no parent snapshot found: all files are read'
+        : `using parent snapshot ${shortId(parent.id)} of ${timeShown(parent.time)}`,
+    )
+  }
+  const common: BackupOptions = {
+    source,
+    cwd: host.cwd,
+    hostname: hostName,
+    username: userInfo().username,
+    tags: (options.tag ?? []).flat(),
+    time,
+    programVersion: 'stillpoint',
+    signal: host.signal,
+    excludes: rules.texts,
+    ...(parent === undefined ? {} : { parent }),
+    ...(rules.byName === undefined ? {} : { exclude: rules.byName }),
+    ...(rules.byStatus === undefined ? {} : { excludeEntry: rules.byStatus }),
+    withAtime: options.withAtime === true,
+    ignoreCtime: options.ignoreCtime === true,
+    ignoreInode: options.ignoreInode === true,
+    dryRun: options.dryRun === true,
+  }
+  const report = await showing(session, options, { repository, absolute, rules, common })
   for (const { path, failure } of report.problems) {
     output.warning(failure.message)
     output.result({ message_type: 'error', error: { message: failure.message }, during: 'archival', item: path })
   }
   for (const path of report.changed) output.message(`changed while it was read: ${path}`)
   for (const path of report.skipped) output.message(`not saved, for it is no file: ${path}`)
-  await tell(session, { repository, report, parent, durationMs })
+  tell(session, { report, isDryRun: options.dryRun === true, durationMs: host.clock.monotonicMs() - startMs })
   return report.problems.length > 0 ? exitCodes.partial : exitCodes.succeeded
 }
 
-async function excludePatterns(session: CommandSession, options: BackupFlags) {
-  const texts = [...(options.exclude ?? [])]
-  for (const file of options.excludeFile ?? []) {
-    const lines = (await readFile(resolve(session.host.cwd, file), 'utf8')).split('\n')
-    texts.push(...lines.map((line) => line.trim()).filter((line) => line !== '' && !line.startsWith('#')))
+interface Shown {
+  readonly repository: Repository
+  readonly absolute: readonly string[]
+  readonly rules: ExcludeRules
+  readonly common: BackupOptions
+}
+
+/** Runs the backup with its status shown; on a terminal a count of what there is runs beside it. */
+async function showing(
+  session: CommandSession,
+  options: BackupFlags,
+  { repository, absolute, rules, common }: Shown,
+): Promise<BackupReport> {
+  const { host, output } = session
+  const isCounted = options.scan && output.terminal.stderr.isTTY && !output.json && absolute.length > 0
+  const total: Estimate | undefined = isCounted ? { files: 0, bytes: 0, isComplete: false } : undefined
+  const ended = new AbortController()
+  const signal = AbortSignal.any([host.signal, ended.signal])
+  const counting = total === undefined ? undefined : estimate(absolute, rules, { into: total, signal })
+  try {
+    return await withLine(session, (line) => {
+      const verbosity = options.verbose ?? 0
+      const status = showStatus(session, { line, total, verbosity, quiet: options.quiet === true })
+      return repository.upkeep.backup({ ...common, onProgress: status.onProgress, onEntry: status.onEntry })
+    })
+  } finally {
+    ended.abort()
+    await counting
   }
-  const ignoring = (options.iexclude ?? []).map((text) => parsePattern(text, { ignoreCase: true }))
-  return [...texts.map((text) => parsePattern(text)), ...ignoring]
+}
+
+async function sourceOf(
+  { host, output }: CommandSession,
+  paths: readonly string[],
+  options: BackupFlags,
+): Promise<BackupOptions['source']> {
+  const usage = (message: string) => new Failure({ code: 'usage', message })
+  const { stdinFilename: name, stdin, stdinFromCommand } = options
+  if (stdin === true || stdinFromCommand === true) {
+    if (stdin === stdinFromCommand) throw usage('--stdin and --stdin-from-command exclude each other')
+    if (isGivenByLists(options)) throw usage('--stdin and --files-from exclude each other')
+    if (stdin === true && paths.length > 0) throw usage('with --stdin nothing else can be saved')
+    if (stdin === true) return { kind: 'stream', name, stream: process.stdin }
+    if (paths.length === 0) throw usage('name the command after "--"')
+    return { kind: 'stream', name, stream: commandStream({ command: paths, cwd: host.cwd, signal: host.signal }) }
+  }
+  const sources = { cwd: host.cwd, stdin: process.stdin, warn: (text: string) => output.warning(text) }
+  const targets = await backupTargets(paths, options, sources)
+  if (targets.includes('')) throw usage('an empty path names nothing')
+  if (targets.length > 0) return { kind: 'paths', paths: targets }
+  throw usage('name what to save: files and directories, --files-from or --stdin')
 }
 
 function parseTime(text: string): number {
@@ -119,7 +203,7 @@ async function parentOf(
   repository: Repository,
   { options, absolute, hostName, time }: ParentSearch,
 ): Promise<Snapshot | undefined> {
-  if (options.force === true || options.stdin === true) return undefined
+  if (options.force === true || absolute.length === 0) return undefined
   if (options.parent !== undefined) return repository.upkeep.resolveSnapshot(options.parent)
   const wanted = [...new Set(absolute)].sort().join('\n')
   const same = (await repository.snapshots()).filter(
@@ -130,17 +214,21 @@ async function parentOf(
 }
 
 interface Told {
-  readonly repository: Repository
   readonly report: BackupReport
-  readonly parent: Snapshot | undefined
+  readonly isDryRun: boolean
   readonly durationMs: number
 }
 
-async function tell({ output }: CommandSession, { repository, report, parent, durationMs }: Told): Promise<void> {
-  const counts = await countsOf(repository, { report, parent })
+function tell({ output }: CommandSession, { report, isDryRun, durationMs }: Told): void {
+  const { files, dirs } = report.counts
   output.result({
     message_type: 'summary',
-    ...counts,
+    files_new: files.new,
+    files_changed: files.changed,
+    files_unmodified: files.unmodified,
+    dirs_new: dirs.new,
+    dirs_changed: dirs.changed,
+    dirs_unmodified: dirs.unmodified,
     data_blobs: report.added.dataBlobs,
     tree_blobs: report.added.treeBlobs,
     data_added: report.added.bytes,
@@ -149,40 +237,17 @@ async function tell({ output }: CommandSession, { repository, report, parent, du
     total_bytes_processed: report.bytes,
     total_duration: durationMs / 1000,
     snapshot_id: report.id,
+    ...(isDryRun ? { dry_run: true } : {}),
   })
-  const files = [counts.files_new, counts.files_changed, counts.files_unmodified].map((count) => `${count}`.padStart(5))
-  const dirs = [counts.dirs_new, counts.dirs_changed, counts.dirs_unmodified].map((count) => `${count}`.padStart(5))
+  const counts = ({ new: added, changed, unmodified }: typeof files) =>
+    `${`${added}`.padStart(5)} new, ${`${changed}`.padStart(5)} changed, ${`${unmodified}`.padStart(5)} unmodified`
+  const { bytes, storedBytes } = report.added
   output.lines([
-    ...(parent === undefined ? [] : [`using parent snapshot ${shortId(parent.id)}`, '']),
-    `Files:       ${files[0]} new, ${files[1]} changed, ${files[2]} unmodified`,
-    `Dirs:        ${dirs[0]} new, ${dirs[1]} changed, ${dirs[2]} unmodified`,
-    `Added to the repository: ${bytesText(report.added.bytes)} (${bytesText(report.added.storedBytes)} stored)`,
+    `Files:       ${counts(files)}`,
+    `Dirs:        ${counts(dirs)}`,
+    `${isDryRun ? 'Would be added' : 'Added'} to the repository: ${bytesText(bytes)} (${bytesText(storedBytes)} stored)`,
     '',
     `processed ${report.files} files, ${bytesText(report.bytes)} in ${elapsedText(durationMs)}`,
-    `snapshot ${shortId(report.id)} saved`,
+    isDryRun ? 'nothing was stored (dry run)' : `snapshot ${shortId(report.id)} saved`,
   ])
-}
-
-/** How the snapshot differs from its parent. */
-async function countsOf(repository: Repository, { report, parent }: Pick<Told, 'report' | 'parent'>) {
-  let files = 0
-  let dirs = 0
-  for await (const { node } of repository.upkeep.walk(report.tree)) {
-    if (node.type === 'file') files += 1
-    if (node.type === 'dir') dirs += 1
-  }
-  if (parent === undefined) {
-    const none = { files_changed: 0, files_unmodified: 0, dirs_changed: 0, dirs_unmodified: 0 }
-    return { files_new: files, dirs_new: dirs, ...none }
-  }
-  const { tree } = parent
-  const diff = await repository.upkeep.diff({ from: tree, to: report.tree, onChange: () => {} })
-  return {
-    files_new: diff.added.files,
-    files_changed: diff.changedFiles,
-    files_unmodified: files - diff.added.files - diff.changedFiles,
-    dirs_new: diff.added.dirs,
-    dirs_changed: diff.changedDirs,
-    dirs_unmodified: dirs - diff.added.dirs - diff.changedDirs,
-  }
 }

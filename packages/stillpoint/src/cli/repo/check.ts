@@ -33,7 +33,7 @@ async function check(session: CommandSession, options: CheckFlags) {
     repository.check({
       readData: options.readData === true,
       ...subset,
-      exclusive: options.lock,
+      exclusive: options.lock !== false,
       signal: host.signal,
       onProgress: ({ stage, done, total }) =>
         line.update(`${stage} ${done}${total === undefined ? '' : ` / ${total}`}`),

@@ -1,5 +1,5 @@
 /** `stillpoint repo copy` */
-import { type Command, Option } from 'commander'
+import type { Command } from 'commander'
 import { bytesText, shortId } from '../quantities.ts'
 import type { RunCommand } from '../session.ts'
 import { withLine } from './live-line.ts'
@@ -12,17 +12,14 @@ import {
   repoCommand,
   runRepo,
   succeeded,
+  withFromOptions,
 } from './repository-access.ts'
 import { type SelectionOptions, selectionOf, withSelection } from './selection.ts'
 
 export function repoCopyCommand(run: RunCommand): Command {
   const text = 'Copies snapshots of another repository into this one. What is there is not copied again.'
-  const command = repoCommand('copy', 'copy snapshots from another repository', text)
+  const command = withFromOptions(repoCommand('copy', 'copy snapshots from another repository', text))
     .argument('[ids...]', 'only these snapshots of the other repository')
-    .addOption(new Option('--from-repo <repository>', 'where from; default: $RESTIC_FROM_REPOSITORY'))
-    .addOption(new Option('--from-repository-file <file>', 'file with that; default: $RESTIC_FROM_REPOSITORY_FILE'))
-    .addOption(new Option('--from-password-file <file>', 'its password; default: $RESTIC_FROM_PASSWORD_FILE'))
-    .addOption(new Option('--from-password-command <command>', 'default: $RESTIC_FROM_PASSWORD_COMMAND'))
     .action((ids: readonly string[], options: RepositoryOptions & FromOptions & SelectionOptions) =>
       runRepo(run)(options, async (session) => {
         const { host, output } = session

@@ -16,7 +16,7 @@ export function repoDiffCommand(run: RunCommand): Command {
     .argument('<to>', 'the later one')
     .addOption(new Option('--metadata', 'also where only metadata differs'))
     .action((from: string, to: string, options: DiffFlags) =>
-      runRepo(run)(options, (session) => diff(session, { from, to }, options)),
+      runRepo(run, { isListing: true })(options, (session) => diff(session, { from, to }, options)),
     )
   return examples(command, [{ line: 'stillpoint repo diff 1a2b3c4d latest', what: 'what has changed since then' }])
 }

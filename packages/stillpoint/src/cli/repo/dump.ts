@@ -19,7 +19,7 @@ export function repoDumpCommand(run: RunCommand): Command {
     .argument('<path>', 'absolute path in the snapshot; "/": all of it')
     .addOption(new Option('-a, --archive <format>', 'format for directories').choices(['tar']).default('tar'))
     .action((id: string, path: string, options: DumpFlags) =>
-      runRepo(run)(options, async (session) => {
+      runRepo(run, { isListing: true })(options, async (session) => {
         const repository = await openNamed(session, options)
         const snapshot = await repository.upkeep.resolveSnapshot(id, selectionOf(session.host, options))
         await write(session, await contentOf(session, { repository, snapshot, path }))

@@ -32,7 +32,7 @@ export function repoFindCommand(run: RunCommand): Command {
     .addOption(new Option('--tree', 'ids are of trees').conflicts(['blob', 'pack']))
     .addOption(new Option('--pack', 'ids are of packs'))
     .action((patterns: readonly string[], options: FindFlags) =>
-      runRepo(run)(options, (session) => find(session, patterns, options)),
+      runRepo(run, { isListing: true })(options, (session) => find(session, patterns, options)),
     )
   return examples(withSelection(command), [
     { line: "stillpoint repo find '*.conf'", what: 'in all snapshots' },

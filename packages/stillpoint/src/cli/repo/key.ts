@@ -20,7 +20,7 @@ export function repoKeyCommand(run: RunCommand): Command {
     .description('Lists, adds, removes and changes passwords.')
   const list = repoCommand('list', 'list the keys', 'Lists the keys; the one in use is marked.').action(
     (options: RepositoryOptions) =>
-      runRepo(run)(options, async (session) => {
+      runRepo(run, { isListing: true })(options, async (session) => {
         const { output } = session
         const { upkeep } = await openNamed(session, options)
         const keys = await upkeep.listKeys(({ message }) => output.warning(message))

@@ -4,7 +4,15 @@ import { plainText } from '../quantities.ts'
 import type { CommandSession } from '../session.ts'
 import { cutTo } from '../table.ts'
 
-const redrawMs = 100
+const fpsDefault = 10
+const fpsMax = 60
+
+/** How often progress is shown in a second: $RESTIC_PROGRESS_FPS, from 0.01 to 60, as with restic. */
+export function progressFps(): number {
+  const { RESTIC_PROGRESS_FPS: text } = process.env
+  const fps = text === undefined || text === '' ? Number.NaN : Number(text)
+  return fps > 0 ? Math.min(fpsMax, Math.max(0.01, fps)) : fpsDefault
+}
 
 export interface LiveLine {
   update(text: string): void
@@ -15,6 +23,7 @@ export interface LiveLine {
 export function showLine({ host, output }: CommandSession, clock: Clock = host.clock): LiveLine {
   const { stderr } = output.terminal
   if (!stderr.isTTY || output.json) return { update: () => {}, end: () => {} }
+  const redrawMs = 1000 / progressFps()
   let text = ''
   let isShown = false
   let drawnMs = Number.NEGATIVE_INFINITY

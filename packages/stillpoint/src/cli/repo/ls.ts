@@ -22,7 +22,7 @@ export function repoLsCommand(run: RunCommand): Command {
     .addOption(new Option('-l, --long', 'with mode, owner, size and time'))
     .addOption(new Option('--recursive', 'also what lies deeper below the directories'))
     .action((id: string, dirs: readonly string[], options: LsFlags) =>
-      runRepo(run)(options, (session) => list(session, { id, dirs }, options)),
+      runRepo(run, { isListing: true })(options, (session) => list(session, { id, dirs }, options)),
     )
   return examples(withSelection(command), [
     { line: 'stillpoint repo ls latest', what: 'everything' },

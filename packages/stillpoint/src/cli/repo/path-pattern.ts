@@ -42,12 +42,12 @@ function matchesAt(tests: readonly Test[], components: readonly string[]): boole
   return component !== undefined && test.test(component) && matchesAt(rest, below)
 }
 
-interface ComponentOptions {
+export interface ComponentOptions {
   readonly text: string
   readonly ignoreCase?: boolean
 }
 
-function componentTest(part: string, { text, ignoreCase }: ComponentOptions): RegExp {
+export function componentTest(part: string, { text, ignoreCase }: ComponentOptions): RegExp {
   let source = ''
   for (let at = 0; at < part.length; at += 1) {
     const char = part[at] ?? ''

@@ -1,6 +1,6 @@
 /** `stillpoint repo …`: a repository in restic's format, with the words that restic's users know. */
 import { Command } from 'commander'
-import { withExamples } from '../help.ts'
+import { withExamples, withJson } from '../help.ts'
 import type { RunCommand } from '../session.ts'
 import { repoBackupCommand } from './backup.ts'
 import { repoCheckCommand } from './check.ts'
@@ -14,6 +14,7 @@ import { repoKeyCommand } from './key.ts'
 import { repoLsCommand } from './ls.ts'
 import { repoPruneCommand } from './prune.ts'
 import { repoRepairCommand } from './repair.ts'
+import { inheritOptions, withRepositoryOptions } from './repository-access.ts'
 import { repoRestoreCommand } from './restore.ts'
 import { repoSnapshotsCommand } from './snapshots.ts'
 import { repoStatsCommand } from './stats.ts'
@@ -44,6 +45,8 @@ export function repositoryCommand(run: RunCommand): Command {
     repoTagCommand,
   ]
   for (const make of commands) group.addCommand(make(run))
+  withRepositoryOptions(withJson(group))
+  inheritOptions(group)
   return withExamples(group, [
     { line: 'stillpoint repo backup /etc', what: 'with $RESTIC_REPOSITORY and $RESTIC_PASSWORD_FILE set' },
     { line: 'stillpoint repo restore latest --target /tmp/restored', what: 'bring it back' },

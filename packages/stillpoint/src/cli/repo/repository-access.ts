@@ -15,6 +15,7 @@ import { readSecret } from '../../config/secret.ts'
 import { type ExitCode, exitCodeOf, exitCodes } from '../exit-codes.ts'
 import { type CommonOptions, type Example, withExamples, withJson } from '../help.ts'
 import type { CommandHost, CommandSession, RunCommand } from '../session.ts'
+import { lockWait, rate } from './arguments.ts'
 
 export interface RepositoryOptions extends CommonOptions {
   readonly repo?: string
@@ -22,8 +23,16 @@ export interface RepositoryOptions extends CommonOptions {
   readonly passwordFile?: string
   readonly passwordCommand?: string
   readonly restCredentialsFile?: string
-  /** False with `--no-lock`. */
-  readonly lock: boolean
+  readonly cacert?: string
+  readonly keyHint?: string
+  /** KiB per second. */
+  readonly limitUpload?: number
+  readonly limitDownload?: number
+  readonly retryLock?: number
+  readonly quiet?: true
+  readonly verbose?: number
+  /** False with `--no-lock`; undefined where the group has parsed it. */
+  readonly lock?: boolean
 }
 
 /** What environment names a repository and its password come from; `RESTIC_FROM_…` is the other one of a copy. */
@@ -33,19 +42,39 @@ interface Names {
 
 /** A subcommand with the options that all of them have. */
 export function repoCommand(name: string, summary: string, description: string): Command {
-  return withJson(
-    new Command(name)
-      .summary(summary)
-      .description(description)
-      .addOption(new Option('-r, --repo <repository>', 'a directory, or rest:URL; default: $RESTIC_REPOSITORY'))
-      .addOption(new Option('--repository-file <file>', 'file with the location; default: $RESTIC_REPOSITORY_FILE'))
-      .addOption(new Option('-p, --password-file <file>', 'file with the password; default: $RESTIC_PASSWORD_FILE'))
-      .addOption(
-        new Option('--password-command <command>', 'command that prints it; default: $RESTIC_PASSWORD_COMMAND'),
-      )
-      .addOption(new Option('--rest-credentials-file <file>', 'file with "name:password" or a token for a REST server'))
-      .addOption(new Option('--no-lock', 'take no lock: for media that cannot be written')),
-  )
+  return withRepositoryOptions(withJson(new Command(name).summary(summary).description(description)))
+}
+
+/** Also for the group of them, since restic takes these options before the subcommand, too. */
+export function withRepositoryOptions(command: Command): Command {
+  const countUp = (_: string, earlier = 0) => earlier + 1
+  const options = [
+    new Option('-r, --repo <repository>', 'a directory, or rest:URL; default: $RESTIC_REPOSITORY'),
+    new Option('--repository-file <file>', 'file with the location; default: $RESTIC_REPOSITORY_FILE'),
+    new Option('-p, --password-file <file>', 'file with the password; default: $RESTIC_PASSWORD_FILE'),
+    new Option('--password-command <command>', 'command that prints it; default: $RESTIC_PASSWORD_COMMAND'),
+    new Option('--key-hint <id>', 'try this key first; default: $RESTIC_KEY_HINT'),
+    new Option('--rest-credentials-file <file>', 'file with "name:password" or a token for a REST server'),
+    new Option('--cacert <file>', 'certificates to trust, PEM; default: $RESTIC_CACERT'),
+    new Option('--limit-upload <KiB>', 'upload no more than this per second').argParser(rate),
+    new Option('--limit-download <KiB>', 'download no more than this per second').argParser(rate),
+    new Option('--no-lock', 'take no lock: for media that cannot be written'),
+    new Option('--retry-lock <time>', 'wait for a locked repository, such as 5m').argParser(lockWait),
+    new Option('-q, --quiet', 'say nothing but results that were asked for, and failures'),
+    new Option('-v, --verbose', 'say more; twice: each file').preset('').argParser(countUp),
+  ]
+  for (const option of options) command.addOption(option)
+  return command
+}
+
+/** Options that stand before the subcommand count where it does not have them itself. Once, when the group is made. */
+export function inheritOptions(group: Command): void {
+  group.enablePositionalOptions().hook('preAction', (_, action) => {
+    for (const [key, value] of Object.entries(group.opts())) {
+      if (group.getOptionValueSource(key) !== 'cli' || action.getOptionValueSource(key) === 'cli') continue
+      action.setOptionValueWithSource(key, value, 'cli')
+    }
+  })
 }
 
 export function examples(command: Command, lines: readonly Example[]): Command {
@@ -55,9 +84,15 @@ export function examples(command: Command, lines: readonly Example[]): Command {
 /** restic's codes: what of ours is none of them ends with 1. */
 const resticCodes: readonly number[] = [0, 1, 2, 3, 10, 11, 12, 130, 143]
 
-export function runRepo(run: RunCommand): RunCommand {
-  return (options, body) =>
-    run(options, async (session) => {
+export interface RunRepoOptions {
+  /** What it prints is what it is for: then it is printed with `--quiet`, too. */
+  readonly isListing?: boolean
+}
+
+export function runRepo(run: RunCommand, { isListing = false }: RunRepoOptions = {}): RunCommand {
+  return (options: CommonOptions & { readonly quiet?: true }, body) =>
+    run(options, async (given) => {
+      const session = options.quiet === true ? quietSession(given, isListing) : given
       try {
         return await body(session)
       } catch (error) {
@@ -66,6 +101,13 @@ export function runRepo(run: RunCommand): RunCommand {
         return exitCodes.failed
       }
     })
+}
+
+/** Without messages and moving lines; results of JSON and failures stay. */
+function quietSession({ host, output }: CommandSession, isListing: boolean): CommandSession {
+  const stderr = { ...output.terminal.stderr, isTTY: false }
+  const lines = isListing ? output.lines : () => {}
+  return { host, output: { ...output, terminal: { ...output.terminal, stderr }, message: () => {}, lines } }
 }
 
 export interface AccessOptions {
@@ -79,22 +121,62 @@ export async function openNamed(
   options: RepositoryOptions,
   { forRepair = false }: AccessOptions = {},
 ): Promise<Repository> {
-  const { openRepository } = await import('@stillpoint/repository')
-  const names: Names = { prefix: 'RESTIC' }
-  const store = await storeNamed(host, options, names)
-  const password = await passwordNamed(host, options, { names, warn: (text) => output.warning(text) })
-  const { clock, random, entropy } = host
-  return openRepository({ store, password, clock, random, entropy, readOnly: !options.lock, forRepair })
+  return openAs({ host, output }, options, { prefix: 'RESTIC', forRepair })
 }
 
+async function openAs(
+  { host, output }: CommandSession,
+  options: RepositoryOptions,
+  { prefix, forRepair }: Names & { readonly forRepair: boolean },
+): Promise<Repository> {
+  const { openRepository } = await import('@stillpoint/repository')
+  const names: Names = { prefix }
+  const store = await storeNamed(host, options, names)
+  const password = await passwordNamed(host, options, { names, warn: (text) => output.warning(text) })
+  const { clock, random, entropy, signal } = host
+  const keyHint = options.keyHint ?? process.env[`${prefix}_KEY_HINT`]
+  return openRepository({
+    store,
+    password,
+    clock,
+    random,
+    entropy,
+    signal,
+    readOnly: options.lock === false,
+    lockWaitMs: options.retryLock ?? 0,
+    ...(keyHint === undefined ? {} : { keyHint }),
+    forRepair,
+  })
+}
+
+/** The store behind a location, as fast as the limits allow. */
 export async function storeNamed(host: CommandHost, options: RepositoryOptions, names: Names): Promise<BlobStore> {
+  const store = await unlimitedStore(host, options, names)
+  const { limitUpload, limitDownload } = options
+  if (limitUpload === undefined && limitDownload === undefined) return store
+  const { createRateLimit, limitedStore } = await import('@stillpoint/repository')
+  const { clock, signal } = host
+  const limit = (kib: number) => createRateLimit({ clock, bytesPerSecond: kib * 1024 })
+  return limitedStore(store, {
+    signal,
+    ...(limitUpload === undefined ? {} : { up: limit(limitUpload) }),
+    ...(limitDownload === undefined ? {} : { down: limit(limitDownload) }),
+  })
+}
+
+async function unlimitedStore(host: CommandHost, options: RepositoryOptions, names: Names): Promise<BlobStore> {
   const location = await locationOf(host, options, names)
   const { openLocalStore, openRestStore, retryingStore } = await import('@stillpoint/repository')
   const { clock, random, signal } = host
   if (/^rest:/.test(location)) {
-    const { restCredentialsFile: file } = options
+    const { restCredentialsFile: file, cacert = process.env['RESTIC_CACERT'] } = options
     const credentials = file === undefined ? {} : { credentialsFile: resolve(host.cwd, file) }
-    return retryingStore(await openRestStore({ url: location, signal, ...credentials }), { clock, random, signal })
+    const ca = cacert === undefined || cacert === '' ? {} : { caFile: resolve(host.cwd, cacert) }
+    return retryingStore(await openRestStore({ url: location, signal, ...credentials, ...ca }), {
+      clock,
+      random,
+      signal,
+    })
   }
   const [, scheme] = /^(s3|sftp|b2|azure|gs|swift|rclone):/.exec(location) ?? []
   if (scheme === undefined) return openLocalStore(resolve(host.cwd, location.replace(/^local:/, '')))
@@ -164,28 +246,31 @@ export interface FromOptions {
   readonly fromRepositoryFile?: string
   readonly fromPasswordFile?: string
   readonly fromPasswordCommand?: string
+  readonly fromKeyHint?: string
 }
 
 /** The other repository of a copy. */
-export async function openFrom(
-  { host, output }: CommandSession,
-  options: RepositoryOptions & FromOptions,
-): Promise<Repository> {
-  const { openRepository } = await import('@stillpoint/repository')
-  const { fromRepo, fromRepositoryFile, fromPasswordFile, fromPasswordCommand, lock } = options
+export async function openFrom(session: CommandSession, options: RepositoryOptions & FromOptions): Promise<Repository> {
+  const { fromRepo, fromRepositoryFile, fromPasswordFile, fromPasswordCommand, fromKeyHint } = options
+  const { repo: _, repositoryFile: _file, passwordFile: _password, passwordCommand: _command, ...same } = options
   const named: RepositoryOptions = {
-    lock,
+    ...same,
     ...(fromRepo === undefined ? {} : { repo: fromRepo }),
     ...(fromRepositoryFile === undefined ? {} : { repositoryFile: fromRepositoryFile }),
     ...(fromPasswordFile === undefined ? {} : { passwordFile: fromPasswordFile }),
     ...(fromPasswordCommand === undefined ? {} : { passwordCommand: fromPasswordCommand }),
-    ...(options.restCredentialsFile === undefined ? {} : { restCredentialsFile: options.restCredentialsFile }),
+    ...(fromKeyHint === undefined ? {} : { keyHint: fromKeyHint }),
   }
-  const names: Names = { prefix: 'RESTIC_FROM' }
-  const store = await storeNamed(host, named, names)
-  const password = await passwordNamed(host, named, { names, warn: (text) => output.warning(text) })
-  const { clock, random, entropy } = host
-  return openRepository({ store, password, clock, random, entropy, readOnly: !lock })
+  return openAs(session, named, { prefix: 'RESTIC_FROM', forRepair: false })
+}
+
+export function withFromOptions(command: Command): Command {
+  return command
+    .addOption(new Option('--from-repo <repository>', 'where from; default: $RESTIC_FROM_REPOSITORY'))
+    .addOption(new Option('--from-repository-file <file>', 'file with that; default: $RESTIC_FROM_REPOSITORY_FILE'))
+    .addOption(new Option('--from-password-file <file>', 'its password; default: $RESTIC_FROM_PASSWORD_FILE'))
+    .addOption(new Option('--from-password-command <command>', 'prints it; default: $RESTIC_FROM_PASSWORD_COMMAND'))
+    .addOption(new Option('--from-key-hint <id>', 'try this key first; default: $RESTIC_FROM_KEY_HINT'))
 }
 
 export const succeeded: ExitCode = exitCodes.succeeded

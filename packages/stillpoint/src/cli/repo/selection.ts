@@ -27,9 +27,15 @@ export function withSelection(command: Command, { hostFlag = '-H, --host' } = {}
     .addOption(new Option('--path <path>', 'only snapshots that include this path; repeatable').argParser(repeated))
 }
 
+/** For commands that have a host, as restic since 0.17. */
+export function hostDefault(): string | undefined {
+  const { RESTIC_HOST: name } = process.env
+  return name === undefined || name === '' ? undefined : name
+}
+
 export function selectionOf(host: CommandHost, options: SelectionOptions): SnapshotSelection {
   return {
-    hostnames: options.host ?? [],
+    hostnames: (options.host ?? [hostDefault() ?? '']).filter((name) => name !== ''),
     tags: options.tag ?? [],
     paths: (options.path ?? []).map((path) => resolve(host.cwd, path)),
   }

@@ -18,7 +18,7 @@ export function repoSnapshotsCommand(run: RunCommand): Command {
     .addOption(new Option('-g, --group-by <fields>', 'by host, paths and tags, separated by commas'))
     .addOption(new Option('--latest <n>', 'only the newest of each host and set of paths').argParser(count))
     .action((ids: readonly string[], options: SnapshotsFlags) =>
-      runRepo(run)(options, (session) => list(session, ids, options)),
+      runRepo(run, { isListing: true })(options, (session) => list(session, ids, options)),
     )
   return examples(withSelection(command), [
     { line: 'stillpoint repo snapshots --host db1 --latest 3', what: 'the newest of one host' },

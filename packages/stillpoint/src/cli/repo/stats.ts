@@ -18,7 +18,7 @@ export function repoStatsCommand(run: RunCommand): Command {
     .argument('[ids...]', 'only these snapshots')
     .addOption(new Option('--mode <mode>', 'what to count').choices(statsModes).default('restore-size'))
     .action((ids: readonly string[], options: StatsFlags) =>
-      runRepo(run)(options, async (session) => {
+      runRepo(run, { isListing: true })(options, async (session) => {
         const { host, output } = session
         const { upkeep } = await openNamed(session, options)
         const snapshots = await upkeep.resolveSnapshots(ids, selectionOf(host, options))

@@ -1,0 +1,65 @@
+/** What `stillpoint repo backup` tells of itself, beside the real restic. */
+import { rm, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { hasRestic, makeBench, type RepoBench } from './repo-workbench.ts'
+
+let bench: RepoBench
+beforeAll(async () => {
+  bench = await makeBench()
+  await writeFile(join(bench.source, 'large.bin'), Buffer.alloc(70_000, 7))
+})
+afterAll(() => bench.remove())
+
+/** Fields of the summary that do not depend on how files are cut, nor on time. */
+const countsOf = (summary: unknown) =>
+  Object.fromEntries(
+    Object.entries(Object(summary)).filter(([name]) => /^(files|dirs)_|^total_(files|bytes)/.test(name)),
+  )
+
+describe.skipIf(!hasRestic)('backup, beside restic [needs restic]', () => {
+  test('the summary counts the same, of a first, an unchanged and a changed tree', async () => {
+    const path = join(bench.source, 'below')
+    const both = async () => {
+      const [mine] = (await bench.json('backup', 'source/below', '--host', 'ours')).slice(-1)
+      const [other] = (await bench.resticJson('backup', 'source/below', '--host', 'theirs')).slice(-1)
+      expect(countsOf(mine)).toEqual(countsOf(other))
+      return countsOf(mine)
+    }
+    expect(await both()).toMatchObject({ files_new: 2, files_changed: 0 })
+    expect(await both()).toMatchObject({ files_new: 0, files_unmodified: 2, dirs_changed: 0 })
+    await writeFile(join(path, 'b.log'), 'another')
+    await writeFile(join(path, 'new'), 'new')
+    await symlink('new', join(path, 'another-link'))
+    expect(await both()).toMatchObject({ files_new: 1, files_changed: 1, files_unmodified: 1 })
+    await rm(join(path, 'new'))
+    await both()
+  })
+
+  test('a dry run stores nothing, and tells the same', async () => {
+    const path = join(bench.source, 'large.bin')
+    const count = async () => ((await bench.json('snapshots')) as [readonly unknown[]])[0].length
+    const before = await count()
+    const [dry] = (await bench.json('backup', path, '--dry-run', '--host', 'dry')).slice(-1)
+    expect(dry).toMatchObject({ files_new: 1, data_blobs: 1, dry_run: true })
+    expect(await count()).toBe(before)
+    expect(await bench.ok('backup', path, '--dry-run', '--no-lock')).toContain('nothing was stored (dry run)')
+  })
+
+  test('status and items are told with --json as restic tells them', async () => {
+    const fields = (lines: readonly unknown[], type: string) =>
+      lines.filter((line) => Object(line)['message_type'] === type).map((line) => Object(line))
+    const mine = await bench.json('backup', 'source', '-v', '-v', '--host', 'verbose')
+    const other = await bench.resticJson('backup', 'source', '-v', '-v', '--host', 'verbose2')
+    const items = (lines: readonly unknown[]) =>
+      fields(lines, 'verbose_status')
+        .filter(({ action }) => action !== 'scan_finished')
+        .map(({ action, item }) => `${action} ${item}`)
+        .sort()
+    expect(items(mine).filter((line) => !line.includes('link'))).toEqual(items(other))
+    const [status] = fields(mine, 'status')
+    expect(status).toMatchObject({ percent_done: 0, current_files: [expect.any(String)] })
+    expect(fields(await bench.json('backup', 'source', '--quiet'), 'status')).toEqual([])
+    expect(await bench.ok('backup', 'source', '--quiet')).toBe('')
+  })
+})
