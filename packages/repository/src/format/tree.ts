@@ -143,11 +143,13 @@ export function decodeTree(bytes: Uint8Array): TreeNode[] {
 }
 
 function decodeNode(object: JsonObject): TreeNode {
+  const mtime = timeField(object, 'mtime')
   const metadata: NodeMetadata = {
     name: unquoteName(stringField(object, 'name')),
     permissions: posixPermissions(optionalCountField(object, 'mode', 0)),
-    mtime: timeField(object, 'mtime'),
-    atime: timeField(object, 'atime'),
+    mtime,
+    // Mostly the same: times are what takes longest to read.
+    atime: object['atime'] === object['mtime'] ? mtime : timeField(object, 'atime'),
     ctime: timeField(object, 'ctime'),
     uid: optionalCountField(object, 'uid', 0),
     gid: optionalCountField(object, 'gid', 0),
