@@ -22,7 +22,7 @@ const outputMax = 64 * 1024 * 1024
 
 interface Model {
   readonly name: string
-  /** The invariant that must be violated; `null` when nothing must. */
+  /** The invariant or the liveness property that must be violated; `null` when nothing must. */
   readonly violates: string | null
 }
 
@@ -83,8 +83,8 @@ function readModels(): readonly Model[] {
     const text = readFileSync(join(spec, file), 'utf8')
     const name = file.slice('Cut_'.length, -'.cfg'.length)
     if (!text.startsWith('\\* Fails on purpose')) return { name, violates: null }
-    const violates = /^INVARIANTS\n {2}(\w+)$/m.exec(text)?.[1]
-    if (violates === undefined) throw new Error(`${file} must name the one invariant that it violates`)
+    const violates = /^(?:INVARIANTS|PROPERTIES)\n {2}(\w+)$/m.exec(text)?.[1]
+    if (violates === undefined) throw new Error(`${file} must name the one invariant or property that it violates`)
     return { name, violates }
   })
 }
@@ -151,7 +151,7 @@ function runModel(tlc: Tlc, model: Model): Run {
   const numbers = /(\d+) states generated, (\d+) distinct states found, (\d+) states left/g
   const [, states = '?', distinct = '?'] = [...output.matchAll(numbers)].at(-1) ?? []
   const depth = /depth of the complete state graph search is (\d+)/.exec(output)?.[1] ?? '?'
-  const violated = /Invariant (\w+) is violated/.exec(output)?.[1] ?? null
+  const violated = violatedIn(output, model)
   const isClean = output.includes('Model checking completed. No error has been found.')
   // A model that never comes to a seal would prove nothing.
   const isWitnessed = output.includes('witness: sealed')
@@ -159,6 +159,13 @@ function runModel(tlc: Tlc, model: Model): Run {
   const found =
     violated !== null ? `violates ${violated}` : isClean ? (isWitnessed ? 'holds' : 'seals nothing') : 'error'
   return { model, isExpected, found, states, distinct, depth, seconds, output }
+}
+
+/** TLC names the property that does not hold, or, in older versions, only says that it does not. */
+function violatedIn(output: string, { violates }: Model): string | null {
+  const found = /Invariant (\w+) is violated|Temporal property (\w+) was violated/.exec(output)
+  if (found !== null) return found[1] ?? found[2] ?? null
+  return output.includes('Temporal properties were violated') ? violates : null
 }
 
 function rowOf({ model, found, states, distinct, depth, seconds }: Run): readonly string[] {
@@ -173,7 +180,7 @@ function tableOf(runs: readonly Run[]): string {
 
 function recordCounterexample({ model, output }: Run): void {
   if (model.violates === null) return
-  const begin = output.indexOf('Error: Invariant')
+  const begin = output.search(/^Error: (Invariant|Temporal)/m)
   const end = output.search(/^\d+ states generated/m)
   const text = output
     .slice(begin, end)

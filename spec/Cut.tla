@@ -17,7 +17,7 @@ EXTENDS Naturals, FiniteSets, Sequences, TLC
 
 CONSTANTS
   Procs,       \* processes with the SDK
-  Joiners,     \* those of them that join after the first plan was made
+  Joiners,     \* those of them that take no part in the first cut: they join at any time, with its epoch or an older one
   Stores,
   Outsiders,   \* without the SDK: they carry what they learn anywhere
   Grade,       \* [Stores -> {"owned", "gated", "quiesced"}]
@@ -51,6 +51,7 @@ VARIABLES
   chan, sent, got, base,
   \* what the marks and the drain report, per channel
   cSent, cGot, recorded, missing,
+  heard,   \* [Procs -> a process outside the plan was heard between the hold and the mark, or made it enter]
   \* coordinators and what they persist
   co,      \* [1..CoordsMax -> [ph, at]]
   ldr,     \* the one whose fencing token is the greatest
@@ -69,7 +70,7 @@ VARIABLES
 
 parts == <<work, stage, brk, hno, ep, gen, joined>>
 nets == <<chan, sent, got, base>>
-counts == <<cSent, cGot, recorded, missing>>
+counts == <<cSent, cGot, recorded, missing, heard>>
 coords == <<co, ldr, att, issued, relied, rec, snap, sysGen>>
 hist == <<know, cutKnow, gSent, gGot, life, broken>>
 vars == <<parts, nets, counts, coords, facts, losses, hist>>
@@ -90,6 +91,8 @@ PlannedProcs == IF att <= 1 THEN Procs \ Joiners ELSE Procs
 Planned == PlannedProcs \cup Stores
 MustHold == PlannedProcs \cup QStores
 Inbound(p) == {c \in Channels : c[2] = p /\ c[1] \in PlannedProcs}
+\* Nobody holds who is outside the plan: what comes from there is noticed (ADR 0008).
+IsStranger(p) == p \notin PlannedProcs
 
 Said(kind, x) == \E f \in facts : f.t = kind /\ f.x = x /\ (f.a = att \/ ~Keeps("C8"))
 Fact(kind, x, n, u, v) == [t |-> kind, x |-> x, n |-> n, u |-> u, v |-> v, a |-> work'[x]]
@@ -104,7 +107,7 @@ IsMarked(x) == cutKnow[x] # Unmarked
 (***************************************************************************)
 GateOpen(p) ==
   CASE stage[p] \in {"out", "resumed", "captured"} -> TRUE
-    [] stage[p] = "marking" -> FALSE
+    [] stage[p] = "marking" -> ~Keeps("marking")
     [] OTHER -> ~Gated(p) \/ brk[p] # "no"
 
 IngressOpen(p) ==
@@ -137,6 +140,7 @@ Init ==
   /\ cGot = [c \in Channels |-> {}]
   /\ recorded = [c \in Channels |-> {}]
   /\ missing = [c \in Channels |-> {}]
+  /\ heard = [p \in Procs |-> FALSE]
   /\ co = [c \in 1..CoordsMax |-> [ph |-> IF c = 1 THEN "idle" ELSE "none", at |-> 0]]
   /\ ldr = 1
   /\ att = 0
@@ -173,13 +177,20 @@ Send(c) ==
   /\ chan' = [chan EXCEPT ![c] = With(c, Message(c, sent[c] + 1))]
   /\ UNCHANGED <<parts, got, base, counts, coords, facts, losses, hist>>
 
-IsRecording(p, m) == work[p] = att /\ stage[p] \in {"entered", "resumed"} /\ m.e < work[p]
+IsRecording(p, m) ==
+  /\ work[p] = att /\ stage[p] \in {"entered", "resumed"} /\ Keeps("recording")
+  /\ IF Keeps("colour") THEN m.e < work[p] ELSE m.e <= work[p]
+
+\* A message of the channel's state whose sender knew of an event after a mark: a cut with it is not closed.
+Tainted(p, m) == IF IsRecording(p, m) /\ m.k # {} THEN {"channel"} ELSE {}
 
 \* C1: the epoch first, then the message. C8, C9: nothing of another generation.
 Handle(c, m) ==
   LET p == c[2] IN
   /\ m \in Deliverable(c) /\ m.s > 0
-  /\ p \in joined /\ GateOpen(p) /\ m.g = gen[p] /\ m.s \notin got[c]
+  /\ p \in joined /\ GateOpen(p)
+  /\ Keeps("generation") => m.g = gen[p]
+  /\ Keeps("duplicates") => m.s \notin got[c]
   /\ Keeps("C1") => m.e <= ep[p]
   /\ chan' = [chan EXCEPT ![c] = Without(c, m)]
   /\ got' = [got EXCEPT ![c] = @ \cup {m.s}]
@@ -188,8 +199,12 @@ Handle(c, m) ==
           THEN recorded' = [recorded EXCEPT ![c] = @ \cup {m.s}] /\ cGot' = cGot
           ELSE cGot' = [cGot EXCEPT ![c] = @ \cup {m.s}] /\ recorded' = recorded
      ELSE UNCHANGED <<recorded, cGot>>
+  /\ heard' = [heard EXCEPT ![p] = @ \/ (work[p] = att /\ stage[p] = "held" /\ IsStranger(c[1]))]
   /\ know' = [know EXCEPT ![p] = @ \cup m.k]
-  /\ broken' = broken \cup (IF m.e > ep[p] THEN {"C1"} ELSE {}) \cup (IF m.l # life[p] THEN {"C9"} ELSE {})
+  /\ broken' = broken \cup Tainted(p, m)
+       \cup (IF m.e > ep[p] THEN {"C1"} ELSE {})
+       \cup (IF m.s \in got[c] THEN {"C2"} ELSE {})
+       \cup (IF m.l # life[p] THEN {"C9"} ELSE {})
   /\ UNCHANGED <<parts, sent, base, cSent, missing, coords, facts, losses, cutKnow, gSent, gGot, life>>
 
 \* It arrives, and waits behind its gate or behind its channel's handler: channel state already.
@@ -197,7 +212,8 @@ Record(c, m) ==
   /\ m \in InFlight(c) /\ m.s > 0 /\ IsRecording(c[2], m) /\ m.g = gen[c[2]]
   /\ m.s \notin got[c] \cup recorded[c] /\ Keeps("C2")
   /\ recorded' = [recorded EXCEPT ![c] = @ \cup {m.s}]
-  /\ UNCHANGED <<parts, nets, cSent, cGot, missing, coords, facts, losses, hist>>
+  /\ broken' = broken \cup Tainted(c[2], m)
+  /\ UNCHANGED <<parts, nets, cSent, cGot, missing, heard, coords, facts, losses, know, cutKnow, gSent, gGot, life>>
 
 \* A duplicate, a marker that has done its work, or a message of an older generation.
 Refuse(c, m) ==
@@ -218,13 +234,12 @@ LoseMessage(c, m) ==
   /\ chan' = [chan EXCEPT ![c] = Without(c, m)]
   /\ UNCHANGED <<parts, sent, got, base, counts, coords, facts, losses, hist>>
 
-\* A process that joins learns the newest epoch that was begun (admission.ts). It is welcomed only while no cut is
-\* between its plan and the last mark: its messages would make others enter before every hold stands.
+\* A process that joins learns the newest epoch that was begun (admission.ts), or has been there with an older one and
+\* does not know of the cut. It may do so at any moment; what it says then is noticed by whoever is held (`heard`).
 Join(p) ==
-  /\ p \in Joiners \ joined /\ att > 0
-  /\ Keeps("joiners") => rec[att] # "planned"
+  /\ p \in Joiners \ joined
   /\ joined' = joined \cup {p}
-  /\ ep' = [ep EXCEPT ![p] = att]
+  /\ \E e \in 0..att : ep' = [ep EXCEPT ![p] = e]
   /\ UNCHANGED <<work, stage, brk, hno, gen, nets, counts, coords, facts, losses, hist>>
 
 (***************************************************************************)
@@ -289,9 +304,11 @@ Markers(p) == [c \in Channels |->
   THEN Append(chan[c], [s |-> 0, e |-> work[p], g |-> gen[p], l |-> life[p], k |-> {}])
   ELSE chan[c]]
 
-MarkState(p) ==
+\* Whose message it was, the mark says.
+MarkState(p, byStranger) ==
   /\ work' = work
   /\ TakeMark(p)
+  /\ heard' = [heard EXCEPT ![p] = @ \/ (work[p] = att /\ byStranger)]
   /\ IF work[p] = att
      THEN /\ gSent' = [c \in Channels |-> IF c[1] = p THEN SentNow(c) ELSE gSent[c]]
           /\ gGot' = [c \in Channels |-> IF c[2] = p THEN got[c] ELSE gGot[c]]
@@ -304,7 +321,7 @@ MarkState(p) ==
              THEN /\ cSent' = [c \in Channels |-> IF c[1] = p THEN SentNow(c) ELSE cSent[c]]
                   /\ cGot' = [c \in Channels |-> IF c[2] = p THEN got[c] ELSE cGot[c]]
              ELSE UNCHANGED <<cSent, cGot>>
-          /\ Report({Fact("marked", p, 0, TRUE, TRUE)})
+          /\ Report({Fact("marked", p, 0, ~heard'[p], TRUE)})
      ELSE /\ stage' = [stage EXCEPT ![p] = "marking"]
           /\ Report({Fact("entering", p, 0, TRUE, TRUE)})
           /\ UNCHANGED <<ep, chan, cSent, cGot>>
@@ -312,13 +329,15 @@ MarkState(p) ==
 
 EnterByOrder(p) ==
   /\ stage[p] = "held" /\ brk[p] = "no" /\ "mark" \in issued[work[p]]
-  /\ MarkState(p)
+  /\ MarkState(p, FALSE)
 
 \* Any message or marker of the epoch is the order to enter it.
 EnterByMessage(p) ==
   /\ stage[p] = "held" /\ p \in joined
-  /\ \E c \in To(p) : \E m \in InFlight(c) : m.g = gen[p] /\ m.e = work[p]
-  /\ Keeps("C1") /\ MarkState(p)
+  /\ Keeps("C1") /\ Keeps("entry")
+  /\ \E byStranger \in BOOLEAN :
+       /\ \E c \in To(p) : IsStranger(c[1]) = byStranger /\ \E m \in InFlight(c) : m.g = gen[p] /\ m.e = work[p]
+       /\ MarkState(p, byStranger)
 
 \* The stores that it owns have marked.
 EnterAfterOwned(p) ==
@@ -330,8 +349,8 @@ EnterAfterOwned(p) ==
   /\ chan' = Markers(p)
   /\ cSent' = [c \in Channels |-> IF c[1] = p THEN SentNow(c) ELSE cSent[c]]
   /\ cGot' = [c \in Channels |-> IF c[2] = p THEN got[c] ELSE cGot[c]]
-  /\ Report({Fact("marked", p, 0, TRUE, TRUE)})
-  /\ UNCHANGED <<brk, hno, gen, joined, sent, got, base, recorded, missing, coords, losses, hist>>
+  /\ Report({Fact("marked", p, 0, ~heard[p], TRUE)})
+  /\ UNCHANGED <<brk, hno, gen, joined, sent, got, base, recorded, missing, heard, coords, losses, hist>>
 
 \* An epoch in which it has nothing to record: it takes no part in that cut, or not any more.
 AdoptEpoch(p) ==
@@ -339,7 +358,8 @@ AdoptEpoch(p) ==
   /\ \E c \in To(p) : \E m \in InFlight(c) :
        /\ m.g = gen[p] /\ m.e > ep[p]
        /\ IF stage[p] = "held"
-          THEN m.e > work[p] /\ stage' = [stage EXCEPT ![p] = "out"]
+          THEN IF m.e > work[p] THEN stage' = [stage EXCEPT ![p] = "out"]
+               ELSE ~Keeps("entry") /\ m.e = work[p] /\ stage' = stage
           ELSE stage[p] # "marking" /\ stage' = stage
        /\ ep' = [ep EXCEPT ![p] = m.e]
   /\ Keeps("C1")
@@ -371,19 +391,19 @@ Resume(x) ==
      THEN /\ cSent' = [c \in Channels |-> IF c[1] = x THEN SentNow(c) ELSE cSent[c]]
           /\ cGot' = [c \in Channels |-> IF c[2] = x THEN got[c] ELSE cGot[c]]
      ELSE UNCHANGED <<cSent, cGot>>
-  /\ UNCHANGED <<brk, hno, ep, gen, joined, nets, recorded, missing, coords, losses, hist>>
+  /\ UNCHANGED <<brk, hno, ep, gen, joined, nets, recorded, missing, heard, coords, losses, hist>>
 
 Undrained(c) == cSent[c] \ (cGot[c] \cup recorded[c])
 
 \* Drain and capture of a process: when the counts agree, or at the deadline, with a deficit that is named.
 CaptureProcess(p) ==
   /\ stage[p] = "resumed" /\ work[p] = att /\ "drain" \in issued[att]
-  /\ (\A c \in Inbound(p) : Undrained(c) = {}) \/ MayAbort
+  /\ (\A c \in Inbound(p) : Undrained(c) = {}) \/ MayAbort \/ ~Keeps("drain")
   /\ missing' = [c \in Channels |-> IF c \in Inbound(p) THEN Undrained(c) ELSE missing[c]]
   /\ stage' = [stage EXCEPT ![p] = "captured"]
   /\ work' = work
   /\ Report({Fact("captured", p, 0, TRUE, TRUE)})
-  /\ UNCHANGED <<brk, hno, ep, gen, joined, nets, cSent, cGot, recorded, coords, losses, hist>>
+  /\ UNCHANGED <<brk, hno, ep, gen, joined, nets, cSent, cGot, recorded, heard, coords, losses, hist>>
 
 CaptureStore(s) ==
   /\ stage[s] = (IF s \in QStores THEN "resumed" ELSE "marked")
@@ -432,6 +452,7 @@ PlanCut(c) ==
   /\ cGot' = [d \in Channels |-> {}]
   /\ recorded' = [d \in Channels |-> {}]
   /\ missing' = [d \in Channels |-> {}]
+  /\ heard' = [p \in Procs |-> FALSE]
   /\ know' = [x \in Actors |-> {}]
   /\ chan' = [d \in Channels |->
        IF Fifo THEN [i \in DOMAIN chan[d] |-> [chan[d][i] EXCEPT !.k = {}]]
@@ -439,7 +460,8 @@ PlanCut(c) ==
   /\ cutKnow' = [x \in Parts |-> Unmarked]
   /\ gSent' = [d \in Channels |-> {}]
   /\ gGot' = [d \in Channels |-> {}]
-  /\ UNCHANGED <<parts, sent, got, base, ldr, snap, sysGen, losses, life, broken>>
+  /\ broken' = broken \ {"channel"}
+  /\ UNCHANGED <<parts, sent, got, base, ldr, snap, sysGen, losses, life>>
 
 \* Stores are held only when every gate is closed: a handler that runs could wait for a held store.
 AskStores(c) ==
@@ -462,10 +484,11 @@ OrderMark(c) ==
   /\ issued' = [issued EXCEPT ![att] = @ \cup {"mark"} \cup (IF Keeps("C3") THEN {} ELSE {"resume"})]
   /\ UNCHANGED <<parts, nets, counts, ldr, att, rec, snap, sysGen, facts, losses, hist>>
 
-\* C3.
+\* C3; and a mark that knows of a process outside the plan voids the attempt.
 OrderResume(c) ==
   /\ In(c, "mark")
   /\ \A x \in Planned : Said("marked", x)
+  /\ Keeps("joiners") => \A f \in facts : (f.t = "marked" /\ f.a = att) => f.u
   /\ Enter(c, "resume") /\ Issue("resume")
   /\ UNCHANGED <<parts, nets, counts, ldr, att, relied, rec, snap, sysGen, facts, losses, hist>>
 
@@ -488,7 +511,8 @@ Agrees == \A c \in Channels : missing[c] = {}
 BeginSeal(c) ==
   /\ In(c, "collect")
   /\ \A x \in Planned : Said("captured", x)
-  /\ Agrees \/ Volatile
+  /\ Agrees \/ Volatile \/ ~Keeps("deficit")
+  /\ Keeps("joiners") => \A d \in Channels : IsStranger(d[1]) => recorded[d] = {}
   /\ Enter(c, "seal")
   /\ UNCHANGED <<parts, nets, counts, ldr, att, issued, relied, rec, snap, sysGen, facts, losses, hist>>
 
@@ -500,7 +524,8 @@ WriteSnapshot(c) ==
 End(c, outcome) ==
   /\ MayWrite(c)
   /\ rec' = [rec EXCEPT ![att] = outcome]
-  /\ Enter(c, "idle") /\ Issue("release")
+  /\ Enter(c, "idle")
+  /\ IF Keeps("release") \/ outcome = "sealed" THEN Issue("release") ELSE issued' = issued
   /\ UNCHANGED <<parts, nets, counts, ldr, att, relied, snap, sysGen, facts, losses, hist>>
 
 RecordSealed(c) == In(c, "seal") /\ att \in snap /\ End(c, "sealed")
@@ -586,25 +611,27 @@ Spec == Init /\ [][Next]_vars
 IsSealed == att > 0 /\ att \in snap
 IsConsistent == IsSealed /\ Agrees
 
-\* Closed under happens-before: no mark knows of an event after another's mark.
-Closed == IsSealed => \A x \in Planned : cutKnow[x] \subseteq {{}}
+\* Closed under happens-before: no mark, and no message of a channel's state, knows of an event after somebody's mark.
+Closed == IsSealed => "channel" \notin broken /\ \A x \in Planned : cutKnow[x] \subseteq {{}}
 
 \* C1: no message of epoch k or later is handled before its receiver has entered epoch k.
 C1 == "C1" \notin broken
 
 \* C2, conservation: what was sent before the mark was handled before the receiver's, is recorded, or is named as
-\* missing: exactly one of them.
-C2 == IsSealed => \A c \in Channels :
-  (c[1] \in PlannedProcs /\ c[2] \in PlannedProcs) =>
-    /\ gSent[c] = gGot[c] \cup recorded[c] \cup missing[c]
-    /\ gGot[c] = cGot[c] /\ gSent[c] = cSent[c]
-    /\ gGot[c] \cap recorded[c] = {} /\ missing[c] \cap (gGot[c] \cup recorded[c]) = {}
+\* missing: exactly one of them, and handled once. Only a channel that may lose messages may have missing ones.
+C2 ==
+  /\ "C2" \notin broken
+  /\ IsSealed => (Agrees \/ Volatile) /\ \A c \in Channels :
+       (c[1] \in PlannedProcs /\ c[2] \in PlannedProcs) =>
+         /\ gSent[c] = gGot[c] \cup recorded[c] \cup missing[c]
+         /\ gGot[c] = cGot[c] /\ gSent[c] = cSent[c]
+         /\ gGot[c] \cap recorded[c] = {} /\ missing[c] \cap (gGot[c] \cup recorded[c]) = {}
 
 \* C3: nobody is resumed by order before every participant has marked.
 C3 == (att > 0 /\ \E x \in Parts : work[x] = att /\ stage[x] = "resumed") => \A x \in Planned : IsMarked(x)
 
-\* C4: nobody marks before every hold of the plan was acknowledged, unless the attempt is void anyway.
-C4 == (att > 0 /\ rec[att] # "aborted" /\ \E x \in Parts : IsMarked(x)) =>
+\* C4: nobody marks before every hold of the plan was acknowledged, unless the attempt is void anyway: a mark says so.
+C4 == (att > 0 /\ rec[att] # "aborted" /\ ~(\E p \in PlannedProcs : heard[p]) /\ \E x \in Parts : IsMarked(x)) =>
   \A x \in MustHold : \E f \in facts : f.t = "held" /\ f.x = x /\ f.a = att
 
 \* C5: no hold of a sealed cut was broken between its acknowledgement and its order to resume, and it is the one that
@@ -630,6 +657,7 @@ C9 == "C9" \notin broken
 Messages == [s : 0..SendsMax, e : 0..AttemptsMax, g : 1..(RestoresMax + 1), l : 0..RestoresMax, k : SUBSET Parts]
 TypeOK ==
   /\ stage \in [Parts -> {"out", "held", "marking", "entered", "marked", "resumed", "captured"}]
+  /\ heard \in [Procs -> BOOLEAN]
   /\ work \in [Parts -> 0..AttemptsMax] /\ ep \in [Procs -> 0..AttemptsMax]
   /\ brk \in [Parts -> {"no", "reopened", "ended"}] /\ hno \in [Procs -> 0..HoldsMax]
   /\ chan \in [Channels -> IF Fifo THEN Seq(Messages) ELSE SUBSET Messages]

@@ -5,6 +5,7 @@ EXTENDS Cut
 AllPairs == {c \in Procs \X Procs : c[1] # c[2]}
 NoPairs == {}
 FromJoiner == {c \in AllPairs : c[1] \in Joiners}
+WithJoiner == {c \in AllPairs : c[1] \in Joiners \/ c[2] \in Joiners}
 OneWay == {CHOOSE c \in AllPairs : TRUE}
 
 AllQuiesced == [s \in Stores |-> "quiesced"]
