@@ -238,6 +238,8 @@ function proxyConfig(place: ServerPlace & { readonly secretAccessKey: string; re
     'use = egg:swift#s3api',
     `location = ${region}`,
     `storage_domain = ${hostStyleDomain}`,
+    // Lists have pages in tests too.
+    'max_bucket_listing = 50',
     ...['catch_errors', 'gatekeeper', 'healthcheck', 'copy', 'slo', 'dlo'].flatMap((name) => [
       `[filter:${name}]`,
       `use = egg:swift#${name}`,

@@ -15,7 +15,7 @@ const credentialBytesMax = 16 * 1024
  *   `secret_not_text`
  */
 export async function readAuthorization(path: string): Promise<string> {
-  const line = textOf(await readBounded(path), path).replace(/\r?\n$/, '')
+  const line = (await readCredentialsText(path)).replace(/\r?\n$/, '')
   if (line === '') {
     const hint = 'Write "name:password" into it, or a token.'
     throw new Failure({ code: 'secret_empty', message: `the credentials file ${path} is empty`, hint })
@@ -33,6 +33,11 @@ export async function readAuthorization(path: string): Promise<string> {
   if (/^[\w.~+/=-]+$/.test(line)) return `Bearer ${line}`
   const hint = 'A line without a colon is a token: letters, digits and "-._~+/=" only.'
   throw new Failure({ code: 'secret_not_text', message: `the credentials file ${path} holds no token`, hint })
+}
+
+/** A file of credentials as text: regular, not writable by all, of at most 16 KiB. @throws Failure `secret_…` */
+export async function readCredentialsText(path: string): Promise<string> {
+  return textOf(await readBounded(path), path)
 }
 
 function textOf(bytes: Uint8Array, path: string): string {

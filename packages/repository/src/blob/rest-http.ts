@@ -186,7 +186,8 @@ const untrusted = new Set([
   'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
 ])
 
-function connectionFailure(error: unknown, doing: string, where: string): Failure {
+/** What went wrong on the way to a server. */
+export function connectionFailure(error: unknown, doing: string, where: string): Failure {
   if (error instanceof Failure) return error
   const errno = errnoOf(error)
   if (errno === undefined || !untrusted.has(errno)) return storageFailure(error, doing, where)

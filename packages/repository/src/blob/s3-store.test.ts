@@ -1,0 +1,184 @@
+/** The store on S3 against a real server: Swift with its S3 API. What servers could do wrong is in s3-server.test.ts. */
+import { randomBytes } from 'node:crypto'
+import dns from 'node:dns'
+import { CreateMultipartUploadCommand, S3Client, UploadPartCommand } from '@aws-sdk/client-s3'
+import { Failure } from '@stillpoint/core/kernel'
+import { freePort, hasSwift } from '@stillpoint/testbed'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
+import { sha256 } from '../format/ids.ts'
+import { clock, seeded } from '../testing/testbed.ts'
+import { configObject } from './blob-store.ts'
+import { retryingStore } from './retrying.ts'
+import { type S3Place, startS3Place } from './s3-testbed.ts'
+
+let place: S3Place
+const pack = (bytes: Uint8Array) => ({ kind: 'pack', name: sha256(bytes) }) as const
+const retry = { clock, random: seeded(1), pauseMs: 5 }
+
+describe.skipIf(!hasSwift())('on Swift [needs python3-swift]', () => {
+  beforeAll(async () => {
+    place = await startS3Place()
+  })
+  afterAll(() => place?.stop())
+
+  test('with retries around it, and over TLS, what is stored is found again', async () => {
+    const path = place.newPath()
+    const tls = { location: `s3:${place.swift.tlsEndpoint}/${path}`, caFile: place.swift.caFile }
+    const store = retryingStore(await place.open(path, tls), retry)
+    await store.prepare()
+    const bytes = randomBytes(100_000)
+    expect(await store.put(pack(bytes), bytes)).toBe('created')
+    expect((await (await place.open(path)).get(pack(bytes))).equals(bytes)).toBe(true)
+    const untrusting = await place.open(path, { location: tls.location })
+    await expect(untrusting.get(pack(bytes))).rejects.toMatchObject({
+      code: 'storage_failed',
+      retry: 'never',
+      message: expect.stringContaining('certificate is not trusted'),
+    })
+  })
+
+  test('the bucket in the host’s name', async () => {
+    const { lookup } = dns
+    const names: string[] = []
+    // No resolver knows the name.
+    const spy = vi.spyOn(dns, 'lookup').mockImplementation(((name: string, ...rest: [never, never]) => {
+      names.push(name)
+      return lookup(place.swift.host, ...rest)
+    }) as typeof lookup)
+    onTestFinished(() => spy.mockRestore())
+    const { path, store } = await place.prepared()
+    const bytes = randomBytes(10)
+    await store.put(pack(bytes), bytes)
+    const location = `s3:http://${place.swift.hostStyleDomain}:${place.swift.port}/${path}`
+    const hostStyle = await place.open(path, { location, addressing: 'host' })
+    expect(await hostStyle.get(pack(bytes))).toEqual(bytes)
+    expect(names).toEqual([`${path.split('/')[0]}.${place.swift.hostStyleDomain}`])
+  })
+
+  test('it finds out that this server knows no conditions', async () => {
+    const { store } = await place.prepared()
+    expect(await store.put(configObject, Buffer.from('config'))).toBe('created')
+    expect(await store.put(configObject, Buffer.from('config'))).toBe('exists')
+    expect(store.traits).toEqual({ atomicCreate: false })
+  })
+
+  test('lists with pages', async () => {
+    const { store } = await place.prepared()
+    const all = Array.from({ length: 60 }, (_, at) => Buffer.from(`object ${at}`))
+    await Promise.all(all.map((bytes) => store.put(pack(bytes), bytes)))
+    const listed = await store.list('pack')
+    expect(listed.map(({ name }) => name).sort()).toEqual(all.map((bytes) => sha256(bytes)).sort())
+  })
+
+  test('large objects in parts, and what is left of uploads that ended early', async () => {
+    const { path, store } = await place.prepared({ partBytes: 5 << 20 })
+    const bytes = randomBytes((11 << 20) + 3)
+    expect(await store.put(pack(bytes), bytes)).toBe('created')
+    expect((await store.get(pack(bytes))).equals(bytes)).toBe(true)
+    const range = { offset: (5 << 20) - 7, length: 100 }
+    expect(await store.get(pack(bytes), range)).toEqual(bytes.subarray(range.offset, range.offset + range.length))
+    expect(await store.put(pack(bytes), bytes)).toBe('exists')
+    expect(await store.list('pack')).toEqual([{ name: sha256(bytes), bytes: bytes.length }])
+    const { accessKeyId, secretAccessKey } = place.swift
+    const client = new S3Client({
+      endpoint: place.swift.endpoint,
+      region: place.swift.region,
+      credentials: { accessKeyId, secretAccessKey },
+      forcePathStyle: true,
+      requestChecksumCalculation: 'WHEN_REQUIRED',
+    })
+    const [Bucket = '', ...prefix] = path.split('/')
+    const Key = [...prefix, 'data', 'aa', 'a'.repeat(64)].join('/')
+    const { UploadId } = await client.send(new CreateMultipartUploadCommand({ Bucket, Key }))
+    await client.send(new UploadPartCommand({ Bucket, Key, UploadId, PartNumber: 1, Body: bytes.subarray(0, 5 << 20) }))
+    client.destroy()
+    expect(await store.sweep()).toBe(1)
+    expect(await store.sweep()).toBe(0)
+    expect((await store.get(pack(bytes))).equals(bytes)).toBe(true)
+  })
+
+  test('bytes that are not those of the name are refused', async () => {
+    const { store } = await place.prepared()
+    const object = pack(Buffer.from('what it should be'))
+    await expect(store.put(object, Buffer.from('what it is'))).rejects.toMatchObject({ code: 'storage_failed' })
+    expect(await store.size(object)).toBeUndefined()
+  })
+
+  test('wrong secrets, unknown users, none at all', async () => {
+    const { path } = await place.prepared()
+    const wrong = await place.open(path, { credentialsFile: await place.credentials(place.swift.accessKeyId, 'wrong') })
+    const calls = [wrong.list('pack'), wrong.get(configObject), wrong.put(configObject, Buffer.from('x'))]
+    for (const failure of await Promise.all(calls.map((call) => call.catch((error: unknown) => error)))) {
+      expect(failure).toMatchObject({ code: 'storage_denied', retry: 'never' })
+      expect(String(failure)).not.toContain('wrong')
+    }
+    const unknown = await place.open(path, {
+      credentialsFile: await place.credentials('nobody:there', place.swift.secretAccessKey),
+    })
+    await expect(unknown.list('pack')).rejects.toMatchObject({ code: 'storage_denied' })
+    const elsewhere = await place.credentials('a', 'b', 'other-profile')
+    await expect(place.open(path, { credentialsFile: elsewhere })).rejects.toMatchObject({ code: 'secret_empty' })
+    const profile = await place.open(path, {
+      credentialsFile: await place.credentials(place.swift.accessKeyId, place.swift.secretAccessKey, 'ours'),
+      profile: 'ours',
+    })
+    expect(await profile.list('pack')).toEqual([])
+  })
+
+  test('a bucket that is not there', async () => {
+    const store = await place.open('absent/x')
+    expect(await store.size(configObject)).toBeUndefined()
+    await expect(store.get(configObject)).rejects.toMatchObject({ code: 'object_missing' })
+    await expect(store.delete(configObject)).rejects.toMatchObject({ code: 'object_missing' })
+    await expect(store.list('pack')).rejects.toMatchObject({ code: 'storage_failed', retry: 'never' })
+    await expect(store.put(configObject, Buffer.from('x'))).rejects.toMatchObject({
+      code: 'storage_failed',
+      retry: 'never',
+    })
+  })
+
+  test('protection that the server cannot give is refused, not left out', async () => {
+    const { path, store } = await place.prepared()
+    const protecting = await place.open(path, { retention: { mode: 'GOVERNANCE', days: 1 } })
+    const bytes = Buffer.from('protected')
+    await expect(protecting.put(pack(bytes), bytes)).rejects.toMatchObject({
+      code: 'options_invalid',
+      message: expect.stringContaining('no Object Lock'),
+    })
+    expect(await store.size(pack(bytes))).toBeUndefined()
+    const lock = { kind: 'lock', name: sha256(bytes) } as const
+    expect(await protecting.put(lock, bytes)).toBe('created')
+  })
+
+  test('a clock that is an hour off is named, and reckoned with the next time', async () => {
+    const { path } = await place.prepared()
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 3_600_000 })
+    onTestFinished(() => void vi.useRealTimers())
+    const store = await place.open(path)
+    await expect(store.list('pack')).rejects.toMatchObject({
+      code: 'storage_denied',
+      retry: 'later',
+      hint: expect.stringContaining('clock'),
+    })
+    expect(await store.list('pack')).toEqual([])
+  })
+
+  test('an abort ends what is under way, with its reason', async () => {
+    const abort = new AbortController()
+    const { store } = await place.prepared({ signal: abort.signal })
+    const bytes = randomBytes(8 << 20)
+    await store.put(pack(bytes), bytes)
+    const reason = new Failure({ code: 'interrupted', message: 'stop' })
+    const calls = [store.get(pack(bytes)), store.list('pack'), store.put(configObject, bytes)]
+    setTimeout(() => abort.abort(reason), 5)
+    for (const outcome of await Promise.allSettled(calls)) {
+      expect(outcome.status === 'fulfilled' || outcome.reason === reason).toBe(true)
+    }
+    await expect(store.get(pack(bytes))).rejects.toBe(reason)
+  })
+
+  test('nobody listens', async () => {
+    const store = await place.open('b', { location: `s3:http://127.0.0.1:${await freePort()}/b` })
+    await expect(store.list('pack')).rejects.toMatchObject({ code: 'storage_failed', retry: 'later' })
+  })
+})
