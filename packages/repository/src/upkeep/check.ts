@@ -6,19 +6,25 @@
  * the report counts.
  */
 import { Failure, isFailure, type TreeId } from '@stillpoint/core/kernel'
-import type { ObjectName } from '../blob/blob-store.ts'
+import type { ObjectName, StoredObject } from '../blob/blob-store.ts'
 import { errnoOf } from '../blob/storage-failure.ts'
 import { type BlobId, type PackId, packId } from '../format/ids.ts'
-import { decodeIndex } from '../format/index-file.ts'
+import { readIndexColumns } from '../format/index-file.ts'
+import { decodeKeyFile } from '../format/key-file.ts'
 import { blobPlainBytes } from '../format/pack.ts'
 import type { TreeNode } from '../format/tree.ts'
 import { readTree } from '../load/blob-reader.ts'
 import { listSnapshots } from '../load/snapshots.ts'
 import { requireSafeNames } from '../load/tree-survey.ts'
-import { openBlob } from '../save/blob-coder.ts'
-import { readPackEntries } from '../save/pack-builder.ts'
-import { namingDamage, readDocument, readObject, type Vault } from '../vault.ts'
+import { eachOf } from '../parallel.ts'
+import { namingDamage, readDocumentBytes, readObject, type Vault } from '../vault.ts'
+import { createBlobSet } from './blob-set.ts'
+import { readPacks } from './check-data.ts'
+import type { CoverageStore } from './coverage-file.ts'
 import { type DataSubset, packsToRead } from './data-subset.ts'
+import { coverageOf, packsInBudget, type ReadBudget, type ReadCoverage, type ReadTimes } from './read-coverage.ts'
+
+const treesInFlightMax = 8
 
 export interface CheckProgress {
   readonly stage: 'keys' | 'indexes' | 'packs' | 'trees' | 'data'
@@ -32,6 +38,12 @@ export interface CheckOptions {
   readonly readData?: boolean
   /** Reads the data of some packs only. */
   readonly dataSubset?: DataSubset
+  /** Reads, of the data, what has not been read longest, as far as this goes. Needs `coverage`. */
+  readonly readBudget?: ReadBudget
+  /** Remembers which packs were read when: then the report tells how much that is. */
+  readonly coverage?: CoverageStore
+  /** What the report counts as read lately. Default: 30 days. */
+  readonly coverageWithinMs?: number
   /** Keeps everybody else out meanwhile. */
   readonly exclusive?: boolean
   readonly signal?: AbortSignal
@@ -48,6 +60,8 @@ export interface CheckReport {
   readonly packs: number
   readonly packsRead: number
   readonly bytesRead: number
+  /** Undefined where nothing remembers. */
+  readonly coverage: ReadCoverage | undefined
 }
 
 interface Check {
@@ -79,24 +93,90 @@ export async function checkRepository(
   const roots = snapshots.map((snapshot) => ({ tree: snapshot.tree, path: `snapshot ${snapshot.id}:/` }))
   const trees = await checkTrees(check, roots)
   const packs = await vault.store.list('pack')
-  const read = packsToRead(packs, options, vault.random)
-  const bytesRead = await checkData(check, read)
+  const { read, coverage } = await checkData(check, packs, options)
   return {
     problems: check.problems,
     unreferencedPacks,
     snapshots: snapshots.length,
     trees,
     packs: packs.length,
-    packsRead: read.length,
-    bytesRead,
+    packsRead: read.packs,
+    bytesRead: read.bytes,
+    coverage,
   }
 }
 
-/** Runs a part; what it finds wrong with objects is a problem, other errors go up. */
-async function noting(check: Check, part: () => Promise<void>, path?: string): Promise<void> {
+const dayMs = 24 * 3_600_000
+const coverageWithinDefaultMs = 30 * dayMs
+/** What a crash may make be read again. */
+const rememberEveryMs = 30_000
+
+/** Reads the packs that the options name, also those in no index. */
+async function checkData(check: Check, packs: readonly StoredObject[], options: CheckOptions) {
+  const { clock } = check.vault
+  const { readBudget, coverage: store, coverageWithinMs: withinMs = coverageWithinDefaultMs } = options
+  if (readBudget !== undefined && store === undefined) {
+    const message = 'a budget for reading data needs a place that remembers what was read'
+    throw new Failure({ code: 'options_invalid', message })
+  }
+  const times = await (store?.load() ?? new Map<string, number>())
+  const chosen = chosenPacks(check, { packs, options, times })
+  const untilMs = readBudget?.kind === 'time' ? clock.monotonicMs() + readBudget.durationMs : undefined
+  let done = 0
+  let rememberedMs = clock.monotonicMs()
+  let remembering: Promise<void> = Promise.resolve()
+  const remember = async () => {
+    rememberedMs = clock.monotonicMs()
+    const present = new Map(packs.flatMap(({ name }) => entryOf(times, name)))
+    await store?.save(present)
+  }
+  try {
+    const read = await readPacks(check.vault, {
+      packs: chosen,
+      abort: check.abort,
+      ...(options.signal === undefined ? {} : { signal: options.signal }),
+      goesOn: () => untilMs === undefined || done === 0 || clock.monotonicMs() < untilMs,
+      noting: async (part) => noting(check, part),
+      onRead(pack, isSound) {
+        done += 1
+        check.progress({ stage: 'data', done, total: chosen.length })
+        if (isSound) times.set(pack.name, clock.wallMs())
+        else times.delete(pack.name)
+        if (clock.monotonicMs() - rememberedMs > rememberEveryMs) remembering = remembering.then(remember)
+      },
+    })
+    const question = { times, nowMs: clock.wallMs(), withinMs }
+    return { read, coverage: store === undefined ? undefined : coverageOf(packs, question) }
+  } finally {
+    // Also what was read before an abort was read.
+    await remembering
+    if (done > 0) await remember()
+  }
+}
+
+function entryOf(times: ReadTimes, name: string): readonly (readonly [string, number])[] {
+  const readMs = times.get(name)
+  return readMs === undefined ? [] : [[name, readMs]]
+}
+
+interface Choice {
+  readonly packs: readonly StoredObject[]
+  readonly options: CheckOptions
+  readonly times: ReadTimes
+}
+
+function chosenPacks(check: Check, { packs, options, times }: Choice): readonly StoredObject[] {
+  if (options.readBudget !== undefined) return packsInBudget(packs, options.readBudget, times)
+  const names = new Set(packsToRead(packs, options, check.vault.random))
+  return packs.filter(({ name }) => names.has(name))
+}
+
+/** Runs a part; what it finds wrong with objects is a problem, other errors go up. Answers whether nothing was wrong. */
+async function noting(check: Check, part: () => Promise<void>, path?: string): Promise<boolean> {
   check.abort()
   try {
     await part()
+    return true
   } catch (error) {
     const unreadable = isFailure(error, 'storage_failed') || isFailure(error, 'storage_denied')
     if (unreadable && errnoOf(error.cause) === undefined) throw error
@@ -106,15 +186,18 @@ async function noting(check: Check, part: () => Promise<void>, path?: string): P
     const { code, message, hint } = error
     const where = path === undefined ? message : `${path}: ${message}`
     check.problems.push(new Failure({ code, message: where, ...(hint === undefined ? {} : { hint }), cause: error }))
+    return false
   }
 }
 
-/** Key files are in the clear, so their names are all that tells whether those of other passwords are whole. */
+/** Key files are in the clear: their names and their form tell whether those of other passwords are whole. */
 async function checkNames(check: Check): Promise<void> {
   const keys = await check.vault.store.list('key')
   for (const [done, { name }] of keys.entries()) {
     await noting(check, async () => {
-      await readObject(check.vault.store, { kind: 'key', name })
+      const key: ObjectName = { kind: 'key', name }
+      const bytes = await readObject(check.vault.store, key)
+      await namingDamage(check.vault.store, key, async () => decodeKeyFile(bytes))
     })
     check.progress({ stage: 'keys', done: done + 1, total: keys.length })
   }
@@ -125,7 +208,7 @@ async function checkIndexes(check: Check): Promise<void> {
   const before = check.problems.length
   for (const [done, { name }] of indexes.entries()) {
     await noting(check, async () => {
-      await readDocument(check.vault, { kind: 'index', name }, decodeIndex)
+      await readDocumentBytes(check.vault, { kind: 'index', name }, readIndexColumns)
     })
     check.progress({ stage: 'indexes', done: done + 1, total: indexes.length })
   }
@@ -158,31 +241,37 @@ function missingPack(check: Check, object: ObjectName): Failure {
   return new Failure({ code: 'object_missing', message })
 }
 
-async function checkTrees(
-  check: Check,
-  roots: readonly { readonly tree: TreeId; readonly path: string }[],
-): Promise<number> {
-  const seen = new Set<TreeId>()
-  const open = [...roots]
-  for (let next = open.pop(); next !== undefined; next = open.pop()) {
-    const { tree, path } = next
-    if (seen.has(tree)) continue
-    seen.add(tree)
-    await noting(
-      check,
-      async () => {
-        const nodes = await readTree(check.vault, tree)
-        requireSafeNames(tree, nodes)
-        for (const node of nodes) {
-          if (node.type === 'dir') open.push({ tree: node.subtree, path: `${path}${node.name}/` })
-          if (node.type === 'file') checkContent(check, node, `${path}${node.name}`)
-        }
-      },
-      path,
-    )
-    check.progress({ stage: 'trees', done: seen.size })
+interface TreeAt {
+  readonly tree: TreeId
+  readonly path: string
+}
+
+async function checkTrees(check: Check, roots: readonly TreeAt[]): Promise<number> {
+  const seen = createBlobSet()
+  const waiting = roots.filter(({ tree }) => seen.add(tree, 'tree'))
+  let done = 0
+  // Depth first in batches: what waits is bounded by the width of a path, not of the whole repository.
+  while (waiting.length > 0) {
+    await eachOf(waiting.splice(-treesInFlightMax), treesInFlightMax, async (at) => {
+      await noting(
+        check,
+        () => checkTree(check, at, (below) => seen.add(below.tree, 'tree') && waiting.push(below)),
+        at.path,
+      )
+      done += 1
+      check.progress({ stage: 'trees', done })
+    })
   }
   return seen.size
+}
+
+async function checkTree(check: Check, { tree, path }: TreeAt, onFolder: (below: TreeAt) => void): Promise<void> {
+  const nodes = await readTree(check.vault, tree)
+  requireSafeNames(tree, nodes)
+  for (const node of nodes) {
+    if (node.type === 'dir') onFolder({ tree: node.subtree, path: `${path}${node.name}/` })
+    if (node.type === 'file') checkContent(check, node, `${path}${node.name}`)
+  }
 }
 
 function checkContent(check: Check, node: Extract<TreeNode, { type: 'file' }>, path: string): void {
@@ -205,33 +294,4 @@ function checkContent(check: Check, node: Extract<TreeNode, { type: 'file' }>, p
 function plainBytesOf(vault: Vault, id: BlobId): number | undefined {
   const [place] = vault.index.blobs.places(id, 'data')
   return place === undefined ? undefined : blobPlainBytes(place)
-}
-
-/** Reads every pack, also those in no index. Returns the bytes read. */
-async function checkData(check: Check, packs: readonly string[]): Promise<number> {
-  let bytesRead = 0
-  for (const [done, name] of packs.entries()) {
-    await noting(check, async () => {
-      bytesRead += await checkPack(check, packId(name))
-    })
-    check.progress({ stage: 'data', done: done + 1, total: packs.length })
-  }
-  return bytesRead
-}
-
-async function checkPack(check: Check, name: PackId): Promise<number> {
-  const { store, keys, index } = check.vault
-  const object: ObjectName = { kind: 'pack', name }
-  const bytes = await readObject(store, object)
-  await namingDamage(store, object, async () => {
-    const entries = readPackEntries(bytes, keys)
-    for (const entry of entries) {
-      check.abort()
-      await openBlob(entry, bytes.subarray(entry.offset, entry.offset + entry.length), keys)
-    }
-    if (!index.blobs.hasPack(name) || index.blobs.agrees({ id: name, entries })) return
-    const message = `pack ${name} at ${store.locate(object)} and the index do not agree on what is in it`
-    check.problems.push(new Failure({ code: 'object_damaged', message }))
-  })
-  return bytes.length
 }

@@ -12,6 +12,7 @@
  */
 import type { GearTable } from '../chunk/gear-table.ts'
 import type { CryptKeys } from '../format/crypto.ts'
+import { verifyPack } from '../upkeep/verify-pack.ts'
 import { openBlobs } from './open-blobs.ts'
 
 /** What all tasks of a pool share. */
@@ -22,6 +23,7 @@ export interface TaskContext {
 
 export const tasks = {
   openBlobs,
+  verifyPack,
 } as const
 
 export type TaskKind = keyof typeof tasks
