@@ -49,6 +49,8 @@ export interface BlobIndex {
   places(id: string, type: BlobType): BlobPlace[]
   eachPack(visit: (pack: PackSummary) => void): void
   hasPack(id: PackId): boolean
+  /** What a pack of trees measures; undefined where the pack is not known or holds data. */
+  treePackBytes(id: string): number | undefined
   /** Whether exactly these are the entries that are known of the pack. */
   agrees(pack: IndexedPack): boolean
   /** Forgets the packs whose numbers are not kept. */
@@ -97,6 +99,23 @@ export function createBlobIndex(entropy: Entropy): BlobIndex {
 
   function endOfRun(run: number): number {
     return run + 1 < packs.runs ? packs.runAt(run + 1).firstRow : rows.size
+  }
+
+  function summaryOf(firstRun: number, endRun: number): Omit<PackSummary, 'id'> {
+    let [blobs, fileBytes] = [0, emptyPackBytes]
+    for (let run = firstRun; run < endRun; run += 1) {
+      for (let row = packs.runAt(run).firstRow, end = endOfRun(run); row < end; row += 1) {
+        blobs += 1
+        fileBytes += lengths.sealed(row) + headerEntryBytes(lengths.plain(row) !== 0)
+      }
+    }
+    return { blobs, fileBytes }
+  }
+
+  function livePack(id: string): number {
+    assert(idDigits.write(id, 'latin1') === idDigits.length, 'an id has 64 hexadecimal digits')
+    const pack = packs.numberOf(idDigits, 0)
+    return pack >= 0 && packs.isRemoved(pack) ? -1 : pack
   }
 
   function rowsOfPack(pack: number): Row[] {
@@ -224,20 +243,18 @@ export function createBlobIndex(entropy: Entropy): BlobIndex {
     },
     eachPack(visit) {
       for (let pack = 0, run = 0; pack < packs.size; pack += 1) {
-        let [blobs, fileBytes] = [0, emptyPackBytes]
-        for (; run < packs.runs && packs.runAt(run).pack === pack; run += 1) {
-          for (let row = packs.runAt(run).firstRow; row < endOfRun(run); row += 1) {
-            blobs += 1
-            fileBytes += lengths.sealed(row) + headerEntryBytes(lengths.plain(row) !== 0)
-          }
-        }
-        if (!packs.isRemoved(pack)) visit({ id: packs.id(pack), blobs, fileBytes })
+        const first = run
+        while (run < packs.runs && packs.runAt(run).pack === pack) run += 1
+        if (!packs.isRemoved(pack)) visit({ id: packs.id(pack), ...summaryOf(first, run) })
       }
     },
-    hasPack(id) {
-      assert(idDigits.write(id, 'latin1') === idDigits.length, 'an id has 64 hexadecimal digits')
-      const pack = packs.numberOf(idDigits, 0)
-      return pack >= 0 && !packs.isRemoved(pack)
+    hasPack: (id) => livePack(id) >= 0,
+    treePackBytes(id) {
+      const pack = livePack(id)
+      if (pack < 0) return undefined
+      const { first, end } = packs.runsOf(pack)
+      if (first === end || packs.runAt(first).type !== 'tree') return undefined
+      return summaryOf(first, end).fileBytes
     },
     agrees(given) {
       const columns = columnsOf([given])

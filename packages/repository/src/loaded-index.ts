@@ -25,7 +25,7 @@ export interface LoadedIndex {
 }
 
 const attemptsMax = 5
-const readsInFlightMax = 3
+const readsInFlightMax = 2
 
 export interface LoadedIndexOptions {
   /** For repairs: damaged index files are passed over, as if they were not there. Default: they are a failure. */

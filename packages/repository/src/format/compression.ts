@@ -5,6 +5,7 @@
 import { promisify } from 'node:util'
 import { constants, zstdCompress, zstdDecompress, zstdDecompressSync } from 'node:zlib'
 import { DamageError, sound } from './damage.ts'
+import { promisedBytes } from './zstd-frame.ts'
 
 const compressZstd = promisify(zstdCompress)
 const decompressZstd = promisify(zstdDecompress)
@@ -31,12 +32,21 @@ export function compress(bytes: Uint8Array, level: number): Promise<Buffer> {
 /** @throws DamageError where the bytes are no zstd frames or unfold to more than `bytesMax` */
 export async function decompress(bytes: Uint8Array, bytesMax: number): Promise<Buffer> {
   try {
-    return (
-      decompressAtOnce(bytes, bytesMax) ?? (await decompressZstd(bytes, { maxOutputLength: Math.max(1, bytesMax) }))
-    )
+    const limits = { maxOutputLength: Math.max(1, bytesMax), chunkSize: pieceBytes(bytes) }
+    return decompressAtOnce(bytes, bytesMax) ?? (await decompressZstd(bytes, limits))
   } catch (error) {
     throw new DamageError('it does not decompress', { cause: error })
   }
+}
+
+/** Pieces of Node's usual size cost a turn of the event loop each, and a copy at the end. */
+const pieceBytesMin = 16 << 10
+/** What is taken at once for a promise that nobody has kept yet. */
+const pieceBytesMax = 16 << 20
+
+/** In pieces of which size it is unfolded: in one that it just does not fill, if what it promises is true. */
+function pieceBytes(bytes: Uint8Array): number {
+  return Math.min(Math.max(pieceBytesMin, (promisedBytes(bytes) ?? 0) + 1), pieceBytesMax)
 }
 
 /** Undefined where it is, or may be, too large for that. */

@@ -3,7 +3,7 @@
  * own what a row stands for.
  *
  * A slot holds the row's number and, in the bits that the numbers do not need yet, a tag of the fingerprint, so that
- * probing rarely has to look at a row. Slots lie in 64 shards with linear probing, at most 7/8 full, each of which grows
+ * probing rarely has to look at a row. Slots lie in 64 shards with linear probing, at most 5/6 full, each of which grows
  * by a quarter on its own: growing needs room for one shard more, not for the whole table once more.
  *
  * Invariants: 1. rows are only added, their numbers never change. 2. Equal fingerprints may have several rows, and all of
@@ -31,7 +31,7 @@ export interface FingerprintTable {
 const shardBits = 6
 const shardCount = 1 << shardBits
 const slotsFirst = 16
-const fillMax = 7 / 8
+const fillMax = 5 / 6
 const growth = 1.25
 const rowBitsFirst = 16
 const rowBitsMax = 31
@@ -136,7 +136,7 @@ export function createFingerprintTable(): FingerprintTable {
       into.c = words.get(row, 2)
     },
     expect(rows) {
-      const slotsWanted = Math.ceil((rows / shardCount / fillMax) * 1.04)
+      const slotsWanted = Math.ceil((rows / shardCount / fillMax) * 1.02)
       for (const shard of shards) if (shard.slots.length < slotsWanted) resize(shard, slotsWanted)
     },
   }
