@@ -10,10 +10,10 @@ import type { BlobType } from '../format/ids.ts'
 import type { SealedBlob } from './blob-coder.ts'
 
 /** restic's default target. */
-const packBytesTarget = 16 << 20
+export const packBytesTarget = 16 << 20
 /** Keeps a pack of tiny blobs well below the largest header. */
-const packBlobsMax = 20_000
-const openPacks: Readonly<Record<BlobType, number>> = { data: 3, tree: 2 }
+export const packBlobsMax = 20_000
+export const openPacks: Readonly<Record<BlobType, number>> = { data: 3, tree: 2 }
 
 interface OpenPack {
   blobs: SealedBlob[]
@@ -50,14 +50,14 @@ export function createOpenPacks(entropy: Entropy): OpenPacks {
   }
 }
 
-function chooseBelow(entropy: Entropy, count: number): number {
+export function chooseBelow(entropy: Entropy, count: number): number {
   const bytes = Buffer.alloc(4)
   entropy.fill(bytes)
   return bytes.readUInt32LE() % count
 }
 
-/** Fisher and Yates. */
-function shuffled(entropy: Entropy, blobs: SealedBlob[]): SealedBlob[] {
+/** Fisher and Yates, in place. */
+export function shuffled<T>(entropy: Entropy, blobs: T[]): T[] {
   for (let last = blobs.length - 1; last > 0; last -= 1) {
     const other = chooseBelow(entropy, last + 1)
     const [left, right] = [blobs[last], blobs[other]]
@@ -72,7 +72,8 @@ function emptyPacks(type: BlobType): OpenPack[] {
   return Array.from({ length: openPacks[type] }, () => ({ blobs: [], bytes: 0 }))
 }
 
-function split(blobs: readonly SealedBlob[]): SealedBlob[][] {
+/** As few packs as possible. */
+export function split(blobs: readonly SealedBlob[]): SealedBlob[][] {
   const packs: SealedBlob[][] = []
   let bytes = Number.POSITIVE_INFINITY
   for (const blob of blobs) {

@@ -3,16 +3,19 @@
  *
  * Invariant: an index file is written only after all packs in it are durable.
  */
+import type { PackId } from '../format/ids.ts'
 import { encodeIndex, type IndexedPack, indexBlobsMax } from '../format/index-file.ts'
 import { type Vault, writeDocument } from '../vault.ts'
-import type { SealedBlob } from './blob-coder.ts'
-import { buildPack } from './pack-builder.ts'
+
+export interface FinishedPack extends IndexedPack {
+  readonly id: PackId
+  /** The whole file; may lie in shared memory. */
+  readonly bytes: Uint8Array
+}
 
 export interface PackWriter {
-  /** Packs in the making. */
-  readonly inFlight: number
-  /** Stores the blobs as one pack, and an index when enough packs wait for one. */
-  write(blobs: readonly SealedBlob[]): Promise<void>
+  /** Stores the pack, and an index when enough packs wait for one. Its memory is free again when this settles. */
+  write(pack: FinishedPack): Promise<void>
   /** Names all packs that are stored in an index. */
   writeIndex(): Promise<void>
   /** Removes the packs that no index names. Nobody can refer to them. */
@@ -21,31 +24,25 @@ export interface PackWriter {
 
 export function createPackWriter(vault: Vault): PackWriter {
   let unindexed: IndexedPack[] = []
-  let inFlight = 0
+  let unindexedBlobs = 0
 
   async function writeIndex(): Promise<void> {
     const packs = unindexed
     if (packs.length === 0) return
     unindexed = []
+    unindexedBlobs = 0
     const name = await writeDocument(vault, 'index', encodeIndex(packs))
     vault.index.adopt(name, packs)
   }
 
   return {
-    get inFlight() {
-      return inFlight
-    },
     writeIndex,
-    async write(blobs) {
-      inFlight += 1
-      try {
-        const { id, entries, bytes } = await buildPack(blobs, vault.keys, vault.entropy)
-        await vault.store.put({ kind: 'pack', name: id }, bytes)
-        unindexed.push({ id, entries })
-      } finally {
-        inFlight -= 1
-      }
-      if (unindexed.reduce((sum, pack) => sum + pack.entries.length, 0) >= indexBlobsMax) await writeIndex()
+    async write({ id, entries, bytes }) {
+      const given = vault.store.traits.takesShared === true ? bytes : Uint8Array.from(bytes)
+      await vault.store.put({ kind: 'pack', name: id }, given)
+      unindexed.push({ id, entries })
+      unindexedBlobs += entries.length
+      if (unindexedBlobs >= indexBlobsMax) await writeIndex()
     },
     async removeUnindexed() {
       const packs = unindexed

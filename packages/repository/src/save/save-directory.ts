@@ -20,7 +20,8 @@ import { readTree } from '../load/blob-reader.ts'
 import { eachOf } from '../parallel.ts'
 import { type AccountNames, fingerprintOf, metadataOf, readAccountNames, typeOf } from './file-status.ts'
 import { type DirectoryManifest, type ManifestOptions, statusOf } from './manifest.ts'
-import type { SaveContext, SavedContent } from './save.ts'
+import type { SaveContext } from './save.ts'
+import type { SavedContent } from './save-content.ts'
 
 export interface DirectoryProgress {
   readonly files: number
@@ -92,7 +93,6 @@ export interface SavedEntryAt extends Omit<SavedDirectory, 'tree'> {
 }
 
 const filesInFlightMax = 4
-const readBytes = 1 << 20
 /** Twice the coarsest times of common file systems. */
 const racyNs = 2_000_000_000n
 
@@ -323,7 +323,8 @@ async function saveFile(
     const known = knownContent(walk, unread, parent)
     if (known !== undefined) return counted(walk, path, { ...unread, content: known.content }, known.bytes)
     const counter = { bytes: 0 }
-    const saved = await walk.context.saveStream(readPieces(handle), {
+    const saved = await walk.context.content.saveFile(handle.fd, {
+      bytes: unread.bytes,
       ...(walk.options.signal === undefined ? {} : { signal: walk.options.signal }),
       chunking: walk.options.chunking?.(path, unread.bytes) ?? { kind: 'content' },
       onProgress: ({ bytes }) => {
@@ -368,13 +369,4 @@ function knownContent(walk: Walk, node: FileNode, parent: TreeNode | undefined):
   if (parentTime !== undefined && changedAt > parentTime - racyNs) return undefined
   if (!parent.content.every((id) => walk.context.sink.has(id, 'data'))) return undefined
   return { content: parent.content, bytes: node.bytes }
-}
-
-async function* readPieces(handle: Awaited<ReturnType<typeof open>>): AsyncGenerator<Uint8Array> {
-  const buffer = Buffer.allocUnsafeSlow(readBytes)
-  for (;;) {
-    const { bytesRead } = await handle.read(buffer, 0, buffer.length, null)
-    if (bytesRead === 0) return
-    yield buffer.subarray(0, bytesRead)
-  }
 }

@@ -6,16 +6,13 @@
  * so that nothing is deduplicated against a pack that a prune has removed.
  */
 import type { TreeId } from '@stillpoint/core/kernel'
-import { untilAborted } from '../chunk/abortable.ts'
-import { chunksOf } from '../chunk/chunks.ts'
-import { type Chunking, createCutter } from '../chunk/cutter.ts'
-import { deriveGearTable, type GearTable } from '../chunk/gear-table.ts'
-import { type BlobId, blobId, sha256, treeId } from '../format/ids.ts'
+import { sha256, treeId } from '../format/ids.ts'
 import { timestampFromMs } from '../format/timestamp.ts'
 import { encodeTree } from '../format/tree.ts'
 import type { HeldLock } from '../upkeep/lock.ts'
 import type { Vault } from '../vault.ts'
 import { type BlobSink, createBlobSink } from './blob-sink.ts'
+import { type ContentSaver, createContentSaver, type SavedContent, type SaveStreamOptions } from './save-content.ts'
 import {
   type SaveDirectoryOptions,
   type SavedDirectory,
@@ -26,18 +23,7 @@ import {
 } from './save-directory.ts'
 import { completeEntry, requireKnownType, requireStored, type TreeEntry } from './tree-entry.ts'
 
-export interface SavedContent {
-  readonly content: readonly BlobId[]
-  readonly bytes: number
-}
-
-export interface SaveStreamOptions {
-  /** Default: by content. */
-  readonly chunking?: Chunking
-  /** Called with the bytes that have been read so far. */
-  readonly onProgress?: (progress: { readonly bytes: number }) => void
-  readonly signal?: AbortSignal
-}
+export type { SavedContent, SaveStreamOptions } from './save-content.ts'
 
 /** All methods may be called at the same time. After a failure to store anything, all of them fail. */
 export interface Save {
@@ -62,14 +48,11 @@ export interface Save {
 export interface SaveContext {
   readonly vault: Vault
   readonly sink: BlobSink
-  readonly saveStream: Save['saveStream']
+  readonly content: ContentSaver
   readonly saveTree: Save['saveTree']
   /** Aborted when the lock is lost. */
   readonly lockSignal: AbortSignal
 }
-
-/** Chunks of one stream on their way at a time. */
-const chunksInFlightMax = 4
 
 export async function startSave(vault: Vault, lock: HeldLock): Promise<Save> {
   try {
@@ -79,10 +62,7 @@ export async function startSave(vault: Vault, lock: HeldLock): Promise<Save> {
     throw error
   }
   const sink = createBlobSink(vault)
-  const gear = deriveGearTable(vault.keys, vault.config.id)
-
-  const saveStream: Save['saveStream'] = (source, options = {}) =>
-    streamInto(sink, lock.signal, { source, gear, options })
+  const content = createContentSaver({ vault, sink, lockSignal: lock.signal })
 
   async function saveTree(entries: readonly TreeEntry[]): Promise<TreeId> {
     lock.signal.throwIfAborted()
@@ -101,10 +81,10 @@ export async function startSave(vault: Vault, lock: HeldLock): Promise<Save> {
   }
 
   let ended = false
-  const context: SaveContext = { vault, sink, saveStream, saveTree, lockSignal: lock.signal }
+  const context: SaveContext = { vault, sink, content, saveTree, lockSignal: lock.signal }
   return {
-    saveStream,
-    saveBytes: (bytes, options) => streamInto(sink, lock.signal, { source: [bytes], gear, options: options ?? {} }),
+    saveStream: content.saveStream,
+    saveBytes: (bytes, options) => content.saveStream([bytes], options),
     saveDirectory: (path, options = {}) => saveDirectory(context, path, options),
     saveEntryAt: (path, options = {}) => saveEntryAt(context, path, options),
     saveTree,
@@ -130,44 +110,6 @@ export async function startSave(vault: Vault, lock: HeldLock): Promise<Save> {
       }
     },
   }
-}
-
-interface Streaming {
-  readonly source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>
-  readonly gear: GearTable
-  readonly options: SaveStreamOptions
-}
-
-async function streamInto(sink: BlobSink, lockSignal: AbortSignal, streaming: Streaming): Promise<SavedContent> {
-  const { source, gear, options } = streaming
-  const cutter = createCutter(options.chunking ?? { kind: 'content' }, gear)
-  const content: BlobId[] = []
-  const pending = new Set<Promise<unknown>>()
-  let bytes = 0
-  let failed: { readonly error: unknown } | undefined
-  const signal = AbortSignal.any([lockSignal, ...(options.signal === undefined ? [] : [options.signal])])
-  for await (const plaintext of chunksOf(untilAborted(source, signal), cutter)) {
-    const id = blobId(sha256(plaintext))
-    content.push(id)
-    // The failure is kept before the set forgets the chunk: the source may give its next piece only after that.
-    const work = sink
-      .put({ id, type: 'data', plaintext })
-      .then(
-        () => undefined,
-        (error: unknown) => {
-          failed ??= { error }
-        },
-      )
-      .finally(() => pending.delete(work))
-    pending.add(work)
-    if (pending.size >= chunksInFlightMax) await Promise.race(pending)
-    if (failed !== undefined) throw failed.error
-    bytes += plaintext.length
-    options.onProgress?.({ bytes })
-  }
-  await Promise.all(pending)
-  if (failed !== undefined) throw failed.error
-  return { content, bytes }
 }
 
 function isStored(node: Parameters<typeof requireStored>[0], has: BlobSink['has']): boolean {

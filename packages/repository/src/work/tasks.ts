@@ -12,6 +12,9 @@
  */
 import type { GearTable } from '../chunk/gear-table.ts'
 import type { CryptKeys } from '../format/crypto.ts'
+import { cutChunks, readChunks } from '../save/cut-chunks.ts'
+import { finishPack } from '../save/finish-pack.ts'
+import { sealBlobs } from '../save/seal-blobs.ts'
 import { verifyPack } from '../upkeep/verify-pack.ts'
 import { openBlobs } from './open-blobs.ts'
 
@@ -22,6 +25,10 @@ export interface TaskContext {
 }
 
 export const tasks = {
+  cutChunks,
+  readChunks,
+  sealBlobs,
+  finishPack,
   openBlobs,
   verifyPack,
 } as const

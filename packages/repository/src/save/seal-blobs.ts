@@ -1,0 +1,103 @@
+/**
+ * Owns the task that turns plaintexts into sealed blobs: probe, compress, seal into the place of a pack, prove.
+ *
+ * Invariant: no blob is handed out that was not read back from where it lies in its pack: unsealed, decompressed and
+ * compared with its plaintext. Memory errors and our own bugs are found before the source is gone.
+ */
+import { Failure } from '@stillpoint/core/kernel'
+import { dataLevel, documentLevel } from '../format/compression.ts'
+import { type CryptKeys, giveBack, ivBytes, sealInto, sealOverheadBytes, unseal, unsealsTo } from '../format/crypto.ts'
+import { DamageError } from '../format/damage.ts'
+import type { BlobType } from '../format/ids.ts'
+import { compressSync, decompressSync } from '../format/zstd.ts'
+import type { TaskContext } from '../work/tasks.ts'
+import { reserve } from './pack-region.ts'
+
+export interface SealBlobsInput {
+  readonly type: BlobType
+  /** Shared memory that holds the plaintexts. */
+  readonly window: Uint8Array
+  /** Of each blob: where it begins in the window, its length, and to which of the regions it goes. */
+  readonly places: Uint32Array
+  /** Fresh random bytes, an IV for each blob. */
+  readonly ivs: Uint8Array
+  readonly regions: readonly Uint8Array[]
+}
+
+export const placeFields = 3
+
+/** Of each blob: where it lies in its region's pack, its sealed length, and its plain length where it is compressed, or 0. */
+export type SealedPlaces = Uint32Array
+
+export const sealedFields = 3
+
+/** @throws Failure `self_check_failed` */
+export function sealBlobs(input: SealBlobsInput, { keys }: TaskContext): SealedPlaces {
+  const { places, ivs, window, regions } = input
+  const count = places.length / placeFields
+  const sealed = new Uint32Array(count * sealedFields)
+  const level = input.type === 'tree' ? documentLevel : dataLevel
+  for (let at = 0; at < count; at += 1) {
+    const [start = 0, length = 0, region = 0] = places.subarray(at * placeFields, (at + 1) * placeFields)
+    const plaintext = window.subarray(start, start + length)
+    const iv = ivs.subarray(at * ivBytes, (at + 1) * ivBytes)
+    const compressed = compressible(plaintext) ? compressSync(plaintext, level) : undefined
+    const isSmaller = compressed !== undefined && compressed.length < plaintext.length
+    const text = isSmaller ? compressed : plaintext
+    const { offset, target } = reserve(regions[region], text.length + sealOverheadBytes)
+    sealInto({ keys, plaintext: text, iv, target })
+    prove(keys, target, { text, plaintext, isSmaller })
+    if (compressed !== undefined) giveBack(compressed)
+    sealed.set([offset, target.length, isSmaller ? plaintext.length : 0], at * sealedFields)
+  }
+  return sealed
+}
+
+interface Sealing {
+  /** What was sealed: the plaintext, or what it was compressed to. */
+  readonly text: Uint8Array
+  readonly plaintext: Uint8Array
+  readonly isSmaller: boolean
+}
+
+function prove(keys: CryptKeys, sealed: Uint8Array, { text, plaintext, isSmaller }: Sealing): void {
+  try {
+    if (!isSmaller && unsealsTo(keys, sealed, text)) return
+    if (isSmaller) {
+      const unfolded = decompressSync(unseal(keys, sealed), plaintext.length)
+      const isEqual = unfolded.equals(plaintext)
+      giveBack(unfolded)
+      if (isEqual) return
+    }
+    throw new DamageError('what is sealed is not what was read')
+  } catch (error) {
+    if (!(error instanceof DamageError)) throw error
+    throw new Failure({
+      code: 'self_check_failed',
+      message: `a blob was damaged in memory before it was stored: ${error.message}`,
+      hint: 'Nothing damaged was stored. Test the memory of this machine.',
+      cause: error,
+    })
+  }
+}
+
+/** Below it, trying costs no more than finding out. */
+const probedBytesMin = 64 << 10
+const sampleBytes = 8 << 10
+const samples = 8
+/** A sample that gets smaller by less than this says that the rest does not, either. */
+const probeGain = 0.01
+
+/**
+ * Whether compression is worth a try: a twelfth or less of the bytes, taken all over, tells. What is said to be
+ * incompressible is stored as it is: a wrong guess costs space, never content.
+ */
+function compressible(plaintext: Uint8Array): boolean {
+  if (plaintext.length < probedBytesMin * 8) return plaintext.length > 0
+  const sample = Buffer.allocUnsafe(samples * sampleBytes)
+  const stride = Math.floor((plaintext.length - sampleBytes) / (samples - 1))
+  for (let at = 0; at < samples; at += 1) {
+    sample.set(plaintext.subarray(at * stride, at * stride + sampleBytes), at * sampleBytes)
+  }
+  return compressSync(sample, 1).length < sample.length * (1 - probeGain)
+}
