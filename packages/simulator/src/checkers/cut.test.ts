@@ -26,6 +26,7 @@ function cutWith(change: Partial<ObservedCut> = {}, message: Partial<Told> = {})
     recorded: [],
     messages: [told],
     tokens: 20,
+    missing: new Set(),
     redelivered: new Set(),
     cutOff: new Set(),
     overrun: new Set(),
@@ -77,6 +78,16 @@ describe('judges of a cut', () => {
     ])
     expect(cutFindings(cutWith({ marks }, lost))).toEqual([])
     expect(cutFindings(cutWith({ marks }, { ...lost, lost: { actor: 1, index: 2 } }))).not.toEqual([])
+  })
+
+  test('missing, and named by a certificate that does not call itself consistent', () => {
+    for (const lost of [null, 'network', { actor: 1, index: 2 }] as const) {
+      const missing = new Set(['m1'])
+      const crash = { verdict: 'crash-consistent', missing } as const
+      expect(cutFindings(cutWith(crash, { received: [], lost }))).toEqual([])
+      expect(cutFindings(cutWith({ ...crash, missing: new Set(['m2']) }, { received: [], lost }))).not.toEqual([])
+      expect(cutFindings(cutWith({ missing }, { received: [], lost }))).not.toEqual([])
+    }
   })
 
   test('conservation', () => {

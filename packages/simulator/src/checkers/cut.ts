@@ -24,7 +24,7 @@ function closure({ marks, cutOff, overrun, verdict }: ObservedCut): readonly str
 }
 
 /** Every message that was sent inside the cut is in exactly one place of it; every other in none. */
-function messagePlaces({ marks, messages, recorded, verdict, redelivered }: ObservedCut): readonly string[] {
+function messagePlaces({ marks, messages, recorded, verdict, redelivered, missing }: ObservedCut): readonly string[] {
   if (verdict === 'inconsistent') return []
   const byActor = new Map<number, MarkedState>()
   for (const mark of marks.values()) byActor.set(mark.actor, mark)
@@ -37,7 +37,8 @@ function messagePlaces({ marks, messages, recorded, verdict, redelivered }: Obse
     for (const event of told.received) if (isInside(event)) received += 1
     const inChannels = copies.get(told.id) ?? 0
     if (redelivered.has(told.id) && verdict !== 'consistent') continue
-    const wrong = placesFinding(told, { isSent: isInside(told.sent), received, inChannels, isInside, verdict })
+    const isNamed = verdict === 'crash-consistent' && missing.has(told.id)
+    const wrong = placesFinding(told, { isSent: isInside(told.sent), received, inChannels, isInside, isNamed })
     if (wrong !== null) findings.push(wrong)
   }
   return findings
@@ -48,10 +49,11 @@ interface Places {
   readonly received: number
   readonly inChannels: number
   readonly isInside: (event: Event) => boolean
-  readonly verdict: ObservedCut['verdict']
+  /** The certificate says that it is missing, and is not `consistent`. */
+  readonly isNamed: boolean
 }
 
-function placesFinding(told: Told, { isSent, received, inChannels, isInside, verdict }: Places): string | null {
+function placesFinding(told: Told, { isSent, received, inChannels, isInside, isNamed }: Places): string | null {
   const { id, lost } = told
   const places = received + inChannels
   if (!isSent) return places === 0 ? null : `${id} is in the cut ${places} times and was not sent in it (C1)`
@@ -59,7 +61,7 @@ function placesFinding(told: Told, { isSent, received, inChannels, isInside, ver
   if (places > 1) return `${id} is in the cut ${places} times: received ${received}, recorded ${inChannels} (C2)`
   // Lost with the memory of somebody whose crash is itself inside the cut: so it is in the world's own past.
   if (lost !== null && lost !== 'network' && isInside(lost)) return null
-  if (verdict === 'crash-consistent' && lost !== null) return null
+  if (isNamed) return null
   return `${id} was sent in the cut, and is neither received nor recorded${lost === null ? '' : ' but lost'} (C2)`
 }
 

@@ -54,6 +54,8 @@ export interface ObservedCut {
   readonly messages: readonly Told[]
   /** Tokens that there were when this world, or this generation of it, began. */
   readonly tokens: number
+  /** Messages that the certificate shows to be missing: the snapshot has them as lost, whatever became of them. */
+  readonly missing: ReadonlySet<string>
   /** Messages whose handlers the processes entered the epoch without. */
   readonly redelivered: ReadonlySet<string>
   /** Participants with handlers that were cut off, and with messages from outside that were let through. */

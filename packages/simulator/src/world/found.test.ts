@@ -2,7 +2,10 @@
  * What the judges have found, each in a world of its own. Where the fault is not in the code but in how it may be used,
  * the test shows that the judge still sees it.
  */
+import { assert } from '@stillpoint/core/kernel'
 import { describe, expect, test } from 'vitest'
+import { cutFindings } from '../checkers/cut.ts'
+import { missingIn } from '../checkers/missing.ts'
 import { type Scenario, scenarioOf } from './scenario.ts'
 import { World } from './world.ts'
 
@@ -62,5 +65,21 @@ describe('a coordinator is replaced in the middle of a slow seal, at one moment 
 
   test('the machines survive even that: the next coordinator seals the same cut, and no other outcome is recorded', async () => {
     expect(await findings({ hasShells: false }, true)).toBe('')
+  })
+})
+
+describe('a clock jumps while messages of a volatile channel are on their way: the drain is over at once (C2)', () => {
+  test('the certificate shows each of them as missing, is not consistent, and is judged by what it shows', async () => {
+    const world = new World(scenarioOf(12_060), { isTraced: false })
+    expect(await world.run()).toEqual([])
+    const [first] = world.durable.snapshots
+    assert(first !== undefined, 'nothing was sealed')
+    const observed = world.observe(first)
+    const missing = [...missingIn(first.certificate)]
+    expect(missing.length).toBeGreaterThan(0)
+    expect(observed.verdict).toBe('crash-consistent')
+    for (const reason of observed.reasons) expect(reason).toMatch(/neither received nor recorded, as in a crash$/)
+    expect(cutFindings(observed)).toEqual([])
+    expect(cutFindings({ ...observed, missing: new Set() })).not.toEqual([])
   })
 })

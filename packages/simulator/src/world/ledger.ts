@@ -1,4 +1,5 @@
 /** Writes down what really happens in a world, for the judges. The protocol never reads it. */
+import type { Stamp } from '@stillpoint/core'
 import { defined } from '@stillpoint/core/kernel'
 import type { Event, Told, VectorClock } from '../checkers/truth.ts'
 
@@ -8,6 +9,8 @@ export class Ledger {
   /** What went wrong before any cut could show it: handled twice, or in another generation. */
   readonly findings: string[] = []
   tokens: number
+  /** Which message left as which number of which session. */
+  readonly #sentAs = new Map<string, string>()
   readonly #indexes: ReadonlyMap<string, number>
   #count = 0
 
@@ -30,6 +33,21 @@ export class Ledger {
     const id = `m${this.#count}`
     this.messages.set(id, { id, received: [], lost: null, ...message })
     return id
+  }
+
+  /** A message has left with its stamp. */
+  stamped(id: string, { channel, session, seq }: Pick<Stamp, 'channel' | 'session' | 'seq'>): void {
+    this.#sentAs.set(`${channel} ${session} ${seq}`, id)
+  }
+
+  /** The messages of these numbers, written as `stamped` writes them. */
+  sentAs(numbers: Iterable<string>): ReadonlySet<string> {
+    const ids = new Set<string>()
+    for (const number of numbers) {
+      const id = this.#sentAs.get(number)
+      if (id !== undefined) ids.add(id)
+    }
+    return ids
   }
 
   received(id: string, event: Event): void {
@@ -57,6 +75,7 @@ export class Ledger {
   /** A restore: nothing of the time before it is part of what is judged from here on. */
   restart(tokens: number): void {
     this.messages.clear()
+    this.#sentAs.clear()
     this.tokens = tokens
   }
 

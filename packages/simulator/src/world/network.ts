@@ -76,6 +76,7 @@ export class Network {
     this.#world.trace(from, () => `sends ${packet.id} to ${to}, epoch ${stamp.epoch}`)
     const channel = this.#channels.get(`${from}→${to}`)
     if (channel === undefined) return
+    ledger.stamped(packet.id, stamp)
     channel.asked.delete(packet.id)
     channel.sent.add(packet.id)
     const isCut = this.#world.links.isCut(from, 'out') || this.#world.links.isCut(to, 'in')

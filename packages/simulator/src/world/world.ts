@@ -8,6 +8,7 @@ import type { CutOutcome, Order, Plan } from '@stillpoint/core'
 import { verdictOf } from '@stillpoint/core'
 import { defined } from '@stillpoint/core/kernel'
 import { cutFindings, reasonless } from '../checkers/cut.ts'
+import { missingIn } from '../checkers/missing.ts'
 import type { MarkedState, ObservedCut } from '../checkers/truth.ts'
 import { CoordinatorNode } from './coordinator-node.ts'
 import { Ledger } from './ledger.ts'
@@ -248,6 +249,7 @@ export class World {
       recorded,
       messages,
       tokens,
+      missing: this.ledger.sentAs(missingIn(certificate)),
       redelivered,
       cutOff,
       overrun,
