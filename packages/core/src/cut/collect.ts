@@ -2,31 +2,41 @@
  * The second half of a cut, when everybody runs again: drain, capture, seal; and what a coordinator does with a cut that
  * it finds half done after a crash.
  */
+import { defined } from '../kernel/assert.ts'
+import { ChunkedList, ChunkedMap } from '../kernel/chunked.ts'
 import { channelEnds, type ParticipantName } from '../kernel/ids.ts'
 import type { CoordinatorState, CutRecord, Decision } from './coordinator-state.ts'
-import { certificateOf, end, enter, every, newState, order, type Step, setTrack, trackOf } from './coordinator-step.ts'
+import { certificateOf, end, enter, newState, order, type Step, setTrack, trackOf } from './coordinator-step.ts'
 import type { SentAtCut } from './messages.ts'
 import { verdictOf } from './verdict.ts'
 
 /** Asks for what is not here yet. Also after a crash: every order may come twice. */
 export function collect(step: Step): void {
   const { state } = step
+  const inbound = inboundOf(state)
   for (const { name, kind } of state.plan.participants) {
     const track = trackOf(state, name)
     if (track.captured !== null) continue
     if (kind === 'process' && track.drained === null) {
-      const inbound = inboundOf(state, name)
-      order(step, name, { type: 'drain', ref: state.ref, inbound, deadlineMs: state.plan.deadlines.drainMs })
+      const { drainMs } = state.plan.deadlines
+      order(step, name, {
+        type: 'drain',
+        ref: state.ref,
+        inbound: defined(inbound.get(name), name),
+        deadlineMs: drainMs,
+      })
     } else order(step, name, { type: 'capture', ref: state.ref })
   }
 }
 
-/** What the senders of the plan had sent to this process at their cuts. */
-function inboundOf(state: CoordinatorState, receiver: ParticipantName): readonly SentAtCut[] {
-  const inbound: SentAtCut[] = []
+/** What the senders of the plan had sent to each process at their cuts. */
+function inboundOf(state: CoordinatorState): ReadonlyMap<ParticipantName, readonly SentAtCut[]> {
+  const inbound = new Map<ParticipantName, SentAtCut[]>(state.plan.participants.map(({ name }) => [name, []]))
   for (const { mark } of state.tracks.values()) {
     if (mark?.kind !== 'process') continue
-    inbound.push(...mark.sent.filter(({ channel }) => channelEnds(channel).to === receiver))
+    for (const sent of mark.sent) {
+      inbound.get(channelEnds(sent.channel).to)?.push(sent)
+    }
   }
   return inbound
 }
@@ -34,7 +44,7 @@ function inboundOf(state: CoordinatorState, receiver: ParticipantName): readonly
 /** C6: everything captured is durable, and the verdict is recomputed from the evidence. */
 export function trySeal(step: Step, nowMs: number): void {
   const { state } = step
-  if (state.phase !== 'collect' || !every(state, ({ captured }) => captured !== null)) return
+  if (state.phase !== 'collect' || state.awaited > 0) return
   const certificate = certificateOf(state)
   const verdict = verdictOf(certificate)
   if (verdict.kind === 'inconsistent' && !state.plan.allowInconsistent) {
@@ -66,8 +76,8 @@ export function recoverCut(records: readonly CutRecord[], nowMs: number): Decisi
     end(step, { kind: 'aborted', failure: { code: 'coordinator_restarted', message, retry: 'later' } }, nowMs)
     return { ...step, acceptance: 'accepted' }
   }
-  const tracks = new Map(taken.tracks)
-  step.state = { ...step.state, tracks, steps: taken.steps, firstHoldAtMs: 0, lastResumeAtMs: taken.pauseMs }
+  const [tracks, steps] = [ChunkedMap.of(taken.tracks), ChunkedList.of(taken.steps)]
+  step.state = { ...step.state, tracks, steps, firstHoldAtMs: 0, lastResumeAtMs: taken.pauseMs }
   for (const record of records) {
     if (record.type === 'drained') setTrack(step, record.participant, { drained: record.inbound })
     if (record.type === 'captured') setTrack(step, record.participant, { captured: record.evidence })

@@ -4,6 +4,8 @@
  * Records are what survives a crash of the coordinator. The shell persists the records of a step before it carries out
  * the effects of that step. Between `planned` and `taken` nothing is persisted: whoever finds a cut there aborts it.
  */
+
+import type { ChunkedList, ChunkedMap } from '../kernel/chunked.ts'
 import type { FailureReport } from '../kernel/failure.ts'
 import type { Incarnation, ParticipantName } from '../kernel/ids.ts'
 import type { Certificate, CoordinatorStep } from './certificate.ts'
@@ -22,8 +24,8 @@ export interface Track {
   /** Number of the hold that stood when the marks were ordered. */
   readonly holdReliedOn: number
   readonly mark: MarkEvidence | null
-  /** A process has been told that the stores it owns have marked. */
-  readonly ownedMarkedOrdered: boolean
+  /** It has been ordered to mark. */
+  readonly markOrdered: boolean
   readonly resumed: HoldEvidence | null
   readonly drained: readonly Drained[] | null
   readonly captured: CaptureEvidence | null
@@ -41,8 +43,11 @@ export interface CoordinatorState {
   readonly ref: CutRef
   readonly phase: CutPhase
   readonly deadlineAtMs: number
-  readonly tracks: ReadonlyMap<ParticipantName, Track>
-  readonly steps: readonly CoordinatorStep[]
+  /** Of the participants of the plan, in its order. */
+  readonly tracks: ChunkedMap<ParticipantName, Track>
+  /** How many of them this phase still waits for (`isAwaited`): a phase is over when it waits for nobody. */
+  readonly awaited: number
+  readonly steps: ChunkedList<CoordinatorStep>
   /** Stores have been asked to hold: the gates were all closed by then. */
   readonly storesAsked: boolean
   readonly firstHoldAtMs: number | null
@@ -110,8 +115,8 @@ export const newTrack: Track = {
   incarnation: null,
   hold: null,
   holdReliedOn: 0,
+  markOrdered: false,
   mark: null,
-  ownedMarkedOrdered: false,
   resumed: null,
   drained: null,
   captured: null,

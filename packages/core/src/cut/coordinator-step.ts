@@ -3,6 +3,7 @@
  * place where an outcome is recorded, and the certificate. The rules when to move are in coordinator.ts.
  */
 import { assert, defined } from '../kernel/assert.ts'
+import { ChunkedList, ChunkedMap } from '../kernel/chunked.ts'
 import type { ParticipantName } from '../kernel/ids.ts'
 import type { Certificate, CoordinatorStep, ProcessEvidence, StoreEvidence } from './certificate.ts'
 import {
@@ -16,7 +17,7 @@ import {
   type Track,
 } from './coordinator-state.ts'
 import type { CutRef, Order } from './messages.ts'
-import type { Plan } from './plan.ts'
+import type { ParticipantPlan, Plan } from './plan.ts'
 
 export interface Step {
   state: CoordinatorState
@@ -31,8 +32,9 @@ export function newState(plan: Plan, planDigest: string, ref: CutRef, nowMs: num
     ref,
     phase: 'prepare',
     deadlineAtMs: nowMs + plan.deadlines.prepareMs,
-    tracks: new Map(plan.participants.map(({ name }) => [name, newTrack])),
-    steps: [],
+    tracks: ChunkedMap.of(plan.participants.map(({ name }) => [name, newTrack])),
+    awaited: plan.participants.length,
+    steps: ChunkedList.of([]),
     storesAsked: false,
     firstHoldAtMs: null,
     lastResumeAtMs: null,
@@ -58,7 +60,17 @@ export function certificateOf(state: CoordinatorState): Certificate {
     else stores[name] = { ...base, mark, torn: captured.torn }
   }
   const { plan, planDigest, steps } = state
-  return { version: 1, plan, planDigest, processes, stores, steps, trees, channelTrees, pauseMs: pauseMsOf(state) }
+  return {
+    version: 1,
+    plan,
+    planDigest,
+    processes,
+    stores,
+    steps: [...steps],
+    trees,
+    channelTrees,
+    pauseMs: pauseMsOf(state),
+  }
 }
 
 export function pauseMsOf({ firstHoldAtMs, lastResumeAtMs }: CoordinatorState): number {
@@ -84,7 +96,7 @@ export function finish(step: Step, outcome: CutOutcome): void {
 }
 
 export function enter(step: Step, phase: CutPhase, deadlineAtMs: number): void {
-  step.state = { ...step.state, phase, deadlineAtMs }
+  step.state = countAwaited({ ...step.state, phase, deadlineAtMs })
   step.effects.push({ type: 'phaseEntered', phase })
 }
 
@@ -93,12 +105,16 @@ export function order(step: Step, to: ParticipantName, body: Order): void {
 }
 
 export function note(step: Step, one: CoordinatorStep): void {
-  step.state = { ...step.state, steps: [...step.state.steps, one] }
+  step.state = { ...step.state, steps: step.state.steps.plus(one) }
 }
 
 export function setTrack(step: Step, name: ParticipantName, change: Partial<Track>): Acceptance {
-  const track = trackOf(step.state, name)
-  step.state = { ...step.state, tracks: new Map(step.state.tracks).set(name, { ...track, ...change }) }
+  const { state } = step
+  const before = trackOf(state, name)
+  const after = { ...before, ...change }
+  const planned = plannedOf(state, name)
+  const awaited = state.awaited + Number(isAwaited(state, planned, after)) - Number(isAwaited(state, planned, before))
+  step.state = { ...state, awaited, tracks: state.tracks.with(name, after) }
   return 'accepted'
 }
 
@@ -106,7 +122,41 @@ export function trackOf({ tracks }: CoordinatorState, name: ParticipantName): Tr
   return defined(tracks.get(name), `the track of ${name}`)
 }
 
-export function every(state: CoordinatorState, holds: (track: Track) => boolean): boolean {
-  for (const track of state.tracks.values()) if (!holds(track)) return false
-  return true
+/** The plan of a participant. */
+export function plannedOf({ plan, tracks }: CoordinatorState, name: ParticipantName): ParticipantPlan {
+  return defined(plan.participants[defined(tracks.placeOf(name), name)], name)
+}
+
+/** Whether this phase cannot be over without another answer of this participant. */
+export function isAwaited(
+  { phase, storesAsked }: Pick<CoordinatorState, 'phase' | 'storesAsked'>,
+  planned: ParticipantPlan,
+  track: Track,
+): boolean {
+  switch (phase) {
+    case 'prepare':
+      return track.incarnation === null
+    case 'quiesce':
+      return track.hold === null && (planned.kind === 'process' || (storesAsked && planned.grade === 'quiesced'))
+    case 'mark':
+      return track.mark === null
+    case 'resume':
+      return track.resumed === null
+    case 'collect':
+      return track.captured === null
+    case 'release':
+      return !track.released
+    case 'seal':
+    case 'ended':
+      return false
+  }
+}
+
+/** The state, with its count of whom it waits for: wherever that changes otherwise than by one track. */
+export function countAwaited(state: CoordinatorState): CoordinatorState {
+  let awaited = 0
+  for (const [place, participant] of state.plan.participants.entries()) {
+    if (isAwaited(state, participant, state.tracks.entries.at(place)[1])) awaited += 1
+  }
+  return { ...state, awaited }
 }

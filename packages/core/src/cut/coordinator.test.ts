@@ -81,6 +81,15 @@ describe('holds and marks', () => {
     expect(system.report('own', { type: 'entering', ref }).acceptance).toBe('unknown')
   })
 
+  test('a process that owns several stores waits for all of their marks', () => {
+    const stores = ['one', 'two'].map((name) => ({ name, writers: ['a'] }))
+    const system = at('mark', { processes: ['a'], stores })
+    system.runUntil(() => orders(system, 'ownedMarked').length > 0)
+    const marked = [...system.coordinator.steps].filter(({ step }) => step === 'marked')
+    expect(marked.map(({ participant }) => participant).sort()).toEqual(['one', 'two'])
+    expect(orders(system, 'ownedMarked')).toEqual(['a'])
+  })
+
   test('C3: no order to resume before every store and every process has marked', () => {
     const system = at('mark')
     system.runUntil(
@@ -309,7 +318,7 @@ test('every fact twice: the second is a duplicate, or stale, and orders nothing'
 describe('what ends a cut says why', () => {
   test.each([
     ['prepare', '"a", "b", "own", "both", "any"'],
-    ['quiesce', '"a", "b", "any"'],
+    ['quiesce', '"a", "b"'],
     ['mark', '"a", "b", "own", "both", "any"'],
     ['resume', '"a", "b", "any"'],
     ['collect', '"a", "b", "own", "both", "any"'],

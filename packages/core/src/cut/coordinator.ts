@@ -11,27 +11,29 @@
  * - C8 facts of another cut, incarnation or phase change nothing.
  * - C10 every phase has a deadline.
  */
-import { unreachable } from '../kernel/assert.ts'
+import { assert, unreachable } from '../kernel/assert.ts'
 import type { FailureReport } from '../kernel/failure.ts'
 import type { ParticipantName } from '../kernel/ids.ts'
 import { collect, trySeal } from './collect.ts'
 import type { Acceptance, CoordinatorInput, CoordinatorState, Decision, Track } from './coordinator-state.ts'
 import {
   certificateOf,
+  countAwaited,
   end,
   enter,
-  every,
   finish,
+  isAwaited,
   newState,
   note,
   order,
   pauseMsOf,
+  plannedOf,
   type Step,
   setTrack,
   trackOf,
 } from './coordinator-step.ts'
 import { type CutRef, type Fact, type MarkEvidence, type Role, sameCut } from './messages.ts'
-import { type ParticipantPlan, type Plan, participantOf, processesOf, storesOf } from './plan.ts'
+import { type ParticipantPlan, type Plan, processesOf, storesOf } from './plan.ts'
 import { mustBeHeld, strangersHeard, verdictOf } from './verdict.ts'
 
 /** How often a capture that failed with `retry: later` is asked for again, from the same mark. */
@@ -112,8 +114,8 @@ function take(step: Step, from: ParticipantName, track: Track, fact: Fact, nowMs
   switch (fact.type) {
     case 'ready': {
       if (state.phase !== 'prepare') return 'stale'
-      const planned = participantOf(state.plan, from)
-      if (planned?.kind === 'process' && planned.incarnation !== fact.incarnation) return 'stale' // C8
+      const planned = plannedOf(state, from)
+      if (planned.kind === 'process' && planned.incarnation !== fact.incarnation) return 'stale' // C8
       return setTrack(step, from, { incarnation: fact.incarnation })
     }
     case 'held':
@@ -131,6 +133,7 @@ function take(step: Step, from: ParticipantName, track: Track, fact: Fact, nowMs
       if (fact.evidence.incarnation !== track.incarnation) return 'stale' // C8
       note(step, { step: 'marked', participant: from })
       setTrack(step, from, { mark: fact.evidence })
+      tryOwnedMarked(step, plannedOf(state, from))
       return refuseStrangers(step, from, fact.evidence, nowMs)
     case 'resumed':
       if (state.phase !== 'resume') return 'stale'
@@ -190,13 +193,9 @@ function refuseStrangers(step: Step, from: ParticipantName, mark: MarkEvidence, 
 function entering(step: Step, from: ParticipantName): Acceptance {
   const { state } = step
   if (state.phase !== 'mark') return 'stale'
-  const planned = participantOf(state.plan, from)
-  if (planned?.kind !== 'process') return 'unknown'
-  for (const owned of planned.owns) {
-    if (state.steps.some((one) => one.step === 'markOrdered' && one.participant === owned)) continue
-    note(step, { step: 'markOrdered', participant: owned })
-    order(step, owned, { type: 'mark', ref: state.ref })
-  }
+  const planned = plannedOf(state, from)
+  if (planned.kind !== 'process') return 'unknown'
+  for (const owned of planned.owns) orderMark(step, owned)
   return 'accepted'
 }
 
@@ -240,7 +239,6 @@ function advance(step: Step, nowMs: number): void {
   tryQuiesce(step, nowMs)
   tryHoldStores(step)
   tryMark(step, nowMs)
-  tryOwnedMarked(step)
   tryResume(step, nowMs)
   tryTaken(step, nowMs)
   trySeal(step, nowMs)
@@ -248,7 +246,7 @@ function advance(step: Step, nowMs: number): void {
 
 function tryQuiesce(step: Step, nowMs: number): void {
   const { state } = step
-  if (state.phase !== 'prepare' || !every(state, ({ incarnation }) => incarnation !== null)) return
+  if (state.phase !== 'prepare' || state.awaited > 0) return
   enter(step, 'quiesce', nowMs + state.plan.deadlines.quiesceMs)
   step.state = { ...step.state, firstHoldAtMs: nowMs }
   const { leaseMs } = state.plan.deadlines
@@ -260,8 +258,8 @@ function tryQuiesce(step: Step, nowMs: number): void {
 /** Stores are held only when every gate is closed: a handler that runs could wait for a held store. */
 function tryHoldStores(step: Step): void {
   const { state } = step
-  if (state.phase !== 'quiesce' || state.storesAsked || !areHeld(state, processesOf(state.plan))) return
-  step.state = { ...step.state, storesAsked: true }
+  if (state.phase !== 'quiesce' || state.storesAsked || state.awaited > 0) return
+  step.state = countAwaited({ ...step.state, storesAsked: true })
   const { leaseMs } = state.plan.deadlines
   for (const store of storesOf(state.plan)) {
     if (store.grade === 'quiesced')
@@ -272,32 +270,41 @@ function tryHoldStores(step: Step): void {
 /** C4: every hold of the plan stands, as far as anybody here knows; `resumed` will tell whether it really did. */
 function tryMark(step: Step, nowMs: number): void {
   const { state } = step
-  if (state.phase !== 'quiesce' || !state.storesAsked) return
-  if (!mustBeHeld(state.plan).every((name) => trackOf(state, name).hold !== null)) return
+  if (state.phase !== 'quiesce' || !state.storesAsked || state.awaited > 0) return
+  const tracks = state.tracks.map((track) => ({ ...track, holdReliedOn: track.hold ?? 0 }))
+  step.state = { ...state, tracks }
   enter(step, 'mark', nowMs + state.plan.deadlines.markMs)
-  for (const [name, track] of state.tracks) setTrack(step, name, { holdReliedOn: track.hold ?? 0 })
   for (const participant of state.plan.participants) {
     if (participant.kind === 'store' && participant.grade === 'owned') continue // Marked when its process enters.
-    note(step, { step: 'markOrdered', participant: participant.name })
-    order(step, participant.name, { type: 'mark', ref: state.ref })
+    orderMark(step, participant.name)
   }
 }
 
-function tryOwnedMarked(step: Step): void {
-  const { state } = step
-  if (state.phase !== 'mark') return
-  for (const process of processesOf(state.plan)) {
-    if (process.owns.length === 0 || trackOf(state, process.name).ownedMarkedOrdered) continue
-    if (!process.owns.every((owned) => trackOf(state, owned).mark !== null)) continue
-    setTrack(step, process.name, { ownedMarkedOrdered: true })
-    order(step, process.name, { type: 'ownedMarked', ref: state.ref })
+function orderMark(step: Step, name: ParticipantName): void {
+  if (trackOf(step.state, name).markOrdered) return
+  setTrack(step, name, { markOrdered: true })
+  note(step, { step: 'markOrdered', participant: name })
+  order(step, name, { type: 'mark', ref: step.state.ref })
+}
+
+/** A process that enters the epoch waits for the marks of the stores that it owns: this one may have been the last. */
+function tryOwnedMarked(step: Step, marked: ParticipantPlan): void {
+  if (marked.kind !== 'store' || marked.grade !== 'owned') return
+  assert(marked.writers !== 'unknown' && marked.writers.length === 1, `${marked.name} is not owned`)
+  for (const owner of marked.writers) {
+    const { state } = step
+    const process = plannedOf(state, owner)
+    assert(process.kind === 'process', `${owner} owns ${marked.name} and is no process`)
+    if (process.owns.every((owned) => trackOf(state, owned).mark !== null)) {
+      order(step, owner, { type: 'ownedMarked', ref: state.ref })
+    }
   }
 }
 
 /** C3: all have marked, so all processes have entered the epoch and all held stores have their mark. */
 function tryResume(step: Step, nowMs: number): void {
   const { state } = step
-  if (state.phase !== 'mark' || !every(state, ({ mark }) => mark !== null)) return
+  if (state.phase !== 'mark' || state.awaited > 0) return
   enter(step, 'resume', nowMs + state.plan.deadlines.resumeMs)
   step.state = { ...step.state, lastResumeAtMs: nowMs }
   for (const name of mustBeHeld(state.plan)) {
@@ -313,7 +320,7 @@ function tryResume(step: Step, nowMs: number): void {
 /** C5: the attempt stands only if every hold was unbroken until its order to resume arrived. */
 function tryTaken(step: Step, nowMs: number): void {
   const { state } = step
-  if (state.phase !== 'resume' || !every(state, ({ resumed }) => resumed !== null)) return
+  if (state.phase !== 'resume' || state.awaited > 0) return
   for (const name of mustBeHeld(state.plan)) {
     const { resumed, holdReliedOn } = trackOf(state, name)
     if (resumed?.unbroken === true && resumed.hold === holdReliedOn) continue
@@ -323,7 +330,7 @@ function tryTaken(step: Step, nowMs: number): void {
     return end(step, { kind: 'aborted', failure }, nowMs)
   }
   enter(step, 'collect', nowMs + state.plan.deadlines.captureMs)
-  step.records.push({ type: 'taken', tracks: [...state.tracks], steps: state.steps, pauseMs: pauseMsOf(state) })
+  step.records.push({ type: 'taken', tracks: [...state.tracks], steps: [...state.steps], pauseMs: pauseMsOf(state) })
   collect(step)
 }
 
@@ -334,38 +341,19 @@ function timeOut(step: Step, nowMs: number): Acceptance {
     finish(step, state.outcome)
     return 'accepted'
   }
-  const late = [...state.tracks].filter(([name, track]) => isAwaited(state, name, track)).map(([name]) => `"${name}"`)
-  const message = `${late.join(', ')} did not answer in time during ${state.phase}`
+  const late = state.plan.participants.filter((one) => isAwaited(state, one, trackOf(state, one.name)))
+  const message = `${late.map(({ name }) => `"${name}"`).join(', ')} did not answer in time during ${state.phase}`
   const hint = 'See whether it runs and can be reached; deadlines can be changed in stillpoint.yaml.'
   end(step, { kind: 'aborted', failure: { code: 'participant_timed_out', message, hint, retry: 'later' } }, nowMs)
   return 'accepted'
-}
-
-function isAwaited(state: CoordinatorState, name: ParticipantName, track: Track): boolean {
-  switch (state.phase) {
-    case 'prepare':
-      return track.incarnation === null
-    case 'quiesce':
-      return mustBeHeld(state.plan).includes(name) && track.hold === null
-    case 'mark':
-      return track.mark === null
-    case 'resume':
-      return track.resumed === null
-    default: // In `collect`. The seal has no deadline, and once there is an outcome nobody is waited for.
-      return track.captured === null
-  }
 }
 
 function released(step: Step, from: ParticipantName): Acceptance {
   const { state } = step
   if (trackOf(state, from).released) return 'duplicate'
   setTrack(step, from, { released: true })
-  if (state.outcome !== null && every(step.state, (track) => track.released)) finish(step, state.outcome)
+  if (state.outcome !== null && step.state.awaited === 0) finish(step, state.outcome)
   return 'accepted'
-}
-
-function areHeld(state: CoordinatorState, participants: readonly ParticipantPlan[]): boolean {
-  return participants.every(({ name }) => trackOf(state, name).hold !== null)
 }
 
 /** When the next `ticked` is needed, on the clock of the inputs; `null` when none is. */

@@ -10,11 +10,10 @@ import {
   defaultDeadlines,
   makePlan,
   type PlanRequest,
-  participantOf,
   processesOf,
   storesOf,
 } from './plan.ts'
-import { incarnationOf, nameOf } from './testing/process-rig.ts'
+import { incarnationOf } from './testing/process-rig.ts'
 import { mustBeHeld } from './verdict.ts'
 
 function request(processes: readonly string[], stores: readonly Omit<DeclaredStore, 'source'>[]): PlanRequest {
@@ -131,12 +130,6 @@ describe('what cannot be planned is named', () => {
     expect(() => makePlan(request([], [{ name: '../x', writers: 'unknown' }]))).toThrow('not a valid name')
     expect(() => makePlan(request(['a'], [{ name: 'db', writers: ['a', '*'] }]))).toThrow('not a valid name')
   })
-})
-
-test('finds participants by name', () => {
-  const plan = makePlan(request(['a'], [{ name: 'db', writers: ['a'] }]))
-  expect(participantOf(plan, nameOf('db'))?.kind).toBe('store')
-  expect(participantOf(plan, nameOf('b'))).toBeUndefined()
 })
 
 describe('the plan as text', () => {

@@ -5,6 +5,7 @@
  * Owns: the plan's shape, and the rule that derives each store's case from its declared writers.
  * Does not own: who is connected (the shell knows), nor the digest (the shell computes it over `canonicalPlan`).
  */
+import { defined } from '../kernel/assert.ts'
 import { Failure } from '../kernel/failure.ts'
 import { type CutId, type Incarnation, type ParticipantName, participantName } from '../kernel/ids.ts'
 
@@ -117,10 +118,16 @@ export function makePlan(request: PlanRequest): Plan {
     }
     storeNames.add(name)
   }
+  const writtenBy = new Map<string, StorePlan[]>(request.processes.map(({ name }) => [name, []]))
+  for (const store of stores) {
+    if (store.writers === 'unknown') continue
+    for (const writer of store.writers) writtenBy.get(writer)?.push(store)
+  }
+  const anybodyWrites = stores.some(({ writers }) => writers === 'unknown')
   const processes = request.processes.map(({ name, incarnation }): ProcessPlan => {
-    const written = stores.filter(({ writers }) => writers !== 'unknown' && writers.some((writer) => writer === name))
+    const written = defined(writtenBy.get(name), name)
     // A process gates whenever it may write a store that somebody else's mark must be aligned with.
-    const gated = written.some(({ grade }) => grade !== 'owned') || stores.some(({ writers }) => writers === 'unknown')
+    const gated = written.some(({ grade }) => grade !== 'owned') || anybodyWrites
     const owns = written.filter(({ grade }) => grade === 'owned').map((store) => store.name)
     return { kind: 'process', name: participantName(name), incarnation, gated, owns }
   })
@@ -158,10 +165,6 @@ export function processesOf(plan: Plan): readonly ProcessPlan[] {
 
 export function storesOf(plan: Plan): readonly StorePlan[] {
   return plan.participants.filter((participant) => participant.kind === 'store')
-}
-
-export function participantOf(plan: Plan, name: ParticipantName): ParticipantPlan | undefined {
-  return plan.participants.find((participant) => participant.name === name)
 }
 
 /** The plan as text with sorted keys: equal plans, equal text. What the plan's digest is computed over. */

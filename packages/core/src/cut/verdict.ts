@@ -11,7 +11,8 @@ import { describeFailure, Failure } from '../kernel/failure.ts'
 import { channelEnds, type ParticipantName } from '../kernel/ids.ts'
 import type { Certificate, ProcessEvidence, StoreEvidence } from './certificate.ts'
 import type { Drained, ProcessMark, Received, SentAtCut } from './messages.ts'
-import { type Plan, participantOf, processesOf, type StorePlan, storesOf } from './plan.ts'
+import { type ParticipantPlan, type Plan, processesOf, type StorePlan, storesOf } from './plan.ts'
+import { sessionKey } from './process-state.ts'
 import { addReceived, countMissing, hasReceived, missingFrom, nothingReceived } from './received.ts'
 
 export type Verdict =
@@ -34,11 +35,12 @@ export function verdictOf(certificate: Certificate): Verdict {
     checkOrder(certificate, findings)
     checkHolds(certificate, findings)
     checkStores(certificate, findings)
-    const planned = new Set<string>(processesOf(certificate.plan).map(({ name }) => name))
+    const planned = new Map<string, ParticipantPlan>(certificate.plan.participants.map((one) => [one.name, one]))
+    const sessions = new Sessions(certificate)
     for (const [name, evidence] of Object.entries(certificate.processes)) {
-      read(name, findings, () => checkProcess(certificate.plan, name, evidence, findings))
+      read(name, findings, () => checkProcess(certificate.plan, planned.get(name), evidence, findings))
       read(name, findings, () => checkStrangers(name, evidence, planned, findings))
-      read(name, findings, () => checkChannels(certificate, name, evidence, findings))
+      read(name, findings, () => checkChannels(planned, sessions, { name, evidence }, findings))
     }
   })
   const { broken, lost } = findings
@@ -76,44 +78,46 @@ function checkPresence({ plan, processes, stores, trees }: Certificate, { broken
     if (evidence === undefined) broken.push(`${name}: there is no evidence of it`)
     if (ownOf(trees, name) === undefined) broken.push(`${name}: nothing of it was captured`)
   }
+  const planned = new Set<string>(plan.participants.map(({ name }) => name))
   for (const name of [...Object.keys(processes), ...Object.keys(stores)]) {
-    if (participantOf(plan, name as ParticipantName) === undefined) broken.push(`${name}: is not in the plan`)
+    if (!planned.has(name)) broken.push(`${name}: is not in the plan`)
   }
 }
 
 /** C4: no order to mark before every hold; C3: no order to resume before every mark. By the coordinator's own order. */
 function checkOrder(certificate: Certificate, { broken }: Findings): void {
   const { plan, steps } = certificate
+  const must = mustBeHeld(plan)
   const held = new Map<string, number>()
+  /** Who is not held, and who has not marked: mostly nobody, when it matters. */
+  const unheld = new Set<string>(must)
+  const unmarked = new Set<string>(plan.participants.map(({ name }) => name))
   const ordered = new Set<string>()
-  const marked = new Set<string>()
   const letGo = new Set<string>()
   for (const step of steps) {
     const who = step.participant
     switch (step.step) {
       case 'held':
         held.set(who, wholeNumber(step.hold, `the hold of ${who}`))
+        unheld.delete(who)
         break
       case 'reopened':
         if (held.get(who) !== step.hold) break
         held.delete(who)
+        unheld.add(who)
         if (ordered.size > 0) broken.push(`${who}: reopened its gate after the marks had been ordered (C5)`)
         break
       case 'markOrdered':
         ordered.add(who)
-        for (const name of mustBeHeld(plan)) {
-          if (!held.has(name)) broken.push(`${who}: ordered to mark before ${name} was held (C4)`)
-        }
+        for (const name of unheld) broken.push(`${who}: ordered to mark before ${name} was held (C4)`)
         break
       case 'marked':
-        marked.add(who)
+        unmarked.delete(who)
         if (!ordered.has(who)) broken.push(`${who}: marked before it was ordered to (C4)`)
         break
       case 'resumeOrdered':
         letGo.add(who)
-        for (const { name } of plan.participants) {
-          if (!marked.has(name)) broken.push(`${who}: resumed before ${name} had marked (C3)`)
-        }
+        for (const name of unmarked) broken.push(`${who}: resumed before ${name} had marked (C3)`)
         break
       case 'resumed':
         if (!letGo.has(who)) broken.push(`${who}: was let go before it was ordered to resume (C5)`)
@@ -122,8 +126,8 @@ function checkOrder(certificate: Certificate, { broken }: Findings): void {
         unreachable(step)
     }
   }
-  for (const { name } of plan.participants) if (!marked.has(name)) broken.push(`${name}: did not mark`)
-  for (const name of mustBeHeld(plan)) {
+  for (const name of unmarked) broken.push(`${name}: did not mark`)
+  for (const name of must) {
     if (!letGo.has(name)) broken.push(`${name}: was never ordered to resume (C3)`)
     const reliedOn = evidenceOf(certificate, name)?.holdReliedOn
     if (reliedOn !== undefined && held.get(name) !== reliedOn) {
@@ -179,9 +183,14 @@ const cutOffWords = {
   gate: 'ran on after its gate had to close',
 } as const
 
-function checkProcess(plan: Plan, name: string, { mark }: ProcessEvidence, { broken, lost }: Findings): void {
-  const planned = processesOf(plan).find((process) => process.name === name)
-  if (planned === undefined) return // Found above.
+function checkProcess(
+  plan: Plan,
+  planned: ParticipantPlan | undefined,
+  { mark }: ProcessEvidence,
+  { broken, lost }: Findings,
+): void {
+  if (planned?.kind !== 'process') return // Found above.
+  const { name } = planned
   if (mark.incarnation !== planned.incarnation) broken.push(`${name}: marked by another incarnation (C8)`)
   if (mark.epochEntered !== plan.epoch) broken.push(`${name}: entered epoch ${mark.epochEntered}, not ${plan.epoch}`)
   if (wholeNumber(mark.uncolouredHandled, 'the count of uncoloured messages') > 0) {
@@ -208,10 +217,10 @@ function checkProcess(plan: Plan, name: string, { mark }: ProcessEvidence, { bro
 function checkStrangers(
   name: string,
   { mark, drained }: ProcessEvidence,
-  planned: ReadonlySet<string>,
+  planned: ReadonlyMap<string, ParticipantPlan>,
   { broken }: Findings,
 ): void {
-  const isPlanned = (sender: string): boolean => planned.has(sender)
+  const isPlanned = (sender: string): boolean => planned.get(sender)?.kind === 'process'
   for (const finding of strangersHeard(mark, isPlanned)) broken.push(`${name}: ${finding} (C4)`)
   for (const { channel, recorded } of drained) {
     if (recorded.length > 0 && !isPlanned(channelEnds(channel).from)) {
@@ -244,30 +253,64 @@ export function strangersHeard(mark: ProcessMark, isPlanned: (sender: Participan
   return found
 }
 
+/** What the processes say of the sessions in which they received, by session. */
+class Sessions {
+  readonly #certificate: Certificate
+  readonly #known = new Map<string, ReadonlyMap<string, { received?: Received; drained?: Drained }>>()
+
+  constructor(certificate: Certificate) {
+    this.#certificate = certificate
+  }
+
+  /** `undefined` where there is no evidence of the receiver at all. */
+  of(receiver: string): ReadonlyMap<string, { received?: Received; drained?: Drained }> | undefined {
+    const known = this.#known.get(receiver)
+    const evidence = ownOf(this.#certificate.processes, receiver)
+    if (known !== undefined || evidence === undefined) return known
+    const sessions = new Map<string, { received?: Received; drained?: Drained }>()
+    // Where a session is there twice, its first evidence counts.
+    for (const drained of evidence.drained.toReversed()) {
+      sessions.set(sessionKey(drained.channel, drained.session), { drained })
+    }
+    for (const { channel, session, received } of evidence.mark.received.toReversed()) {
+      const key = sessionKey(channel, session)
+      sessions.set(key, { ...sessions.get(key), received })
+    }
+    this.#known.set(receiver, sessions)
+    return sessions
+  }
+}
+
 /** C2: what was sent before the cut was received in it, or is recorded, exactly once. What is neither is named. */
 function checkChannels(
-  { plan, processes }: Certificate,
-  sender: string,
-  { mark }: ProcessEvidence,
+  planned: ReadonlyMap<string, ParticipantPlan>,
+  sessions: Sessions,
+  sender: { readonly name: string; readonly evidence: ProcessEvidence },
   findings: Findings,
 ): void {
-  for (const sent of mark.sent) {
+  for (const sent of sender.evidence.mark.sent) {
     wholeNumber(sent.sent, `the count of messages sent on ${sent.channel}`)
     const { from, to } = channelEnds(sent.channel)
-    if (from !== sender) findings.broken.push(`${sender}: reports what ${from} sent on ${sent.channel}`)
-    const receiver = ownOf(processes, to)
-    if (receiver !== undefined) read(to, findings, () => checkSession(sent, receiver, findings))
-    else if (participantOf(plan, to) === undefined && sent.sent > 0) {
+    if (from !== sender.name) findings.broken.push(`${sender.name}: reports what ${from} sent on ${sent.channel}`)
+    let isKnown = true
+    read(to, findings, () => {
+      const received = sessions.of(to)
+      isKnown = received !== undefined
+      if (received !== undefined) checkSession(sent, received.get(sessionKey(sent.channel, sent.session)), findings)
+    })
+    if (!isKnown && !planned.has(to) && sent.sent > 0) {
       findings.lost.push(`${sent.channel}: its receiver takes no part in this cut`)
     }
   }
 }
 
-function checkSession(sent: SentAtCut, receiver: ProcessEvidence, { broken, lost }: Findings): void {
-  const isSame = (one: { channel: string; session: string }): boolean =>
-    one.channel === sent.channel && one.session === sent.session
-  const received = checked(receiver.mark.received.find(isSame)?.received ?? nothingReceived, sent.channel)
-  const drained: Drained | undefined = receiver.drained.find(isSame)
+function checkSession(
+  sent: SentAtCut,
+  found: { readonly received?: Received; readonly drained?: Drained } | undefined,
+  { broken, lost }: Findings,
+): void {
+  const received = checked(found?.received ?? nothingReceived, sent.channel)
+  const drained = found?.drained
   let here = received
   for (const { seq } of drained?.recorded ?? []) {
     if (hasReceived(here, wholeNumber(seq, `a recorded message of ${sent.channel}`)))

@@ -270,7 +270,7 @@ function observeCoordinator(recorder: Recorder, before: CoordinatorState | null,
   const { steps } = recorder
   const old = before?.plan.cut === after.plan.cut ? before : null
   const isNew = (step: 'markOrdered' | 'resumeOrdered'): boolean =>
-    after.steps.some((one) => one.step === step) && old?.steps.some((one) => one.step === step) !== true
+    [...after.steps].some((one) => one.step === step) && ![...(old?.steps ?? [])].some((one) => one.step === step)
   if (isNew('markOrdered')) {
     const reliedOn: Record<string, number> = {}
     for (const { name } of processesOf(after.plan)) reliedOn[name] = reliedHold(recorder, after, name)
