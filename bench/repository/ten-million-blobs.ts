@@ -122,6 +122,7 @@ const steps: Readonly<Record<string, (directory: string) => Promise<string>>> = 
     return `${(await repository.snapshots()).length} snapshots`
   },
   async backup(directory) {
+    await writeFile(join(directory, 'small', randomHex()), randomHex())
     const repository = await openOurs(directory)
     const store = storeOf(directory)
     const before = new Set((await store.list('index')).map(({ name }) => name))

@@ -48,7 +48,7 @@ export interface BlobIndex {
   /** Every place of a blob, the first known first. */
   places(id: string, type: BlobType): BlobPlace[]
   eachPack(visit: (pack: PackSummary) => void): void
-  hasPack(id: PackId): boolean
+  hasPack(id: string): boolean
   /** What a pack of trees measures; undefined where the pack is not known or holds data. */
   treePackBytes(id: string): number | undefined
   /** Whether exactly these are the entries that are known of the pack. */

@@ -10,6 +10,7 @@ export type {
   ObjectName,
   StoredObject,
 } from './blob/blob-store.ts'
+export type { CacheSettings } from './blob/caching.ts'
 export { type ConformanceApi, describeBlobStore } from './blob/conformance.ts'
 export {
   type FaultKind,

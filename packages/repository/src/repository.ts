@@ -5,6 +5,7 @@
 import { hostname, userInfo } from 'node:os'
 import { type Clock, type Entropy, Failure, isFailure, type Random, type TreeId } from '@stillpoint/core/kernel'
 import { type BlobStore, configObject, type ObjectName } from './blob/blob-store.ts'
+import { type CacheSettings, openCaching } from './blob/caching.ts'
 import { deriveGearTable } from './chunk/gear-table.ts'
 import { type Config, decodeConfig, encodeConfig } from './format/config.ts'
 import { type CryptKeys, generateKeys, seal, unseal } from './format/crypto.ts'
@@ -25,7 +26,7 @@ import {
   type Snapshot,
   type SnapshotFilter,
 } from './load/snapshots.ts'
-import { createLoadedIndex } from './loaded-index.ts'
+import { createLoadedIndex, type LoadedIndex } from './loaded-index.ts'
 import { type Save, startSave } from './save/save.ts'
 import { composeRoot, type SealOptions, sealSnapshot } from './save/seal.ts'
 import { systemClock, systemEntropy, systemRandom } from './system-env.ts'
@@ -64,6 +65,8 @@ export interface OpenOptions {
   readonly keyHint?: string
   /** Threads for hashing, compression and encryption; 0: none but this one. Default: one per processor. */
   readonly threads?: number
+  /** Keeps indexes, snapshots and packs of trees in a local directory. Default: only packs of trees, in memory. */
+  readonly cache?: CacheSettings
   /** Opens it also where index files are damaged, so that they can be repaired; what only those knew is missing. */
   readonly forRepair?: boolean
 }
@@ -176,17 +179,31 @@ export async function openVault(options: OpenOptions): Promise<Vault> {
     })
   }
   const { keys, config, keyName } = await unlockConfig(store, passwordBytes(options.password), options.keyHint)
-  const access = { store, keys, entropy }
+  // A cache asks the index which packs hold trees, and the index is read through the cache.
+  const opened: { index?: LoadedIndex } = {}
+  const caching = await openCaching({
+    store,
+    repositoryId: config.id,
+    clock,
+    entropy,
+    packs: () => opened.index?.blobs ?? noPacks,
+    ...(options.cache === undefined ? {} : { settings: options.cache }),
+  })
+  const access = { store: caching.store, keys, entropy }
   const index = createLoadedIndex(access, { skipDamaged: options.forRepair === true })
+  opened.index = index
   const work = createWorkPool({
     context: { keys, gear: deriveGearTable(keys, config.id) },
     clock,
     ...(options.threads === undefined ? {} : { threads: options.threads }),
   })
-  const vault: Vault = { ...access, config, openedWith: { keyName }, clock, random, index, work }
+  const vault: Vault = { ...access, direct: caching.direct, config, openedWith: { keyName }, clock, random, index, work }
   await vault.index.refresh()
+  await caching.tidy()
   return vault
 }
+
+const noPacks = { treePackBytes: () => undefined, hasPack: () => false }
 
 async function unlockConfig(
   store: BlobStore,
@@ -265,7 +282,8 @@ function repositoryOver(vault: Vault, { readOnly = false, lockWaitMs = 0, signal
       }),
     check: (options) =>
       locks.withLock(options?.exclusive === true ? 'exclusive' : 'shared', (signal) =>
-        checkRepository(vault, signal, options),
+        // What is checked is the repository, not what is kept of it.
+        checkRepository({ ...vault, store: vault.direct }, signal, options),
       ),
     upkeep: createUpkeep(vault, locks, { readOnly }),
     withLock: (mode, action) => locks.withLock(mode, action),

@@ -151,10 +151,10 @@ describe('packs and indexes', () => {
         expect(packs).toEqual([{ id: pack, entries }])
       }),
     )
-    for (const bad of ['', '[]', '{"packs":3}', '{"packs":[{"id":"x","blobs":[]}]}', '{"packs":[null]}']) {
+    for (const bad of ['', '[]', '{}', '{"packs":3}', '{"packs":[{"id":"x","blobs":[]}]}', '{"packs":[null]}']) {
       expect(() => decodeIndex(bad)).toThrow(DamageError)
     }
-    expect(decodeIndex('{}')).toEqual([])
+    expect(decodeIndex('{"packs":null}')).toEqual([])
   })
 })
 
