@@ -4,13 +4,16 @@
  *
  * Invariant: an operation that is run again after it failed goes on to the same end.
  */
-import { cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { cpSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdir, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Failure, isFailure } from '@stillpoint/core/kernel'
 import type { BlobStore } from '../blob/blob-store.ts'
 import { openLocalStore } from '../blob/local-store.ts'
+import { type MemoryObjects, openMemoryStore } from '../blob/memory-store.ts'
+import { isId } from '../format/ids.ts'
 import { timestampFromMs } from '../format/timestamp.ts'
-import { initRepository, openRepository, type Repository } from '../repository.ts'
+import { initRepository, type OpenOptions, openRepository, type Repository } from '../repository.ts'
 import { clock, entropy, seeded, world } from '../testing/world.ts'
 import { passwords, scryptCheapest } from './subject.ts'
 
@@ -29,33 +32,48 @@ export const operationNames = [
 ] as const
 export type OperationName = (typeof operationNames)[number]
 
-/** Where a template lies: the repository, what is backed up into it, and a repository from which is copied. */
 export interface Place {
+  /** What is copied for each trial: the repository, and what an operation has to know. */
   readonly home: string
   readonly repository: string
-  readonly source: string
+  /** Holds `source`, which is backed up; only read. */
+  readonly sources: string
+  /** A repository from which is copied. */
   readonly other: string
 }
 
-export function placeIn(home: string): Place {
-  const at = (name: string) => join(home, name)
-  return { home, repository: at('repository'), source: at('source'), other: at('other') }
+function placeIn(home: string): Place {
+  return { home, repository: join(home, 'repository'), sources: `${home}-sources`, other: `${home}-other` }
 }
 
-export async function copyPlace(from: Place, home: string): Promise<Place> {
-  const place = placeIn(home)
-  await rm(home, { recursive: true, force: true })
-  await cp(from.home, home, { recursive: true })
-  return place
+/** With a repository of its own; what is only read is shared. */
+export function copyPlace(from: Place, home: string): Place {
+  rmSync(home, { recursive: true, force: true })
+  cpSync(from.home, home, { recursive: true })
+  return { ...from, home, repository: placeIn(home).repository }
 }
 
-export async function openPlace(path: string, options: { store?: BlobStore; password?: string } = {}) {
-  const { store = openLocalStore(path), password = passwords[0] } = options
-  return openRepository({ store, password, ...world })
+const folders = { keys: 'key', locks: 'lock', snapshots: 'snapshot', index: 'index', data: 'pack' } as const
+
+/** What lies in a repository on disk, as it is: to be looked at where that is fast. */
+export function objectsAt(path: string): MemoryObjects {
+  const objects: MemoryObjects = new Map([['config/config', readFileSync(join(path, 'config'))]])
+  for (const [folder, kind] of Object.entries(folders)) {
+    for (const entry of readdirSync(join(path, folder), { recursive: true, withFileTypes: true })) {
+      if (!entry.isFile() || !isId(entry.name)) continue
+      objects.set(`${kind}/${entry.name}`, readFileSync(join(entry.parentPath, entry.name)))
+    }
+  }
+  return objects
 }
 
-async function fill(repository: Repository, source: string, seed: number): Promise<void> {
+export async function openPlace(path: string, options: Partial<OpenOptions> = {}): Promise<Repository> {
+  return openRepository({ store: openLocalStore(path), password: passwords[0], ...world, ...options })
+}
+
+async function fill(repository: Repository, sources: string, seed: number): Promise<void> {
   const random = seeded(seed)
+  const source = join(sources, 'source')
   await mkdir(join(source, 'below'), { recursive: true })
   const taken: string[] = []
   for (let turn = 0; turn < 4; turn += 1) {
@@ -63,16 +81,16 @@ async function fill(repository: Repository, source: string, seed: number): Promi
       if (turn === 0 || file % 4 === turn) await writeFile(join(source, `${file}`), random.bytes(3000 + 400 * file))
     }
     await writeFile(join(source, 'below', 'text'), `turn ${turn} of ${seed} `.repeat(300))
-    taken.push(await backUp(repository, source))
+    taken.push(await backUp(repository, sources))
   }
   const forgotten = (await repository.snapshots()).filter(({ id }) => id === taken[0])
   await repository.upkeep.removeSnapshots(forgotten.map(({ id }) => id))
 }
 
-async function backUp(repository: Repository, source: string): Promise<string> {
+async function backUp(repository: Repository, sources: string): Promise<string> {
   const { id } = await repository.upkeep.backup({
-    source: { kind: 'paths', paths: [source] },
-    cwd: '/',
+    source: { kind: 'paths', paths: ['source'] },
+    cwd: sources,
     hostname: 'host',
     username: 'user',
     tags: [],
@@ -85,20 +103,18 @@ async function backUp(repository: Repository, source: string): Promise<string> {
 /** Three snapshots, and what a fourth has left: something to prune, to copy, to back up. */
 export async function makeTemplate(home: string): Promise<Place> {
   const place = placeIn(home)
-  for (const [seed, path] of [place.repository, place.other].entries()) {
+  for (const [seed, path] of [place.other, place.repository].entries()) {
     const store = openLocalStore(path)
     await initRepository({ store, password: passwords[0], entropy, clock, scryptCost: scryptCheapest })
-    await fill(await openPlace(path), `${place.source}${seed}`, seed)
+    await fill(await openPlace(path), place.sources, seed)
     await leaveOutEmptyFolders(path)
   }
-  await cp(`${place.source}0`, place.source, { recursive: true })
-  await writeFile(join(place.source, 'new'), seeded(9).bytes(9000))
+  await writeFile(join(place.sources, 'source', 'new'), seeded(9).bytes(9000))
   return place
 }
 
 /** Copies of a template are made hundreds of times; other programs leave these folders out, too. */
 async function leaveOutEmptyFolders(path: string): Promise<void> {
-  const { readdir, rmdir } = await import('node:fs/promises')
   for (const folder of await readdir(join(path, 'data'))) {
     await rmdir(join(path, 'data', folder)).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'ENOTEMPTY') throw error
@@ -162,7 +178,7 @@ export async function runOperation(name: OperationName, { place, store }: Runnin
   const keyOptions = { password: passwords[1], scryptCost: scryptCheapest }
   switch (name) {
     case 'backup':
-      await backUp({ ...repository, upkeep }, place.source)
+      await backUp({ ...repository, upkeep }, place.sources)
       return
     case 'forget':
       return upkeep.removeSnapshots((await repository.snapshots()).slice(0, -2).map(({ id }) => id))
@@ -170,7 +186,7 @@ export async function runOperation(name: OperationName, { place, store }: Runnin
       await upkeep.prune({ maxUnused: { kind: 'bytes', bytes: 0 } })
       return
     case 'copy': {
-      const source = await openPlace(place.other)
+      const source = await openPlace(place.other, { store: openMemoryStore(objectsAt(place.other)) })
       await upkeep.copyFrom(source, { snapshots: await source.snapshots() })
       return
     }
