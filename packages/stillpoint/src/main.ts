@@ -8,12 +8,12 @@ import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline/promises'
 import type { WriteStream } from 'node:tty'
 import { Failure } from '@stillpoint/core/kernel'
-import { CommanderError } from 'commander'
+import { type Command, CommanderError } from 'commander'
 import { type ExitCode, exitCodes } from './cli/exit-codes.ts'
+import type { ProgramStreams } from './cli/manners.ts'
 import { createOutput, type Terminal, type TextStream } from './cli/output.ts'
-import { buildProgram } from './cli/program.ts'
 import { readStdinSecret } from './cli/read-secret.ts'
-import { createRunner } from './cli/session.ts'
+import { createRunner, type RunCommand } from './cli/session.ts'
 import { systemClock, systemEntropy, systemRandom } from './system-env.ts'
 
 /** How long something that a finished command has left open may keep the process alive. */
@@ -42,7 +42,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const run = createRunner(host, (ended) => {
     code = ended
   })
-  const program = buildProgram(run, readVersion(), {
+  const program = await loadProgram(args, run, {
     out: terminal.stdout.write,
     err: say,
     outWidth: terminal.stdout.columns() ?? 100,
@@ -66,6 +66,16 @@ export async function main(args: readonly string[]): Promise<number> {
   }
   setTimeout(() => process.exit(code), lingerMsMax).unref()
   return code
+}
+
+/** What the command line needs, and no more. */
+async function loadProgram(args: readonly string[], run: RunCommand, streams: ProgramStreams): Promise<Command> {
+  if (args[0] === 'repo') {
+    const { buildRepoProgram } = await import('./cli/repo/repo-program.ts')
+    return buildRepoProgram(run, streams)
+  }
+  const { buildProgram } = await import('./cli/program.ts')
+  return buildProgram(run, readVersion(), streams)
 }
 
 function usageFailure(error: CommanderError): Failure {

@@ -4,9 +4,10 @@ import { deleteCommand } from './delete.ts'
 import { demoCommand } from './demo.ts'
 import { diffCommand } from './diff.ts'
 import { doctorCommand } from './doctor.ts'
-import { commandPath, formatHelp, withExamples } from './help.ts'
+import { withExamples } from './help.ts'
 import { initCommand } from './init.ts'
 import { listCommand } from './list.ts'
+import { type ProgramStreams, plainStreams, withManners, withSubcommands } from './manners.ts'
 import { repositoryCommand } from './repo/repo.ts'
 import { restoreCommand } from './restore.ts'
 import type { RunCommand } from './session.ts'
@@ -16,14 +17,7 @@ import { upCommand } from './up.ts'
 import { vaultCommand } from './vault.ts'
 import { verifyCommand } from './verify.ts'
 
-export interface ProgramStreams {
-  readonly out: (text: string) => void
-  readonly err: (text: string) => void
-  readonly outWidth: number
-  readonly errWidth: number
-}
-
-export const plainStreams: ProgramStreams = { out: () => {}, err: () => {}, outWidth: 80, errWidth: 80 }
+export { type ProgramStreams, plainStreams, withSubcommands }
 
 /** @throws CommanderError on wrong usage, after it has been said; and after help and version were shown */
 export function buildProgram(run: RunCommand, version: string, streams: ProgramStreams): Command {
@@ -53,26 +47,5 @@ export function buildProgram(run: RunCommand, version: string, streams: ProgramS
     vaultCommand(run),
   ]
   for (const command of commands) program.addCommand(command)
-  for (const command of [program, ...commands.flatMap(withSubcommands)]) {
-    command
-      .exitOverride()
-      .helpOption('-h, --help', 'show this help')
-      .configureHelp({ formatHelp })
-      .configureOutput({
-        writeOut: streams.out,
-        writeErr: streams.err,
-        getOutHelpWidth: () => streams.outWidth,
-        getErrHelpWidth: () => streams.errWidth,
-        outputError: (text, write) => write(text.replace(/^error: /, 'error[usage]: ')),
-      })
-      .showHelpAfterError(
-        `  See: ${command === program ? 'stillpoint --help' : `stillpoint ${commandPath(command)} --help`}`,
-      )
-  }
-  return program
-}
-
-/** A command, and those below it. */
-export function withSubcommands(command: Command): readonly Command[] {
-  return [command, ...command.commands.flatMap(withSubcommands)]
+  return withManners(program, streams)
 }

@@ -1,8 +1,8 @@
 /** Checks on the arguments of `stillpoint vault`: addresses, sizes, users. */
 import { join, resolve } from 'node:path'
 import { InvalidArgumentError } from 'commander'
-import { type Address, usersFileName } from '../vault/start-vault.ts'
-import { labelProblem, userNameProblem } from '../vault/users-file.ts'
+import type { Address } from '../vault/start-vault.ts'
+import { labelProblem, userNameProblem, usersFileName } from '../vault/user-names.ts'
 
 /** `127.0.0.1:8000`, `[::1]:8000`, `backup.example.org:443`. */
 export function addressArgument(text: string): Address {

@@ -4,7 +4,6 @@ import { Failure } from '@stillpoint/core/kernel'
 import { Command, Option } from 'commander'
 import { z } from 'zod'
 import type { Address, VaultOptions } from '../vault/start-vault.ts'
-import { readUsersFile } from '../vault/users-file.ts'
 import { exitCodes } from './exit-codes.ts'
 import { type CommonOptions, withExamples, withJson } from './help.ts'
 import { countText } from './quantities.ts'
@@ -92,6 +91,7 @@ async function serve({ host, output }: CommandSession, options: ServeOptions) {
   const { clock, signal } = host
   const tls = tlsFiles(host.cwd, options)
   const { startVault } = await import('../vault/start-vault.ts')
+  const { readUsersFile } = await import('../vault/users-file.ts')
   signal.throwIfAborted()
   const vaultOptions: VaultOptions = {
     root,

@@ -8,7 +8,7 @@
  * and names that begin with a dot cannot mean anything.
  */
 import { join } from 'node:path'
-import { userNameProblem } from './users-file.ts'
+import { userNameProblem } from './user-names.ts'
 
 export const objectFolders = ['data', 'index', 'keys', 'locks', 'snapshots'] as const
 export type ObjectFolder = (typeof objectFolders)[number]

@@ -55,7 +55,6 @@ export interface StartedVault {
   close(): Promise<void>
 }
 
-export const usersFileName = '.users'
 export const defaultVault = { freeBytesMin: 256 * 1024 * 1024, silenceMsMax: 120_000, stopMs: 30_000 } as const
 /** Longer than clients keep theirs (Go: 90 s), so that it is the client who closes a waiting connection. */
 const keepAliveMs = 100_000

@@ -18,6 +18,7 @@ import { open, readFile, rename, stat, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { Failure } from '@stillpoint/core/kernel'
 import { errnoOf, storageFailure } from '@stillpoint/repository'
+import { userNameProblem } from './user-names.ts'
 
 export interface ScryptHash {
   readonly kind: 'password'
@@ -45,24 +46,8 @@ export interface UserSecret {
 
 const fileBytesMax = 16 * 1024 * 1024
 const fileMode = 0o600
-const userPattern = /^[a-z0-9][a-z0-9._-]{0,63}$/
-const labelPattern = /^[A-Za-z0-9._-]{1,64}$/
-/** Would be taken for something else in a URL. */
-const reserved = new Set(['config', 'data', 'index', 'keys', 'locks', 'metrics', 'snapshots'])
 /** 1 GiB: a line that asks for more memory is a mistake, or an attack. */
 const scryptBytesMax = 2 ** 30
-
-/** Why a name is refused, or undefined. */
-export function userNameProblem(name: string): string | undefined {
-  if (!userPattern.test(name)) {
-    return 'A user has 1 to 64 lower-case letters, digits, ".", "_" or "-", and begins with a letter or digit.'
-  }
-  return reserved.has(name) ? `"${name}" is a folder of repositories, and no user.` : undefined
-}
-
-export function labelProblem(label: string): string | undefined {
-  return labelPattern.test(label) ? undefined : 'A label has 1 to 64 letters, digits, ".", "_" or "-".'
-}
 
 /** @throws Failure `users_file_invalid`, naming the line, and those of reading a file */
 export async function readUsersFile(path: string): Promise<readonly UserSecret[]> {

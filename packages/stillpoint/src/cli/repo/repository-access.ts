@@ -16,14 +16,14 @@ import { type ExitCode, exitCodeOf, exitCodes } from '../exit-codes.ts'
 import { type CommonOptions, type Example, withExamples, withJson } from '../help.ts'
 import type { CommandHost, CommandSession, RunCommand } from '../session.ts'
 import { lockWait, rate } from './arguments.ts'
+import { type CacheOptions, cacheOptions, cacheSettings } from './cache-settings.ts'
+import { backendOption, backendOptionNames, type LocationOptions, openLocation } from './open-location.ts'
 
-export interface RepositoryOptions extends CommonOptions {
+export interface RepositoryOptions extends CommonOptions, CacheOptions, LocationOptions {
   readonly repo?: string
   readonly repositoryFile?: string
   readonly passwordFile?: string
   readonly passwordCommand?: string
-  readonly restCredentialsFile?: string
-  readonly cacert?: string
   readonly keyHint?: string
   /** KiB per second. */
   readonly limitUpload?: number
@@ -49,15 +49,17 @@ export function repoCommand(name: string, summary: string, description: string):
 export function withRepositoryOptions(command: Command): Command {
   const countUp = (_: string, earlier = 0) => earlier + 1
   const options = [
-    new Option('-r, --repo <repository>', 'a directory, or rest:URL; default: $RESTIC_REPOSITORY'),
+    new Option('-r, --repo <repository>', 'a directory, rest:URL or s3:URL; default: $RESTIC_REPOSITORY'),
     new Option('--repository-file <file>', 'file with the location; default: $RESTIC_REPOSITORY_FILE'),
     new Option('-p, --password-file <file>', 'file with the password; default: $RESTIC_PASSWORD_FILE'),
     new Option('--password-command <command>', 'command that prints it; default: $RESTIC_PASSWORD_COMMAND'),
     new Option('--key-hint <id>', 'try this key first; default: $RESTIC_KEY_HINT'),
     new Option('--rest-credentials-file <file>', 'file with "name:password" or a token for a REST server'),
     new Option('--cacert <file>', 'certificates to trust, PEM; default: $RESTIC_CACERT'),
+    new Option('-o, --option <name=value>', `of a backend: ${backendOptionNames.join(', ')}`).argParser(backendOption),
     new Option('--limit-upload <KiB>', 'upload no more than this per second').argParser(rate),
     new Option('--limit-download <KiB>', 'download no more than this per second').argParser(rate),
+    ...cacheOptions(),
     new Option('--no-lock', 'take no lock: for media that cannot be written'),
     new Option('--retry-lock <time>', 'wait for a locked repository, such as 5m').argParser(lockWait),
     new Option('-q, --quiet', 'say nothing but results that were asked for, and failures'),
@@ -132,7 +134,9 @@ async function openAs(
   const { openRepository } = await import('@stillpoint/repository')
   const names: Names = { prefix }
   const store = await storeNamed(host, options, names)
-  const password = await passwordNamed(host, options, { names, warn: (text) => output.warning(text) })
+  const warn = (text: string) => output.warning(text)
+  const password = await passwordNamed(host, options, { names, warn })
+  const cache = cacheSettings(host, { options, location: await locationOf(host, options, names), warn })
   const { clock, random, entropy, signal } = host
   const keyHint = options.keyHint ?? process.env[`${prefix}_KEY_HINT`]
   return openRepository({
@@ -145,13 +149,14 @@ async function openAs(
     readOnly: options.lock === false,
     lockWaitMs: options.retryLock ?? 0,
     ...(keyHint === undefined ? {} : { keyHint }),
+    ...(cache === undefined ? {} : { cache }),
     forRepair,
   })
 }
 
 /** The store behind a location, as fast as the limits allow. */
 export async function storeNamed(host: CommandHost, options: RepositoryOptions, names: Names): Promise<BlobStore> {
-  const store = await unlimitedStore(host, options, names)
+  const store = await openLocation(host, await locationOf(host, options, names), options)
   const { limitUpload, limitDownload } = options
   if (limitUpload === undefined && limitDownload === undefined) return store
   const { createRateLimit, limitedStore } = await import('@stillpoint/repository')
@@ -161,29 +166,6 @@ export async function storeNamed(host: CommandHost, options: RepositoryOptions, 
     signal,
     ...(limitUpload === undefined ? {} : { up: limit(limitUpload) }),
     ...(limitDownload === undefined ? {} : { down: limit(limitDownload) }),
-  })
-}
-
-async function unlimitedStore(host: CommandHost, options: RepositoryOptions, names: Names): Promise<BlobStore> {
-  const location = await locationOf(host, options, names)
-  const { openLocalStore, openRestStore, retryingStore } = await import('@stillpoint/repository')
-  const { clock, random, signal } = host
-  if (/^rest:/.test(location)) {
-    const { restCredentialsFile: file, cacert = process.env['RESTIC_CACERT'] } = options
-    const credentials = file === undefined ? {} : { credentialsFile: resolve(host.cwd, file) }
-    const ca = cacert === undefined || cacert === '' ? {} : { caFile: resolve(host.cwd, cacert) }
-    return retryingStore(await openRestStore({ url: location, signal, ...credentials, ...ca }), {
-      clock,
-      random,
-      signal,
-    })
-  }
-  const [, scheme] = /^(s3|sftp|b2|azure|gs|swift|rclone):/.exec(location) ?? []
-  if (scheme === undefined) return openLocalStore(resolve(host.cwd, location.replace(/^local:/, '')))
-  throw new Failure({
-    code: 'options_invalid',
-    message: `repositories behind "${scheme}:" cannot be reached by this command`,
-    hint: 'Name a directory, or rest:URL.',
   })
 }
 

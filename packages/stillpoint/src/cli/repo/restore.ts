@@ -53,7 +53,7 @@ async function restore(session: CommandSession, id: string, options: RestoreFlag
   output.message(`restoring snapshot ${shortId(snapshot.id)} of ${snapshot.paths.join(', ')} to ${target}`)
   const restored = await withLine(session, (line) =>
     repository.loadDirectory(tree, target, {
-      overwrite: true,
+      overwrite: 'always',
       onProblem: 'continue',
       signal: host.signal,
       ...(select === undefined ? {} : { select }),

@@ -1,0 +1,101 @@
+/**
+ * From a location as restic writes it, `/srv/backup`, `rest:https://…`, `s3:https://…`, to its store.
+ *
+ * Owns: which backend it is, and the options of a backend that `-o` gives. Does not own: where the location is named.
+ */
+import { resolve } from 'node:path'
+import { Failure } from '@stillpoint/core/kernel'
+import type { BlobStore, S3StoreOptions } from '@stillpoint/repository'
+import { InvalidArgumentError } from 'commander'
+import type { CommandHost } from '../session.ts'
+
+export interface LocationOptions {
+  readonly restCredentialsFile?: string
+  readonly cacert?: string
+  /** Values by name, of backends: `s3.region`. */
+  readonly option?: BackendOptions
+}
+
+export type BackendOptions = Readonly<Record<string, string>>
+
+/** For the help: restic's names, and ours below them. */
+export const backendOptionNames = [
+  's3.region',
+  's3.bucket-lookup',
+  's3.storage-class',
+  's3.connections',
+  's3.profile',
+  's3.credentials-file',
+  's3.object-lock',
+] as const
+
+/** One `-o name=value` more. */
+export function backendOption(text: string, earlier: BackendOptions = {}): BackendOptions {
+  const [, name = '', value = ''] = /^([^=]+)=(.+)$/s.exec(text) ?? []
+  if (backendOptionNames.some((known) => known === name)) return { ...earlier, [name]: value }
+  throw new InvalidArgumentError(`Give NAME=VALUE, where NAME is one of ${backendOptionNames.join(', ')}.`)
+}
+
+/** @throws Failure `options_invalid`, `secret_…` of a credentials file, `storage_failed` (CA file) */
+export async function openLocation(host: CommandHost, location: string, options: LocationOptions): Promise<BlobStore> {
+  const repository = await import('@stillpoint/repository')
+  const { openLocalStore, openRestStore, openS3Store, retryingStore } = repository
+  const { clock, random, signal, cwd } = host
+  const { restCredentialsFile, cacert = process.env['RESTIC_CACERT'], option = {} } = options
+  const server = { signal, ...(cacert === undefined || cacert === '' ? {} : { caFile: resolve(cwd, cacert) }) }
+  if (location.startsWith('rest:')) {
+    const credentials = restCredentialsFile === undefined ? {} : { credentialsFile: resolve(cwd, restCredentialsFile) }
+    const store = await openRestStore({ url: location, ...server, ...credentials })
+    return retryingStore(store, { clock, random, signal })
+  }
+  if (location.startsWith('s3:')) {
+    const settings = s3Settings(option, { cwd, storageClasses: repository.s3StorageClasses })
+    return retryingStore(await openS3Store({ location, clock, ...server, ...settings }), { clock, random, signal })
+  }
+  const [, scheme] = /^(sftp|b2|azure|gs|swift|rclone):/.exec(location) ?? []
+  if (scheme === undefined) return openLocalStore(resolve(cwd, location.replace(/^local:/, '')))
+  throw new Failure({
+    code: 'options_invalid',
+    message: `repositories behind "${scheme}:" cannot be reached by this command`,
+    hint: 'Name a directory, rest:URL, or s3:URL.',
+  })
+}
+
+type S3Settings = Pick<
+  S3StoreOptions,
+  'region' | 'profile' | 'credentialsFile' | 'addressing' | 'connectionsMax' | 'storageClass' | 'retention'
+>
+
+interface Settings {
+  readonly cwd: string
+  readonly storageClasses: readonly NonNullable<S3StoreOptions['storageClass']>[]
+}
+
+function s3Settings(option: BackendOptions, { cwd, storageClasses }: Settings): S3Settings {
+  const invalid = (name: string, form: string) =>
+    new Failure({ code: 'options_invalid', message: `-o ${name}: ${form}, not ${JSON.stringify(option[name])}` })
+  const { 's3.region': region, 's3.profile': profile, 's3.credentials-file': file } = option
+  const { 's3.bucket-lookup': lookup = 'auto', 's3.connections': connections, 's3.object-lock': lock } = option
+  const { 's3.storage-class': className } = option
+  if (!['auto', 'dns', 'path'].includes(lookup)) throw invalid('s3.bucket-lookup', 'give auto, dns or path')
+  if (connections !== undefined && !/^[1-9]\d{0,2}$/.test(connections)) {
+    throw invalid('s3.connections', 'give a number from 1 to 999')
+  }
+  const storageClass = storageClasses.find((known) => known === className)
+  if (className !== undefined && storageClass === undefined) {
+    throw invalid('s3.storage-class', `give one that is read at once: ${storageClasses.join(', ')}`)
+  }
+  const [, mode, days] = /^(GOVERNANCE|COMPLIANCE):([1-9]\d{0,4})d$/.exec(lock ?? '') ?? []
+  if (lock !== undefined && mode === undefined) {
+    throw invalid('s3.object-lock', 'give GOVERNANCE or COMPLIANCE with days, such as GOVERNANCE:30d')
+  }
+  return {
+    ...(region === undefined ? {} : { region }),
+    ...(profile === undefined ? {} : { profile }),
+    ...(file === undefined ? {} : { credentialsFile: resolve(cwd, file) }),
+    ...(lookup === 'auto' ? {} : { addressing: lookup === 'dns' ? 'host' : 'path' }),
+    ...(connections === undefined ? {} : { connectionsMax: Number(connections) }),
+    ...(storageClass === undefined ? {} : { storageClass }),
+    ...(mode === 'GOVERNANCE' || mode === 'COMPLIANCE' ? { retention: { mode, days: Number(days) } } : {}),
+  }
+}
