@@ -3,6 +3,7 @@ account, container and object server. What Debian's own programs add is a servic
 
     swift-server.py rings FOLDER REPLICAS {"account": [PORT, …], …}    writes FOLDER/*.ring.gz, a device per port
     swift-server.py serve FOLDER SERVER=FILE …                        serves until it is killed
+    swift-server.py replicate FOLDER FILE …                           brings lists up to date, once
 """
 import functools
 import json
@@ -71,6 +72,19 @@ def server_of(section, path):
     return functools.partial(eventlet_wsgi.server, sock, app, utils.NullLogger(), **options),
 
 
+def replicate(folder, files):
+    """What the container replicators of a cluster do every half-minute, on the nodes of these files."""
+    from swift.common import utils
+
+    utils.eventlet_monkey_patch()
+    utils.set_swift_dir(folder)
+    from swift.common.utils import readconf
+    from swift.container.replicator import ContainerReplicator
+
+    for file in files:
+        ContainerReplicator(readconf(file, 'container-replicator')).run_once()
+
+
 class Cache:
     """What the proxy would ask memcached for, which is one more server; one process has need of none."""
 
@@ -116,5 +130,7 @@ if __name__ == '__main__':
     sys.modules['swift_server'] = sys.modules['__main__']
     if sys.argv[1] == 'rings':
         make_rings(sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4]))
+    elif sys.argv[1] == 'replicate':
+        replicate(sys.argv[2], sys.argv[3:])
     else:
         serve(sys.argv[2], sys.argv[3:])

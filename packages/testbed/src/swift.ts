@@ -8,8 +8,9 @@
  *
  * Needs a file system with extended attributes below the directory for temporary files: tmpfs has them since Linux 6.6.
  *
- * Not there: replicators and auditors. A node that was down stays without what it missed, as in the minutes after an
- * outage; reads ask the others, but a list may come from it.
+ * Not there: auditors, and replicators of objects. A node that was down stays without what it missed, and reads ask the
+ * others. Lists are late after an outage, and during it too, until `replicate` has run, which in a cluster goes on all
+ * the time.
  */
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -59,6 +60,8 @@ export interface SwiftServer {
   readonly env: Readonly<Record<'AWS_ACCESS_KEY_ID' | 'AWS_SECRET_ACCESS_KEY' | 'AWS_REGION', string>>
   readonly proxy: SwiftNode
   readonly storage: readonly SwiftNode[]
+  /** Brings all lists of all nodes that run up to date. */
+  replicate(): Promise<void>
   /** What proxy and nodes have logged since their last start. */
   log(): Promise<string>
   /** Ends all and removes the directory. Idempotent. */
@@ -132,6 +135,7 @@ async function startOnFreePorts({ storageNodes = 3, replicas = 3 }: SwiftOptions
       env: { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey, AWS_REGION: region },
       proxy,
       storage,
+      replicate: () => replicate(layout, daemons),
       log: async () => (await logs()).join(''),
       stop,
       [Symbol.asyncDispose]: stop,
@@ -148,6 +152,8 @@ interface SwiftProcess {
   readonly name: string
   /** Server and configuration, as swift-server.py takes them. */
   readonly servers: readonly string[]
+  /** Of a storage node. */
+  readonly containerFile?: string
 }
 
 interface Tls {
@@ -192,7 +198,8 @@ async function layOut(folder: string, { storageNodes, secretAccessKey }: LayoutO
       await writeFile(file, storageConfig({ folder, port, kind, devices: join(folder, `node${at}`) }))
       servers.push(`${kind}-server=${file}`)
     }
-    processes.push({ name: `node${at}`, servers })
+    const containerFile = join(folder, `node${at}`, 'container.conf')
+    processes.push({ name: `node${at}`, servers, containerFile })
   }
   return { folder, port, tls, ports, processes }
 }
@@ -263,6 +270,7 @@ function storageConfig(place: ServerPlace & { readonly kind: Kind; readonly devi
     ...(place.kind === 'object' ? ['container_update_timeout = 10'] : []),
     'conn_timeout = 3',
     'node_timeout = 20',
+    ...(place.kind === 'container' ? ['[container-replicator]', `recon_cache_path = ${place.devices}`] : []),
     '',
   ].join('\n')
 }
@@ -287,6 +295,13 @@ const environment = {
   EVENTLET_NO_GREENDNS: 'yes',
 }
 const logFileOf = ({ folder }: Layout, name: string) => join(folder, `${name}.log`)
+
+async function replicate(layout: Layout, daemons: readonly Daemon[]): Promise<void> {
+  const files = layout.processes.flatMap(({ containerFile }, at) =>
+    containerFile === undefined || daemons[at]?.pid() === undefined ? [] : [containerFile],
+  )
+  await run(python, [program, 'replicate', layout.folder, ...files], { cwd: '/', env: environment })
+}
 
 function swiftDaemon(layout: Layout, { name, servers }: SwiftProcess): Daemon {
   return daemon({

@@ -1,6 +1,6 @@
 /**
  * Owns the backend on S3 and what speaks its protocol, in restic's layout: `config`, `data/xx/…`, `index/`, `keys/`,
- * `locks/`, `snapshots/` below the prefix. Does not own connections (s3-client.ts) and uploads (s3-upload.ts); wrap it in
+ * `locks/`, `snapshots/` below the prefix. Does not own connections (s3-client.ts), lists (s3-list.ts) and uploads (s3-upload.ts); wrap it in
  * `retryingStore` against networks and servers that are busy.
  *
  * Invariants: 1. `get` answers exactly the bytes asked for, whatever the server makes of ranges. 2. A bucket that is not
@@ -11,9 +11,10 @@ import type { ListMultipartUploadsOutput } from '@aws-sdk/client-s3'
 import { assert, type Clock, Failure } from '@stillpoint/core/kernel'
 import { isId } from '../format/ids.ts'
 import { systemClock } from '../system-env.ts'
-import type { BlobStore, ByteRange, ObjectKind, ObjectName, StoredObject } from './blob-store.ts'
+import type { BlobStore, ByteRange, ObjectName, StoredObject } from './blob-store.ts'
 import { bodyBytes, connectS3, type S3Bucket, type S3ClientOptions } from './s3-client.ts'
 import { refusalOf } from './s3-failure.ts'
+import { createS3Lists } from './s3-list.ts'
 import { abortUpload, createS3Upload, partBytesMin, type S3UploadOptions } from './s3-upload.ts'
 
 export interface S3StoreOptions extends S3ClientOptions, S3UploadOptions {
@@ -46,6 +47,11 @@ export async function openS3Store(options: S3StoreOptions): Promise<BlobStore> {
     { bucket, clock, signal, sizeOf: (path) => sizeOf(bucket, path), read: (path) => read(bucket, { path }) },
     options,
   )
+  const lists = createS3Lists(bucket, {
+    folderOf: (kind) => `${folders[kind]}/`,
+    pathOf: (kind, name) => pathOf({ kind, name }),
+    sizeOf: (path) => sizeOf(bucket, path),
+  })
   return {
     traits: {
       get atomicCreate() {
@@ -54,11 +60,18 @@ export async function openS3Store(options: S3StoreOptions): Promise<BlobStore> {
     },
     locate: (object) => bucket.locate(pathOf(object)),
     prepare: () => prepare(bucket, options),
-    put: (object, bytes) => upload.put(object, pathOf(object), bytes),
+    async put(object, bytes) {
+      const outcome = await upload.put(object, pathOf(object), bytes)
+      lists.hasPut(object.kind, object.name)
+      return outcome
+    },
     get: (object, range) => (range?.length === 0 ? emptyRange(bucket, object, range) : get(bucket, object, range)),
     size: (object) => sizeOf(bucket, pathOf(object)),
-    list: (kind) => list(bucket, kind),
-    delete: (object) => remove(bucket, object),
+    list: (kind) => (kind === 'config' ? listConfig(bucket) : lists.list(kind)),
+    async delete(object) {
+      await remove(bucket, object)
+      lists.hasDeleted(object.kind, object.name)
+    },
     sweep: () => sweep(bucket),
   }
 }
@@ -176,39 +189,9 @@ async function sizeOf(bucket: S3Bucket, path: string): Promise<number | undefine
   throw new Failure({ code: 'storage_failed', message, hint: 'See whether a proxy on the way changes answers.' })
 }
 
-async function list(bucket: S3Bucket, kind: ObjectKind): Promise<StoredObject[]> {
-  if (kind === 'config') {
-    const bytes = await sizeOf(bucket, 'config')
-    return bytes === undefined ? [] : [{ name: 'config', bytes }]
-  }
-  const folder = `${folders[kind]}/`
-  const found: StoredObject[] = []
-  const Prefix = bucket.keyOf(folder)
-  let token: string | undefined
-  do {
-    const command = new bucket.sdk.ListObjectsV2Command({
-      Bucket: bucket.bucket,
-      Prefix,
-      ...(token === undefined ? {} : { ContinuationToken: token }),
-    })
-    const answer = await bucket
-      .send((client, options) => client.send(command, options))
-      .catch((error: unknown) => {
-        throw bucket.failure(error, { doing: 'listing', path: folder })
-      })
-    for (const { Key = '', Size } of answer.Contents ?? []) {
-      const name = Key.slice(Key.lastIndexOf('/') + 1)
-      // What others have put there is not ours.
-      if (!isId(name) || Key !== bucket.keyOf(pathOf({ kind, name }))) continue
-      if (Size === undefined) throw unreadableList(bucket, folder)
-      found.push({ name, bytes: Size })
-    }
-    const next = answer.IsTruncated === true ? answer.NextContinuationToken : undefined
-    // A list that goes on without saying where, or from where it was, would be taken for whole, or never end.
-    if (answer.IsTruncated === true && (next === undefined || next === token)) throw unreadableList(bucket, folder)
-    token = next
-  } while (token !== undefined)
-  return found
+async function listConfig(bucket: S3Bucket): Promise<StoredObject[]> {
+  const bytes = await sizeOf(bucket, 'config')
+  return bytes === undefined ? [] : [{ name: 'config', bytes }]
 }
 
 async function remove(bucket: S3Bucket, object: ObjectName): Promise<void> {
@@ -277,13 +260,5 @@ function tooShort(bucket: S3Bucket, object: ObjectName, { offset, length }: Byte
     code: 'object_damaged',
     message: `${object.kind} ${object.name} at ${where} is damaged: it ends before byte ${offset + length}`,
     hint: 'See what is affected: check the repository with all data read.',
-  })
-}
-
-function unreadableList(bucket: S3Bucket, folder: string): Failure {
-  return new Failure({
-    code: 'storage_failed',
-    message: `listing ${bucket.locate(folder)}: the server's list has no sizes, or goes on without an end`,
-    hint: 'Check the location: is it a server that speaks S3?',
   })
 }
