@@ -176,7 +176,7 @@ function assemble(file: ConfigFile, participants: readonly ParticipantConfig[], 
 }
 
 function placeOf(repository: ConfigFile['repository'], baseDir: string): LocalPlace | ServerPlace | undefined {
-  const { path, url, credentialsFile, caFile, insecureHttp } = repository
+  const { path, url, credentialsFile, caFile, insecureHttp, s3 } = repository
   if (path !== undefined) return { path: resolve(baseDir, path) }
   if (url === undefined) return undefined
   return {
@@ -184,6 +184,7 @@ function placeOf(repository: ConfigFile['repository'], baseDir: string): LocalPl
     ...(credentialsFile === undefined ? {} : { credentialsFile: resolve(baseDir, credentialsFile) }),
     ...(caFile === undefined ? {} : { caFile: resolve(baseDir, caFile) }),
     ...(insecureHttp === undefined ? {} : { insecureHttp }),
+    ...(s3 === undefined ? {} : { s3 }),
   }
 }
 

@@ -6,7 +6,7 @@
  */
 import { type Deadlines, defaultDeadlines } from '@stillpoint/core'
 import { isFailure, participantName } from '@stillpoint/core/kernel'
-import { parseRestUrl } from '@stillpoint/repository'
+import { parseRestUrl, parseS3Location, s3StorageClasses } from '@stillpoint/repository'
 import { z } from 'zod'
 import { durationSchema, durationText } from './duration.ts'
 import { secretOptions } from './secret.ts'
@@ -40,16 +40,53 @@ const pathSchema = z
   .max(4_096)
   .refine((path) => !path.includes('\0'), { error: 'must not contain a NUL character' })
 
+const isS3 = (url: string): boolean => url.startsWith('s3:')
+
 /** Why the address of a server is refused, or undefined. Quotes nothing: there may be a password in it. */
 function urlProblem(url: string): string | undefined {
   try {
-    parseRestUrl(url)
+    if (isS3(url)) parseS3Location(url)
+    else parseRestUrl(url)
     return undefined
   } catch (error) {
     if (!isFailure(error, 'options_invalid')) throw error
     return `is refused: ${error.message}. ${error.hint ?? ''}`.trim()
   }
 }
+
+const s3Schema = z.strictObject({
+  region: z
+    .string()
+    .regex(/^[a-z0-9-]{1,64}$/, { error: 'must be the name of a region, such as eu-central-1' })
+    .optional()
+    .describe(
+      'Default: what the host’s name says, `AWS_REGION` or the profile of the user who runs Stillpoint; then `us-east-1`.',
+    ),
+  profile: z
+    .string()
+    .min(1)
+    .max(256)
+    .optional()
+    .describe('Profile in the shared files in ~/.aws, or in `credentialsFile`.'),
+  addressing: z
+    .enum(['path', 'host'])
+    .optional()
+    .describe(
+      'Where the name of the bucket stands: in the path or in the host’s name. Default: `host` on Amazon, else `path`.',
+    ),
+  storageClass: z.enum(s3StorageClasses).optional().describe('Storage class of packs. Default: the bucket’s.'),
+  objectLock: z
+    .strictObject({
+      mode: z
+        .enum(['GOVERNANCE', 'COMPLIANCE'])
+        .describe('`COMPLIANCE`: nobody can end the protection early, not even the owner of the account.'),
+      days: z.int().min(1).max(36_500).describe('Days of protection, from the upload of each object.'),
+    })
+    .optional()
+    .describe(
+      'Protects everything that is stored, except locks, from being overwritten or removed for good. The bucket must have Object Lock; one that Stillpoint makes gets it.',
+    ),
+})
 
 const repositorySchema = z
   .strictObject({
@@ -71,18 +108,23 @@ const repositorySchema = z
       })
       .optional()
       .describe(
-        'Address of the repository on a REST server, such as `rest:https://backup.example.org:8000/alice/shop/`: `stillpoint vault`, or restic’s rest-server. No user or password in it.',
+        'Address of the repository on a REST server, such as `rest:https://backup.example.org:8000/alice/shop/`: `stillpoint vault`, or restic’s rest-server. Or on S3 and what speaks its protocol, such as `s3:https://s3.example.org/bucket/shop`. No user or password in it.',
       ),
     credentialsFile: pathSchema
       .optional()
-      .describe('With `url`: file with one line that the server lets in by, `name:password` or a token.'),
+      .describe(
+        'With `url`: file with one line that the server lets in by, `name:password` or a token. For S3: a file as ~/.aws/credentials; without it credentials come from the environment (`AWS_ACCESS_KEY_ID` …), from ~/.aws, from the container or the machine.',
+      ),
     caFile: pathSchema
       .optional()
       .describe('With `url`: PEM file of the certificates to trust instead of the system’s.'),
     insecureHttp: z
       .boolean()
       .optional()
-      .describe('With `url`: sends credentials over plain HTTP to other machines too. Default: false.'),
+      .describe(
+        'With the `url` of a REST server: sends credentials over plain HTTP to other machines too. Default: false.',
+      ),
+    s3: s3Schema.optional().describe('With a `url` on S3.'),
     ...secretOptions,
   })
   .superRefine((value, context) => {
@@ -92,6 +134,14 @@ const repositorySchema = z
     for (const key of ['credentialsFile', 'caFile', 'insecureHttp'] as const) {
       if (value.url !== undefined || value[key] === undefined) continue
       context.addIssue({ code: 'custom', path: [key], message: 'has a meaning only with url' })
+    }
+    const isOnS3 = value.url !== undefined && isS3(value.url)
+    if (value.s3 !== undefined && !isOnS3) {
+      context.addIssue({ code: 'custom', path: ['s3'], message: 'has a meaning only with a url on S3' })
+    }
+    if (value.insecureHttp !== undefined && isOnS3) {
+      const message = 'has no meaning on S3, where secrets are never sent'
+      context.addIssue({ code: 'custom', path: ['insecureHttp'], message })
     }
     const given = [value.passwordFile, value.passwordCommand].filter((option) => option !== undefined).length
     if (given === 1) return

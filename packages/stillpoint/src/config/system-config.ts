@@ -12,6 +12,7 @@
  */
 import type { Deadlines } from '@stillpoint/core'
 import type { ParticipantName } from '@stillpoint/core/kernel'
+import type { S3Retention, S3StorageClass } from '@stillpoint/repository'
 
 export interface LocalPlace {
   /** Absolute path of the repository's directory. */
@@ -21,12 +22,21 @@ export interface LocalPlace {
 
 export interface ServerPlace {
   readonly path?: never
-  /** Of a REST server, without user and password. */
+  /** Of a REST server, or of a bucket on S3: with `s3:` at its start. Without user and password. */
   readonly url: string
   /** Absolute paths. */
   readonly credentialsFile?: string
   readonly caFile?: string
   readonly insecureHttp?: boolean
+  readonly s3?: S3Config
+}
+
+export interface S3Config {
+  readonly region?: string | undefined
+  readonly profile?: string | undefined
+  readonly addressing?: 'path' | 'host' | undefined
+  readonly storageClass?: S3StorageClass | undefined
+  readonly objectLock?: S3Retention | undefined
 }
 
 export interface RepositoryPassword {

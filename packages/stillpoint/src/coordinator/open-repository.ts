@@ -10,11 +10,17 @@ import {
   openLocalStore,
   openRepository,
   openRestStore,
+  openS3Store,
   type Repository,
   retryingStore,
 } from '@stillpoint/repository'
 import { readSecret } from '../config/secret.ts'
-import { type RepositoryConfig, repositoryAddress, type SystemConfig } from '../config/system-config.ts'
+import {
+  type RepositoryConfig,
+  repositoryAddress,
+  type ServerPlace,
+  type SystemConfig,
+} from '../config/system-config.ts'
 
 export interface RepositoryEnvironment {
   readonly clock: Clock
@@ -48,17 +54,39 @@ export async function initConfiguredRepository(config: SystemConfig, env: Reposi
 /** @throws Failure `options_invalid`, `secret_…` of the credentials, `storage_failed` (CA file) */
 async function openConfiguredStore(repository: RepositoryConfig, env: RepositoryEnvironment): Promise<BlobStore> {
   if (repository.path !== undefined) return openLocalStore(repository.path)
-  const { url, credentialsFile, caFile, insecureHttp } = repository
   const { clock, random, requestSignal } = env
   const signal = requestSignal === undefined ? {} : { signal: requestSignal }
-  const store = await openRestStore({
+  const store = await (repository.url.startsWith('s3:') ? onS3(repository, signal) : onServer(repository, signal))
+  return retryingStore(store, { clock, random, ...signal })
+}
+
+interface Aborting {
+  readonly signal?: AbortSignal
+}
+
+function onServer({ url, credentialsFile, caFile, insecureHttp }: ServerPlace, signal: Aborting): Promise<BlobStore> {
+  return openRestStore({
     url,
     ...(credentialsFile === undefined ? {} : { credentialsFile }),
     ...(caFile === undefined ? {} : { caFile }),
     ...(insecureHttp === undefined ? {} : { insecureHttp }),
     ...signal,
   })
-  return retryingStore(store, { clock, random, ...signal })
+}
+
+function onS3({ url, credentialsFile, caFile, s3 = {} }: ServerPlace, signal: Aborting): Promise<BlobStore> {
+  const { region, profile, addressing, storageClass, objectLock } = s3
+  return openS3Store({
+    location: url,
+    ...(credentialsFile === undefined ? {} : { credentialsFile }),
+    ...(caFile === undefined ? {} : { caFile }),
+    ...(region === undefined ? {} : { region }),
+    ...(profile === undefined ? {} : { profile }),
+    ...(addressing === undefined ? {} : { addressing }),
+    ...(storageClass === undefined ? {} : { storageClass }),
+    ...(objectLock === undefined ? {} : { retention: objectLock }),
+    ...signal,
+  })
 }
 
 async function readPassword({ repository, baseDir, path }: SystemConfig, env: RepositoryEnvironment): Promise<string> {
