@@ -4,20 +4,23 @@
  * Invariants: 1. nothing is written outside the target, whatever the tree contains and whoever changes the target
  * meanwhile (on Linux; elsewhere see anchored-directory.ts): names are checked before anything is written, directories
  * are reached through descriptors, files are created with O_EXCL and O_NOFOLLOW. 2. What cannot be restored is in
- * `problems` or `skipped`, never dropped in silence.
+ * `problems` or `skipped`, never dropped in silence. 3. A crash leaves every file either as it was, or with a
+ * modification time that is not the one in the snapshot: the next restore finds what is missing.
  *
- * Not restored: extended attributes and ACLs, for which Node has no interface (they are in `skipped`). Times are set
- * to the microsecond. Files are not synced to disk.
+ * Times are set to the microsecond. Files are not synced to disk.
  */
 import { Failure, type TreeId } from '@stillpoint/core/kernel'
-import { type AnchoredDirectory, makeAnchored } from '../anchored-directory.ts'
+import { type AnchoredDirectory, makeAnchored, openAnchored } from '../anchored-directory.ts'
 import { errnoOf, storageFailure } from '../blob/storage-failure.ts'
-import type { DirNode, TreeNode } from '../format/tree.ts'
+import type { TreeNode } from '../format/tree.ts'
 import type { Vault } from '../vault.ts'
-import { readTree } from './blob-reader.ts'
-import { applyMetadata, clearTheWay, makeDirectory, makeSpecial, makeSymlink, type NodePlace } from './place-node.ts'
-import { type LinkedFiles, restoreFile } from './restore-file.ts'
-import { requireSafeNames, surveyTree } from './tree-survey.ts'
+import type { FileOutcome, Load, Overwrite } from './load.ts'
+import { type PlannedDirectories, planSections, rootDirectory, type Section } from './load-plan.ts'
+import { finishDirectories, loadSection } from './load-section.ts'
+import { createOpenDirectories } from './open-directories.ts'
+import { isAloneIn } from './place-attributes.ts'
+import type { TreeSurvey } from './tree-survey.ts'
+import { verifySection } from './verify-section.ts'
 
 export interface LoadProgress {
   readonly files: number
@@ -31,37 +34,43 @@ export interface LoadProgress {
 export interface LoadDirectoryOptions {
   readonly signal?: AbortSignal
   readonly onProgress?: (progress: LoadProgress) => void
+  /** What becomes of what is in the target. Default: the target must be absent or empty. */
+  readonly overwrite?: Overwrite
   /**
-   * False (default): the target is absent or empty. True: what is in the way of an entry is replaced, except a directory
-   * in the way of something else; other things in the target stay.
+   * Removes what is in the target and not in the tree: all of it, or what the function chooses by path. Only of
+   * directories that are in the tree, never on another file system. Needs `overwrite`.
    */
-  readonly overwrite?: boolean
+  readonly delete?: boolean | ((path: string) => boolean)
+  /** Changes nothing: the result says what would be done. */
+  readonly dryRun?: boolean
+  /** Reads back each file that was restored, and compares it with the ids of its content. */
+  readonly verify?: boolean
   /** Entries for which it returns false are left out, directories with all that is in them. Paths are below the tree. */
   readonly select?: (path: string, node: TreeNode) => boolean
   /** `stop` (default): the first problem is thrown. `continue`: all that can be restored is, problems are returned. */
   readonly onProblem?: 'stop' | 'continue'
+  /** Told about each file when it is done, and about each entry that was removed. */
+  readonly onEntry?: (path: string, outcome: FileOutcome | 'deleted') => void
 }
 
 export interface LoadedDirectory {
+  /** Files that are in the target as they are in the tree, and their length. */
   readonly files: number
   readonly bytes: number
+  /** Those among them that were there already: neither read from the repository nor written. */
+  readonly unchanged: { readonly files: number; readonly bytes: number }
+  /** Files that stayed as they were, since `overwrite` says so. */
+  readonly kept: { readonly files: number; readonly bytes: number }
+  /** Entries that were removed from the target. */
+  readonly deleted: number
+  /** Files that were read back; 0 unless that was asked for. */
+  readonly verified: number
   readonly problems: readonly { readonly path: string; readonly failure: Failure }[]
-  /** What this system or this program cannot restore: sockets, devices without being root, extended attributes. */
+  /**
+   * What this system or this program cannot restore: sockets, devices without being root. With `stop`, also extended
+   * attributes, which do not stop a restore.
+   */
   readonly skipped: readonly { readonly path: string; readonly reason: string }[]
-}
-
-/** What the parts of a restore share. */
-export interface Restore {
-  readonly vault: Vault
-  readonly overwrite: boolean
-  /** Ownership is restored by root only. */
-  readonly owners: boolean
-  readonly root: AnchoredDirectory
-  readonly linked: LinkedFiles
-  readonly abort: () => void
-  readonly wrote: (path: string, bytes: number) => void
-  readonly skip: (path: string, reason: string) => void
-  readonly select: (path: string, node: TreeNode) => boolean
 }
 
 interface Where {
@@ -70,125 +79,151 @@ interface Where {
   readonly lockSignal: AbortSignal
 }
 
+interface Tally {
+  files: number
+  bytes: number
+  readonly unchanged: { files: number; bytes: number }
+  readonly kept: { files: number; bytes: number }
+  deleted: number
+  verified: number
+  readonly problems: { path: string; failure: Failure }[]
+  readonly skipped: { path: string; reason: string }[]
+}
+
 /** @throws Failure `tree_unsafe`, `target_not_empty`, `target_conflict`, `object_damaged`, `no_space`, … */
 export async function loadDirectory(
   vault: Vault,
   where: Where,
   options: LoadDirectoryOptions = {},
 ): Promise<LoadedDirectory> {
-  const abort = () => {
-    options.signal?.throwIfAborted()
-    where.lockSignal.throwIfAborted()
+  const tally = newTally()
+  const signal = options.signal === undefined ? where.lockSignal : AbortSignal.any([options.signal, where.lockSignal])
+  const abort = () => signal.throwIfAborted()
+  const problem = (path: string, failure: Failure) => {
+    if (options.onProblem !== 'continue') throw failure
+    tally.problems.push({ path, failure })
   }
-  const total = await surveyTree(vault, where.tree, {
-    signal: options.signal,
-    passOverDamage: options.onProblem === 'continue',
-  })
-  const done = { files: 0, bytes: 0 }
-  const skipped: { path: string; reason: string }[] = []
-  const problems: { path: string; failure: Failure }[] = []
-  const root = await makeAnchored(where.targetPath).catch((error: unknown) => {
-    throw storageFailure(error, 'restoring into', where.targetPath)
-  })
+  const directories: PlannedDirectories = new Map()
+  const { select } = options
+  const passOverDamage = options.onProblem === 'continue'
+  const plan = planSections(vault, where.tree, { abort, signal, select, problem, passOverDamage, directories })
+  // Planned, and its names found safe, before anything is written.
+  const first = await plan.next()
+  const root = await openTarget(where.targetPath, options)
   try {
-    await requireFree(root, where.targetPath, options.overwrite ?? false)
-    const restore: Restore = {
-      vault,
-      overwrite: options.overwrite ?? false,
-      owners: process.getuid?.() === 0,
-      root,
-      linked: new Map(),
-      abort,
-      wrote: (path, bytes) => {
-        done.bytes += bytes
-        const totals = { filesTotal: total.files, bytesTotal: total.bytes }
-        options.onProgress?.({ ...done, ...totals, path })
-      },
-      skip: (path, reason) => skipped.push({ path, reason }),
-      select: options.select ?? (() => true),
-    }
-    const guard = async (path: string, action: () => Promise<void>) => {
-      abort()
-      try {
-        await action()
-      } catch (error) {
-        if (!(error instanceof Failure) && errnoOf(error) === undefined) throw error
-        if (options.signal?.aborted === true || where.lockSignal.aborted) throw error
-        const failure = storageFailure(error, 'restoring', path)
-        if (options.onProblem !== 'continue' || failure.code === 'no_space') throw failure
-        problems.push({ path, failure })
+    const load = loadOf(vault, { root, options, tally, signal, abort, problem, directories })
+    try {
+      await beginTarget(load, root, where.targetPath)
+      for (let next = first; next.done !== true; next = await plan.next()) {
+        await loadPlanned(load, next.value, { tally, options })
       }
+    } finally {
+      await load.open.close()
     }
-    await restoreFolder(restore, root, { tree: where.tree, prefix: '', counted: () => (done.files += 1) }, guard)
   } finally {
-    await root.close()
+    await root?.close()
   }
-  return { ...done, problems, skipped }
+  return tally
 }
 
-async function requireFree(root: AnchoredDirectory, path: string, overwrite: boolean): Promise<void> {
-  if (overwrite || (await root.names()).length === 0) return
-  throw new Failure({
-    code: 'target_not_empty',
-    message: `${path} is not empty; nothing was restored`,
-    hint: 'Choose an empty directory, or ask for what is there to be overwritten.',
-  })
+function newTally(): Tally {
+  const none = () => ({ files: 0, bytes: 0 })
+  return { ...none(), unchanged: none(), kept: none(), deleted: 0, verified: 0, problems: [], skipped: [] }
 }
 
-type Guard = (path: string, action: () => Promise<void>) => Promise<void>
+/** Undefined where a dry run finds nothing. */
+async function openTarget(path: string, { dryRun }: LoadDirectoryOptions): Promise<AnchoredDirectory | undefined> {
+  try {
+    return await (dryRun === true ? openAnchored(path) : makeAnchored(path))
+  } catch (error) {
+    if (dryRun === true && errnoOf(error) === 'ENOENT') return undefined
+    throw storageFailure(error, 'restoring into', path)
+  }
+}
 
-async function restoreFolder(
-  restore: Restore,
-  directory: AnchoredDirectory,
-  from: { readonly tree: TreeId; readonly prefix: string; readonly counted: () => void },
-  guard: Guard,
-): Promise<void> {
-  const nodes = await readTree(restore.vault, from.tree)
-  requireSafeNames(from.tree, nodes)
-  for (const node of nodes) {
-    const place: NodePlace = { directory, name: node.name, path: `${from.prefix}${node.name}` }
-    if (!restore.select(place.path, node)) continue
-    await guard(place.path, async () => {
-      if (node.extendedAttributes.length > 0) restore.skip(place.path, 'extended attributes')
-      if (node.type === 'dir') await restoreSubfolder(restore, place, node, from.counted, guard)
-      else await restoreEntry(restore, place, node)
-      if (node.type === 'file') from.counted()
+async function beginTarget(load: Load, root: AnchoredDirectory | undefined, path: string): Promise<void> {
+  const planned = load.directories.get(rootDirectory)
+  if (planned === undefined) return
+  if (root === undefined) {
+    planned.made = { inode: 0n, device: 0n, isFresh: true, isAlone: true, mtimeBefore: undefined }
+    return
+  }
+  const isFresh = (await root.names()).length === 0
+  if (!isFresh && load.overwrite === 'refuse') {
+    throw new Failure({
+      code: 'target_not_empty',
+      message: `${path} is not empty; nothing was restored`,
+      hint: 'Choose an empty directory, or ask for what is there to be overwritten.',
     })
   }
+  const { ino, dev, mtimeNs } = await root.handle.stat({ bigint: true })
+  planned.made = { inode: ino, device: dev, isFresh, isAlone: await isAloneIn(root), mtimeBefore: mtimeNs }
 }
 
-async function restoreSubfolder(
-  restore: Restore,
-  place: NodePlace,
-  node: DirNode,
-  counted: () => void,
-  guard: Guard,
-): Promise<void> {
-  const directory = await makeDirectory(restore, place)
-  try {
-    await restoreFolder(restore, directory, { tree: node.subtree, prefix: `${place.path}/`, counted }, guard)
-    // Last: the entries have changed its times, and its mode may forbid making them.
-    await applyMetadata(restore, directory.handle, node)
-  } finally {
-    await directory.close()
+interface LoadParts {
+  readonly root: AnchoredDirectory | undefined
+  readonly options: LoadDirectoryOptions
+  readonly tally: Tally
+  readonly signal: AbortSignal
+  readonly abort: () => void
+  readonly problem: (path: string, failure: Failure) => void
+  readonly directories: PlannedDirectories
+}
+
+function loadOf(vault: Vault, { root, options, tally, signal, abort, problem, directories }: LoadParts): Load {
+  const { delete: chosen, onEntry } = options
+  return {
+    vault,
+    overwrite: options.overwrite ?? 'refuse',
+    isDryRun: options.dryRun === true,
+    removes: chosen === true ? () => true : chosen === false ? undefined : chosen,
+    owners: process.getuid?.() === 0,
+    signal,
+    directories,
+    open: createOpenDirectories(root, (directory) => {
+      const planned = directories.get(directory)
+      return directory === rootDirectory || planned?.made === undefined ? undefined : { ...planned, ...planned.made }
+    }),
+    linked: new Map(),
+    abort,
+    problem,
+    skip: (path, reason) => tally.skipped.push({ path, reason }),
+    progressed: () => undefined,
+    counted(outcome, { path, bytes }) {
+      if (outcome !== 'kept') tally.files += 1
+      if (outcome === 'unchanged') tally.bytes += bytes
+      if (outcome !== 'restored') {
+        tally[outcome].files += 1
+        tally[outcome].bytes += bytes
+      } else if (options.dryRun === true) tally.bytes += bytes
+      onEntry?.(path, outcome)
+    },
+    removed(path) {
+      tally.deleted += 1
+      onEntry?.(path, 'deleted')
+    },
+    attributeProblem(path, failure) {
+      if (options.onProblem === 'continue') tally.problems.push({ path, failure })
+      else tally.skipped.push({ path, reason: failure.message })
+    },
   }
 }
 
-async function restoreEntry(restore: Restore, place: NodePlace, node: Exclude<TreeNode, DirNode>): Promise<void> {
-  switch (node.type) {
-    case 'file':
-      return restoreFile(restore, place, node)
-    case 'symlink':
-      await clearTheWay(restore, place)
-      return makeSymlink(restore, place, node)
-    case 'fifo':
-    case 'dev':
-    case 'chardev':
-      await clearTheWay(restore, place)
-      return makeSpecial(restore, place, node)
-    case 'socket':
-      return restore.skip(place.path, 'a socket exists only while its server runs')
-    case 'irregular':
-      return restore.skip(place.path, 'a kind of file that this program does not know')
+async function loadPlanned(
+  shared: Load,
+  section: Section,
+  { tally, options }: { readonly tally: Tally; readonly options: LoadDirectoryOptions },
+): Promise<void> {
+  const load = { ...shared, progressed: progressOf(tally, section.total, options) }
+  await loadSection(load, section)
+  await finishDirectories(load, section)
+  if (options.verify === true && options.dryRun !== true) tally.verified += await verifySection(load, section)
+}
+
+function progressOf(tally: Tally, total: TreeSurvey, { onProgress }: LoadDirectoryOptions) {
+  return (path: string, bytes: number) => {
+    tally.bytes += bytes
+    const { files, bytes: bytesDone } = tally
+    onProgress?.({ files, filesTotal: total.files, bytes: bytesDone, bytesTotal: total.bytes, path })
   }
 }

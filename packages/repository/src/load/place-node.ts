@@ -3,15 +3,15 @@
  * Node cannot make fifos and devices: `mkfifo` and `mknod` of the system do, under a temporary name that is then renamed.
  */
 import { execFile } from 'node:child_process'
-import { type FileHandle, lchown, lstat, lutimes, mkdir, rename, symlink, unlink } from 'node:fs/promises'
+import type { BigIntStats } from 'node:fs'
+import { type FileHandle, lchown, lstat, lutimes, mkdir, readlink, rename, symlink, unlink } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import { Failure } from '@stillpoint/core/kernel'
 import { type AnchoredDirectory, pathForChildProcess } from '../anchored-directory.ts'
 import { errnoOf } from '../blob/storage-failure.ts'
-import { bytesFromName } from '../format/node-name.ts'
+import { bytesFromName, nameFromBytes } from '../format/node-name.ts'
 import type { Timestamp } from '../format/timestamp.ts'
-import type { TreeNode } from '../format/tree.ts'
-import type { Restore } from './load-directory.ts'
+import type { NodeMetadata, TreeNode } from '../format/tree.ts'
 
 export interface NodePlace {
   readonly directory: AnchoredDirectory
@@ -22,51 +22,79 @@ export interface NodePlace {
 
 const run = promisify(execFile)
 
-/** Removes what is in the way, where that is allowed. A link is removed, never followed. @throws Failure `target_conflict` */
-export async function clearTheWay(restore: Restore, place: NodePlace): Promise<void> {
-  const child = place.directory.child(place.name)
-  const there = await lstat(child).catch((error: unknown) => {
+/** Undefined where there is nothing. Links are not followed. */
+export async function statusAt({ directory, name }: NodePlace): Promise<BigIntStats | undefined> {
+  try {
+    return await lstat(directory.child(name), { bigint: true })
+  } catch (error) {
     if (errnoOf(error) === 'ENOENT') return undefined
     throw error
-  })
-  if (there === undefined) return
-  if (!restore.overwrite || there.isDirectory()) throw conflict(place)
-  await unlink(child)
+  }
 }
 
-function conflict(place: NodePlace, cause?: unknown): Failure {
+/** Undefined where there is no symbolic link. */
+export async function linkTargetAt({ directory, name }: NodePlace): Promise<string | undefined> {
+  try {
+    return nameFromBytes(await readlink(directory.child(name), { encoding: 'buffer' }))
+  } catch (error) {
+    if (['ENOENT', 'EINVAL'].includes(errnoOf(error) ?? '')) return undefined
+    throw error
+  }
+}
+
+export function conflict({ path }: { readonly path: string }, cause?: unknown): Failure {
   return new Failure({
     code: 'target_conflict',
-    message: `something is in the way of ${JSON.stringify(place.path)} in the target`,
+    message: `something is in the way of ${JSON.stringify(path)} in the target`,
     hint: 'Restore into an empty directory. Names that differ only in case are one name on some file systems.',
     cause,
   })
 }
 
-/** Makes and opens a directory; one that is there is taken as it is where overwriting is allowed. */
-export async function makeDirectory(restore: Restore, place: NodePlace): Promise<AnchoredDirectory> {
+export interface OpenedDirectory {
+  readonly directory: AnchoredDirectory
+  readonly isFresh: boolean
+}
+
+/** Makes and opens a directory. One that is there is taken as it is; a link or a file in its place is replaced. */
+export async function makeDirectory(
+  place: NodePlace,
+  { mayExist }: { readonly mayExist: boolean },
+): Promise<OpenedDirectory> {
   const child = place.directory.child(place.name)
-  try {
+  const made = async () => {
     await mkdir(child, { mode: 0o700 })
-    return await place.directory.open(place.name)
-  } catch (error) {
-    if (errnoOf(error) !== 'EEXIST') throw error
-    if (!restore.overwrite) throw conflict(place, error)
+    return { directory: await place.directory.open(place.name), isFresh: true }
   }
   try {
-    return await place.directory.open(place.name)
+    return await made()
+  } catch (error) {
+    if (errnoOf(error) !== 'EEXIST') throw error
+    if (!mayExist) throw conflict(place, error)
+  }
+  try {
+    return { directory: await place.directory.open(place.name), isFresh: false }
   } catch (error) {
     const errno = errnoOf(error)
     if (errno !== 'ENOTDIR' && errno !== 'ELOOP') throw error
     await unlink(child)
-    await mkdir(child, { mode: 0o700 })
-    return place.directory.open(place.name)
+    return made()
   }
 }
 
-/** Ownership first, for changing it clears the set-user-id bits of the mode; times last. */
-export async function applyMetadata(restore: Restore, handle: FileHandle, node: TreeNode): Promise<void> {
-  if (restore.owners) await handle.chown(node.uid, node.gid)
+export type Attributes = Pick<NodeMetadata, 'permissions' | 'uid' | 'gid' | 'atime' | 'mtime'>
+
+/**
+ * Ownership first, for changing it clears the set-user-id bits of the mode and capabilities; times last.
+ * @param between what has to happen after the ownership and before the mode: extended attributes
+ */
+export async function applyMetadata(
+  handle: FileHandle,
+  node: Attributes,
+  { owners, between }: { readonly owners: boolean; readonly between: () => Promise<void> },
+): Promise<void> {
+  if (owners) await handle.chown(node.uid, node.gid)
+  await between()
   await handle.chmod(node.permissions)
   await handle.utimes(seconds(node.atime), seconds(node.mtime))
 }
@@ -76,11 +104,17 @@ export async function applyMetadata(restore: Restore, handle: FileHandle, node: 
  * Chosen so that microseconds are right; a string, since a negative number would be taken for "now".
  */
 export function seconds(time: Timestamp): string {
+  return String(secondsNumber(time))
+}
+
+export function secondsNumber(time: Timestamp): number {
   const nearest = Number(time) / 1e9
   const ulp = 2 ** (Math.floor(Math.log2(Math.max(1, Math.abs(nearest)))) - 52)
   const micros = (value: bigint) => (value - (((value % 1000n) + 1000n) % 1000n)) / 1000n
-  const fits = [nearest, nearest + ulp, nearest - ulp].find((value) => micros(asNanoseconds(value)) === micros(time))
-  return String(fits ?? nearest)
+  const wanted = micros(time)
+  const fits = (value: number) => micros(asNanoseconds(value)) === wanted
+  if (fits(nearest)) return nearest
+  return [nearest + ulp, nearest - ulp].find(fits) ?? nearest
 }
 
 /** What the system makes of a number of seconds. */
@@ -89,26 +123,21 @@ function asNanoseconds(value: number): bigint {
   return BigInt(whole) * 1_000_000_000n + BigInt(Math.trunc((value - whole) * 1e9))
 }
 
-export async function makeSymlink(
-  restore: Restore,
-  place: NodePlace,
-  node: Extract<TreeNode, { type: 'symlink' }>,
-): Promise<void> {
+export async function makeSymlink(place: NodePlace, node: Extract<TreeNode, { type: 'symlink' }>): Promise<void> {
   await symlink(bytesFromName(node.target), place.directory.child(place.name))
-  await applyLinkMetadata(restore, place.directory.child(place.name), node)
 }
 
-async function applyLinkMetadata(restore: Restore, path: Buffer, node: TreeNode): Promise<void> {
-  if (restore.owners) await lchown(path, node.uid, node.gid)
+/** Of an entry that cannot be opened. Its mode was given when it was made. */
+export async function applyLinkMetadata(place: NodePlace, node: TreeNode, owners: boolean): Promise<void> {
+  const path = place.directory.child(place.name)
+  if (owners) await lchown(path, node.uid, node.gid)
   await lutimes(path, seconds(node.atime), seconds(node.mtime))
 }
 
 export async function makeSpecial(
-  restore: Restore,
   place: NodePlace,
   node: Extract<TreeNode, { type: 'fifo' | 'dev' | 'chardev' }>,
 ): Promise<void> {
-  if (node.type !== 'fifo' && !restore.owners) return restore.skip(place.path, 'only root may make devices')
   // Names of any bytes cannot be arguments of a program; this one can.
   const temporary = `.stillpoint-special-${process.pid}`
   const path = pathForChildProcess(place.directory.child(temporary))
@@ -119,9 +148,7 @@ export async function makeSpecial(
     const [major, minor] = deviceNumbers(node.device)
     await run('mknod', [mode, path, node.type === 'dev' ? 'b' : 'c', major, minor])
   }
-  const child = place.directory.child(place.name)
-  await rename(place.directory.child(temporary), child)
-  await applyLinkMetadata(restore, child, node)
+  await rename(place.directory.child(temporary), place.directory.child(place.name))
 }
 
 /** Linux's encoding of st_rdev: major in bits 8–19 and 32–63, minor in bits 0–7 and 20–31. */

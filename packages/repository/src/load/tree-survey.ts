@@ -14,7 +14,7 @@ export interface TreeSurvey {
 }
 
 /** Deeper paths than any system takes (4096 bytes). */
-const depthMax = 2048
+export const depthMax = 2048
 
 export interface SurveyOptions {
   readonly signal: AbortSignal | undefined
@@ -73,7 +73,7 @@ export function requireSafeNames(tree: TreeId, nodes: readonly TreeNode[]): void
   }
 }
 
-function unsafe(tree: TreeId, reason: string): Failure {
+export function unsafe(tree: TreeId, reason: string): Failure {
   return new Failure({
     code: 'tree_unsafe',
     message: `tree ${tree} is not safe to restore: it has ${reason}`,

@@ -12,10 +12,12 @@
  */
 import type { GearTable } from '../chunk/gear-table.ts'
 import type { CryptKeys } from '../format/crypto.ts'
+import { examineFiles } from '../load/examine-files.ts'
+import { placeBlobs } from '../load/place-blobs.ts'
 import { cutChunks, readChunks } from '../save/cut-chunks.ts'
 import { finishPack } from '../save/finish-pack.ts'
 import { sealBlobs } from '../save/seal-blobs.ts'
-import { verifyPack } from '../upkeep/verify-pack.ts'
+import { verifyBlobs } from '../upkeep/verify-blobs.ts'
 import { openBlobs } from './open-blobs.ts'
 
 /** What all tasks of a pool share. */
@@ -30,7 +32,9 @@ export const tasks = {
   sealBlobs,
   finishPack,
   openBlobs,
-  verifyPack,
+  verifyBlobs,
+  examineFiles,
+  placeBlobs,
 } as const
 
 export type TaskKind = keyof typeof tasks

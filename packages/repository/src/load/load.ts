@@ -1,0 +1,44 @@
+/** Owns what the parts of one restore share: the target, the policy, and what is told about each entry. */
+import type { Failure } from '@stillpoint/core/kernel'
+import type { Vault } from '../vault.ts'
+import type { LinkedFiles } from './link-file.ts'
+import type { PlannedDirectories } from './load-plan.ts'
+import type { OpenDirectories } from './open-directories.ts'
+
+/**
+ * What becomes of files and other entries that are in the target already. The words are restic's.
+ *
+ * `always`: they get the content and metadata of the snapshot; content is compared, and only blobs that differ are read
+ * and written. `if-changed`: the same, except that size and modification time are trusted instead of comparing content.
+ * `if-newer`: those that are older than in the snapshot. `never`: none.
+ */
+export type Overwrite = 'always' | 'if-changed' | 'if-newer' | 'never'
+export const overwrites: readonly Overwrite[] = ['always', 'if-changed', 'if-newer', 'never']
+
+/** What was done about a file. */
+export type FileOutcome = 'restored' | 'unchanged' | 'kept'
+
+export interface Load {
+  readonly vault: Vault
+  /** `refuse`: nothing may be there. */
+  readonly overwrite: Overwrite | 'refuse'
+  readonly isDryRun: boolean
+  /** Which entries that the snapshot does not have are removed; undefined: none. */
+  readonly removes: ((path: string) => boolean) | undefined
+  /** Ownership is restored by root only. */
+  readonly owners: boolean
+  readonly signal: AbortSignal
+  readonly directories: PlannedDirectories
+  readonly open: OpenDirectories
+  readonly linked: LinkedFiles
+  readonly abort: () => void
+  /** Takes a failure of one path, and throws it where the first one ends all. */
+  readonly problem: (path: string, failure: Failure) => void
+  /** What cannot be restored by its nature. */
+  readonly skip: (path: string, reason: string) => void
+  /** Content that was written, or was there. */
+  readonly progressed: (path: string, bytes: number) => void
+  readonly counted: (outcome: FileOutcome, file: { readonly path: string; readonly bytes: number }) => void
+  readonly removed: (path: string) => void
+  readonly attributeProblem: (path: string, failure: Failure) => void
+}
