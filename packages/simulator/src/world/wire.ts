@@ -17,6 +17,8 @@ import { parseCertificate } from '../../../stillpoint/src/coordinator/certificat
 
 export class Wire {
   readonly #findings: string[]
+  /** What has been carried. */
+  bytes = 0
 
   /** @param findings where it writes down what could not be read */
   constructor(findings: string[]) {
@@ -37,7 +39,9 @@ export class Wire {
 
   #carry<T>(said: T, read: (value: unknown) => T): T {
     try {
-      return read(JSON.parse(JSON.stringify(said)))
+      const text = JSON.stringify(said)
+      this.bytes += text.length
+      return read(JSON.parse(text))
     } catch (error) {
       this.#findings.push(`nobody can read ${JSON.stringify(said).slice(0, 400)}: ${describeFailure(error).message}`)
       return said

@@ -1,0 +1,154 @@
+/**
+ * What one cut costs over real connections: a real server with a repository on a real disk, and processes that have
+ * joined by the SDK over WebSockets, several hundred of them in each of two children, since this is one machine.
+ *
+ * Each has a small state of its own, which is captured and uploaded by HTTP. Not in it: channels between them.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { performance } from 'node:perf_hooks'
+import { fileURLToPath } from 'node:url'
+import { participantName } from '@stillpoint/core/kernel'
+import { temporaryDirectory } from '@stillpoint/testbed'
+import type { SystemConfig } from '../../../stillpoint/src/config/system-config.ts'
+import { openServedSystem } from '../../../stillpoint/src/coordinator/local-operations.ts'
+import { initConfiguredRepository } from '../../../stillpoint/src/coordinator/open-repository.ts'
+import type { Operations } from '../../../stillpoint/src/coordinator/operations.ts'
+import type { ProcessDirectory } from '../../../stillpoint/src/coordinator/process-directory.ts'
+import { startServer } from '../../../stillpoint/src/server/start-server.ts'
+import { systemClock, systemEntropy, systemRandom } from '../../../stillpoint/src/system-env.ts'
+
+export interface ConnectionsMeasured {
+  readonly processes: number
+  readonly orders: number
+  readonly facts: number
+  /** From the plan to the moment at which everybody had marked and was let go. */
+  readonly takenMs: number
+  /** From the plan to the sealed snapshot. */
+  readonly sealedMs: number
+  /** Of the server and coordinator, for the cut. */
+  readonly cpuMs: number
+  readonly rssBytes: number
+}
+
+const children = 2
+const env = { clock: systemClock, random: systemRandom, entropy: systemEntropy }
+
+/** Takes some snapshots of a system of so many processes. @returns the last one's figures */
+export async function measureConnections(processes: number, rounds: number): Promise<ConnectionsMeasured> {
+  const directory = await temporaryDirectory('scale')
+  const counts = { orders: 0, facts: 0 }
+  const config = configOf(directory.path, processes)
+  await writeFile(join(directory.path, 'password'), 'correct horse\n', { mode: 0o600 })
+  await initConfiguredRepository(config, { ...env, signal: new AbortController().signal })
+  let operations: Operations | undefined
+  const server = await startServer({
+    config,
+    ...env,
+    log: () => {},
+    operationsFactory: async (context) => {
+      const served = await openServedSystem({ ...context, processes: counting(context.processes, counts) })
+      operations = served.operations
+      return served
+    },
+  })
+  const joiners = Array.from({ length: children }, (_, index) =>
+    startJoiner(server, { from: Math.floor((processes * index) / children), to: Math.floor((processes * (index + 1)) / children) }),
+  )
+  try {
+    await Promise.all(joiners.map(({ joined }) => joined))
+    if (operations === undefined) throw new Error('the server has no operations')
+    let last: ConnectionsMeasured | undefined
+    for (let round = 0; round < rounds; round += 1) {
+      Object.assign(counts, { orders: 0, facts: 0 })
+      last = { processes, ...(await takeOne(operations)), ...counts, rssBytes: process.memoryUsage.rss() }
+    }
+    if (last === undefined) throw new Error('no round')
+    return last
+  } finally {
+    await Promise.all(joiners.map(({ end }) => end()))
+    await server.close()
+    await directory.remove()
+  }
+}
+
+async function takeOne(operations: Operations): Promise<Pick<ConnectionsMeasured, 'takenMs' | 'sealedMs' | 'cpuMs'>> {
+  const atMs = new Map<string, number>()
+  const cpu = process.cpuUsage()
+  const taken = await operations.take(
+    { allowInconsistent: false, tags: [] },
+    {
+      signal: new AbortController().signal,
+      onEvent: (event) => {
+        if (event.type === 'phase') atMs.set(event.phase, performance.now())
+        if (event.type === 'retry') throw new Error(`the cut was tried again: ${event.failure.message}`)
+      },
+    },
+  )
+  const { user, system } = process.cpuUsage(cpu)
+  if (taken.verdict !== 'consistent') throw new Error(`the cut is ${taken.verdict}`)
+  const plannedMs = atMs.get('prepare') ?? Number.NaN
+  return {
+    takenMs: (atMs.get('capture') ?? Number.NaN) - plannedMs,
+    sealedMs: (atMs.get('release') ?? Number.NaN) - plannedMs,
+    cpuMs: (user + system) / 1_000,
+  }
+}
+
+function counting(processes: ProcessDirectory, counts: { orders: number; facts: number }): ProcessDirectory {
+  processes.subscribe((event) => {
+    if (event.type === 'fact') counts.facts += 1
+  })
+  return {
+    connected: () => processes.connected(),
+    offerRestore: (to, offer) => processes.offerRestore(to, offer),
+    subscribe: (listener) => processes.subscribe(listener),
+    send: (to, order) => {
+      counts.orders += 1
+      return processes.send(to, order)
+    },
+  }
+}
+
+function configOf(baseDir: string, processes: number): SystemConfig {
+  const names = Array.from({ length: processes }, (_, index) => participantName(`p${index}`))
+  return {
+    path: join(baseDir, 'stillpoint.yaml'),
+    baseDir,
+    system: 'scale',
+    repository: { path: join(baseDir, 'repository'), passwordFile: 'password' },
+    stateDir: join(baseDir, 'state'),
+    server: { host: '127.0.0.1', port: 0 },
+    // A machine that is shared with others, and a thousand processes on it: slow is no failure here.
+    deadlines: { quiesceMs: 60_000, markMs: 60_000, resumeMs: 60_000, drainMs: 60_000, leaseMs: 120_000 },
+    retries: { attempts: 1, backoffMs: 1 },
+    schedule: null,
+    participants: names.map((name) => ({ kind: 'process', name })),
+  }
+}
+
+function startJoiner(
+  server: { readonly url: string; readonly tokenFile: string },
+  { from, to }: { readonly from: number; readonly to: number },
+): { readonly joined: Promise<void>; readonly end: () => Promise<void> } {
+  const main = fileURLToPath(new URL('./join-main.ts', import.meta.url))
+  const args = [main, '--server', server.url, '--token-file', server.tokenFile, '--from', `${from}`]
+  const child: ChildProcess = spawn(process.execPath, [...args, '--count', `${to - from}`], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+  const closed = once(child, 'close')
+  const joined = new Promise<void>((resolve, reject) => {
+    child.stdout?.once('data', () => resolve())
+    closed.then(([code]) => reject(new Error(`the processes from p${from} ended with ${code}`)), reject)
+  })
+  joined.catch(() => {}) // Whoever waits for it hears of it.
+  return {
+    joined,
+    end: async () => {
+      child.kill('SIGKILL')
+      await closed
+    },
+  }
+}
