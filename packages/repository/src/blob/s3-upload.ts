@@ -71,7 +71,7 @@ const partsAtOnce = 4
 const probeBytesMax = 64 << 10
 /** How long a config is left alone before it is looked at again, and that in times of what its upload took. */
 const configPauseMs = 1_000
-const configPauseUploads = 10
+const configPauseUploads = 5
 const dayMs = 86_400_000
 
 type Condition = 'unknown' | 'honoured' | 'absent'
