@@ -197,7 +197,16 @@ export async function openVault(options: OpenOptions): Promise<Vault> {
     clock,
     ...(options.threads === undefined ? {} : { threads: options.threads }),
   })
-  const vault: Vault = { ...access, direct: caching.direct, config, openedWith: { keyName }, clock, random, index, work }
+  const vault: Vault = {
+    ...access,
+    direct: caching.direct,
+    config,
+    openedWith: { keyName },
+    clock,
+    random,
+    index,
+    work,
+  }
   await vault.index.refresh()
   await caching.tidy()
   return vault
@@ -283,7 +292,7 @@ function repositoryOver(vault: Vault, { readOnly = false, lockWaitMs = 0, signal
     check: (options) =>
       locks.withLock(options?.exclusive === true ? 'exclusive' : 'shared', (signal) =>
         // What is checked is the repository, not what is kept of it.
-        checkRepository({ ...vault, store: vault.direct }, signal, options),
+        checkRepository({ ...vault, store: vault.direct() }, signal, options),
       ),
     upkeep: createUpkeep(vault, locks, { readOnly }),
     withLock: (mode, action) => locks.withLock(mode, action),

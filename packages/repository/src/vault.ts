@@ -28,8 +28,8 @@ export interface Vault extends ObjectAccess {
   readonly clock: Clock
   readonly random: Random
   readonly index: LoadedIndex
-  /** The store without what is kept near: for who asks whether the repository itself is sound. */
-  readonly direct: BlobStore
+  /** The store without what is kept of it near here: for who asks whether the repository itself is sound. */
+  readonly direct: () => BlobStore
   /** Threads for what is heavy; they start when it pays and end by themselves. */
   readonly work: WorkPool
 }

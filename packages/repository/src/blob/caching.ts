@@ -38,8 +38,8 @@ export interface OpenCachingOptions {
 export interface OpenedCaching {
   /** The store behind its cache. */
   readonly store: BlobStore
-  /** The store with packs of trees kept in memory only: what is read from it is in the repository. */
-  readonly direct: BlobStore
+  /** The store with packs of trees kept in memory only, and none yet: what is read from it is in the repository. */
+  readonly direct: () => BlobStore
   /** Drops packs that no index names, and more than may be kept. After the index was read. */
   tidy(): Promise<void>
 }
@@ -50,10 +50,9 @@ export async function openCaching(options: OpenCachingOptions): Promise<OpenedCa
   const { store, settings, packs } = options
   const directory = settings === undefined ? undefined : await openOrTell(options, settings)
   const treePackBytes = (name: string) => packs().treePackBytes(name)
-  const direct = cachingStore(store, { treePackBytes })
   return {
-    store: directory === undefined ? direct : cachingStore(store, { treePackBytes, directory }),
-    direct,
+    store: cachingStore(store, { treePackBytes, ...(directory === undefined ? {} : { directory }) }),
+    direct: () => cachingStore(store, { treePackBytes }),
     async tidy() {
       await directory?.retain('pack', (name) => packs().hasPack(name))
       await directory?.trimPacks(settings?.packBytesMax ?? packBytesMaxDefault)

@@ -89,7 +89,7 @@ export function createUpkeep(vault: Vault, locks: LockKeeper, { readOnly }: Upke
     lockSignal.throwIfAborted()
   }
   // What is repaired is the repository: what is kept of it near here may be sound where it is damaged.
-  const direct: Vault = { ...vault, store: vault.direct }
+  const direct = (): Vault => ({ ...vault, store: vault.direct() })
   const upkeep: Upkeep = {
     resolveSnapshots: (ids, selection) => resolveSnapshots(vault, ids, selection),
     resolveSnapshot: (id, selection) => resolveSnapshot(vault, id, selection),
@@ -101,11 +101,12 @@ export function createUpkeep(vault: Vault, locks: LockKeeper, { readOnly }: Upke
       }),
     prune: (options = {}) =>
       locks.withLock(modeOf(options), (lockSignal) => pruneRepository(vault, lockSignal, options)),
-    repairIndex: (options) => locks.withLock(modeOf(options), (lockSignal) => repairIndex(direct, lockSignal, options)),
+    repairIndex: (options) =>
+      locks.withLock(modeOf(options), (lockSignal) => repairIndex(direct(), lockSignal, options)),
     repairPacks: (ids, options = {}) =>
-      locks.withLock('exclusive', (lockSignal) => repairPacks(direct, ids, { lockSignal, options })),
+      locks.withLock('exclusive', (lockSignal) => repairPacks(direct(), ids, { lockSignal, options })),
     repairSnapshots: (options) =>
-      locks.withLock(modeOf(options), (lockSignal) => repairSnapshots(direct, lockSignal, options)),
+      locks.withLock(modeOf(options), (lockSignal) => repairSnapshots(direct(), lockSignal, options)),
     listKeys: (onDamaged) => listKeys(vault, onDamaged),
     addKey: (options) => writing(() => addKey(vault, options)),
     removeKey: (id) => locks.withLock('exclusive', () => removeKey(vault, id)),

@@ -33,7 +33,7 @@ export interface CacheWanted {
 
 /** Undefined: without a cache. */
 export function cacheSettings(
-  { cwd }: CommandHost,
+  { cwd }: Pick<CommandHost, 'cwd'>,
   { options, location, warn }: CacheWanted,
 ): CacheSettings | undefined {
   if (options.cache === false) return undefined
