@@ -170,7 +170,7 @@ export function createBlobSink(vault: Vault): BlobSink {
       let pack = packs.tryAssign(type, blob.length)
       while (pack === undefined) {
         dispatch() // the memory that is waited for may depend on these
-        await packs.room(type, work.signal)
+        await packs.openAnother(type, work.signal)
         pack = packs.tryAssign(type, blob.length)
       }
       assigned.push({ blob, pack, region: pack.region })

@@ -45,8 +45,8 @@ interface OpenPack extends FillingPack {
 export interface FillingPacks {
   /** The pack for a blob of this length, or undefined where memory must be waited for. */
   tryAssign(type: BlobType, plainBytes: number): FillingPack | undefined
-  /** Resolves when `tryAssign` may find memory. @throws the signal's reason */
-  room(type: BlobType, signal: AbortSignal): Promise<void>
+  /** Waits for memory, and opens a pack in it where one is missing. @throws the signal's reason */
+  openAnother(type: BlobType, signal: AbortSignal): Promise<void>
   /** Tells that a blob has been sealed into its pack. Returns the pack if it is full by it. */
   sealed(pack: FillingPack, entry: PackEntry, plainBytes: number): FillingPack | undefined
   /** Takes out what is not full. Nothing may be being sealed. */
@@ -64,12 +64,11 @@ export function createFillingPacks(entropy: Entropy): FillingPacks {
     data: Array.from({ length: openPacks.data }),
     tree: Array.from({ length: openPacks.tree }),
   }
+  const opened = new Map<FillingPack, OpenPack>()
   /** Sealed bytes per plain byte, of late. */
   const ratio = { data: 1, tree: 1 }
 
-  function openIn(type: BlobType, slot: number): OpenPack | undefined {
-    const slab = slabs[type].tryTake()
-    if (slab === undefined) return undefined
+  function openIn(type: BlobType, slot: number, slab: Slab): OpenPack {
     empty(slab.bytes)
     const counts = { sealedBytes: 0, bytesAtMost: 0, bytesExpected: 0, sealing: 0, blobs: 0 }
     const pack: OpenPack = {
@@ -77,6 +76,7 @@ export function createFillingPacks(entropy: Entropy): FillingPacks {
       release: () => slab.release(),
     }
     slots[type][slot] = pack
+    opened.set(pack, pack)
     return pack
   }
 
@@ -97,8 +97,6 @@ export function createFillingPacks(entropy: Entropy): FillingPacks {
     return true
   }
 
-  const opened = new Map<FillingPack, OpenPack>()
-
   return {
     tryAssign(type, plainBytes) {
       const most = plainBytes + sealOverheadBytes
@@ -108,9 +106,11 @@ export function createFillingPacks(entropy: Entropy): FillingPacks {
         close(pack) // invariant 3
         pack = undefined
       }
-      pack ??= openIn(type, slot)
-      if (pack === undefined) return undefined
-      opened.set(pack, pack)
+      if (pack === undefined) {
+        const slab = slabs[type].tryTake()
+        if (slab === undefined) return undefined
+        pack = openIn(type, slot, slab)
+      }
       pack.sealing += 1
       pack.blobs += 1
       pack.bytesAtMost += most
@@ -118,9 +118,12 @@ export function createFillingPacks(entropy: Entropy): FillingPacks {
       if (pack.sealedBytes + pack.bytesExpected >= packBytesTarget || pack.blobs >= packBlobsMax) close(pack)
       return pack
     },
-    async room(type, signal) {
+    async openAnother(type, signal) {
       const slab = await slabs[type].take(signal)
-      slab.release()
+      const slot = slots[type].indexOf(undefined)
+      // Another one that waited has opened it meanwhile; then all are open, and the next try finds one.
+      if (slot < 0) slab.release()
+      else openIn(type, slot, slab)
     },
     sealed(filling, entry, plainBytes) {
       const pack = opened.get(filling)
