@@ -69,13 +69,14 @@ export function createLoadedIndex(access: ObjectAccess, options: LoadedIndexOpti
       forgetUnnamed(loaded)
     }
     const { isContradictory, removedRows, size } = loaded.blobs
-    if (isContradictory || removedRows * 2 > size) await rebuild(listed)
+    if (isContradictory || removedRows * 2 > size) await rebuild()
   }
 
-  async function rebuild(listed: readonly StoredObject[]): Promise<void> {
+  async function rebuild(): Promise<void> {
+    // Before the listing: what was adopted until now is in it, and what is adopted from now on goes into both.
     rebuilding = empty()
     try {
-      await readInto(rebuilding, listed)
+      await readInto(rebuilding, await access.store.list('index'))
       loaded = rebuilding
     } finally {
       rebuilding = undefined
