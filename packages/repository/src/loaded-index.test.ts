@@ -154,9 +154,12 @@ describe('an index that is kept up to date', () => {
     Object.assign(at.store, {
       get: async (...args: Parameters<typeof get>) => {
         const bytes = await get(...args)
-        // Not in the listing that the refresh goes by.
-        adopted += 1
-        index.adopt(idOf(`file ${adopted}`), [packOf(`adopted ${adopted}`, `adopted ${adopted}`)])
+        if (adopted < 5) {
+          // Stored, but not in the listing that the refresh goes by.
+          adopted += 1
+          const pack = packOf(`adopted ${adopted}`, `adopted ${adopted}`)
+          index.adopt(await write(at, pack), [pack])
+        }
         return bytes
       },
     })
