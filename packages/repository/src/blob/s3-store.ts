@@ -182,11 +182,27 @@ async function sizeOf(bucket: S3Bucket, path: string): Promise<number | undefine
     const { ContentLength } = await bucket.send((client, options) => client.send(command, options))
     if (ContentLength !== undefined) return ContentLength
   } catch (error) {
-    if (refusalOf(error)?.status === 404) return undefined
-    throw bucket.failure(error, { doing: 'looking at', path })
+    const refusal = refusalOf(error)
+    if (refusal?.status === 404) return undefined
+    const why = refusal !== undefined && refusal.status < 500 ? await wordsFor(bucket, path, error) : error
+    throw bucket.failure(why, { doing: 'looking at', path })
   }
   const message = `looking at ${bucket.locate(path)}: the server does not say how long it is`
   throw new Failure({ code: 'storage_failed', message, hint: 'See whether a proxy on the way changes answers.' })
+}
+
+/** The answer to HEAD has no words: whether the secret is wrong or the clock, the answer to GET says. */
+async function wordsFor(bucket: S3Bucket, path: string, refused: unknown): Promise<unknown> {
+  const command = new bucket.sdk.GetObjectCommand({ ...target(bucket, path), Range: 'bytes=0-0' })
+  return bucket.send(async (client, options) => {
+    try {
+      const { Body } = await client.send(command, options)
+      if (Body instanceof Readable) Body.destroy()
+      return refused
+    } catch (error) {
+      return refusalOf(error)?.status === refusalOf(refused)?.status ? error : refused
+    }
+  })
 }
 
 async function listConfig(bucket: S3Bucket): Promise<StoredObject[]> {

@@ -66,6 +66,24 @@ describe('a valid file', () => {
     })
   })
 
+  test('may have its repository on S3', () => {
+    const repository = `repository:
+  url: s3:https://s3.example.org/bucket/shop
+  credentialsFile: ./aws
+  s3: { region: eu-1, storageClass: STANDARD_IA, objectLock: { mode: GOVERNANCE, days: 30 } }
+  passwordFile: ./pw`
+    const parsed = parseConfig(`version: 1\nsystem: shop\n${repository}\n${process}`, {
+      optionSchemas,
+      path: '/srv/shop/stillpoint.yaml',
+    })
+    expect(parsed.state === 'valid' ? parsed.config.repository : parsed.problems).toEqual({
+      url: 's3:https://s3.example.org/bucket/shop',
+      credentialsFile: '/srv/shop/aws',
+      s3: { region: 'eu-1', storageClass: 'STANDARD_IA', objectLock: { mode: 'GOVERNANCE', days: 30 } },
+      passwordFile: './pw',
+    })
+  })
+
   test('sets everything', () => {
     const text = `version: 1
 system: shop
@@ -415,6 +433,11 @@ describe('the place of a repository', () => {
     ['url: "ftp://host/a/"', 'repository.url is refused: the URL of the repository begins with ftp:'],
     ['url: "rest:/srv/a"', 'repository.url is refused: the URL of the repository is not a URL'],
     ['path: "https://host/"', 'is given as "url"'],
+    ['url: "s3:host"', 'repository.url is refused: the location of the repository on S3 at host names no bucket'],
+    ['url: "https://host/a/", s3: { region: a }', 'repository.s3 has a meaning only with a url on S3'],
+    ['url: "s3:host/b", insecureHttp: true', 'repository.insecureHttp has no meaning on S3'],
+    ['url: "s3:host/b", s3: { storageClass: GLACIER }', 'repository.s3.storageClass'],
+    ['url: "s3:host/b", s3: { objectLock: { mode: GOVERNANCE } }', 'repository.s3.objectLock'],
   ])('%s is refused', (repository, problem) => {
     expect(problemsWith(repository).join('\n')).toContain(problem)
   })

@@ -36,11 +36,14 @@ export function backendOption(text: string, earlier: BackendOptions = {}): Backe
   throw new InvalidArgumentError(`Give NAME=VALUE, where NAME is one of ${backendOptionNames.join(', ')}.`)
 }
 
+const graceMs = 10_000
+
 /** @throws Failure `options_invalid`, `secret_…` of a credentials file, `storage_failed` (CA file) */
 export async function openLocation(host: CommandHost, location: string, options: LocationOptions): Promise<BlobStore> {
   const repository = await import('@stillpoint/repository')
   const { openLocalStore, openRestStore, openS3Store, retryingStore } = repository
-  const { clock, random, signal, cwd } = host
+  const { clock, random, cwd } = host
+  const signal = afterGrace(host.signal)
   const { restCredentialsFile, cacert = process.env['RESTIC_CACERT'], option = {} } = options
   const server = { signal, ...(cacert === undefined || cacert === '' ? {} : { caFile: resolve(cwd, cacert) }) }
   if (location.startsWith('rest:')) {
@@ -59,6 +62,19 @@ export async function openLocation(host: CommandHost, location: string, options:
     message: `repositories behind "${scheme}:" cannot be reached by this command`,
     hint: 'Name a directory, rest:URL, or s3:URL.',
   })
+}
+
+/**
+ * Aborts a while later: what is interrupted gives its locks back, and that takes requests. A server that does not answer
+ * then holds nobody up for longer.
+ */
+function afterGrace(signal: AbortSignal): AbortSignal {
+  const late = new AbortController()
+  // Unlike the clock's timers this one keeps no process alive.
+  const begin = () => AbortSignal.timeout(graceMs).addEventListener('abort', () => late.abort(signal.reason))
+  if (signal.aborted) begin()
+  else signal.addEventListener('abort', begin, { once: true })
+  return late.signal
 }
 
 type S3Settings = Pick<
