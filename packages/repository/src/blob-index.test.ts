@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { type BlobIndex, type BlobPlace, createBlobIndex } from './blob-index.ts'
 import { type BlobType, packId, sha256 } from './format/ids.ts'
 import { columnsOf, type IndexedPack } from './format/index-file.ts'
-import { type PackEntry, packBytes } from './format/pack.ts'
+import { blobPlainBytes, type PackEntry, packBytes } from './format/pack.ts'
 import { createBlobLengths } from './index-memory/blob-lengths.ts'
 import { entropy, seeded } from './testing/world.ts'
 
@@ -53,6 +53,8 @@ function expectModel(index: BlobIndex, model: ReadonlyMap<string, BlobPlace>): v
       const expected = [...model.values()].filter((entry) => entry.id === id && entry.type === type)
       expect(index.places(id, type).map(lineOf).sort()).toEqual(expected.map(lineOf).sort())
       expect(index.has(id, type)).toBe(expected.length > 0)
+      const lengths = expected.map(blobPlainBytes)
+      expect(lengths.length === 0 ? [undefined] : lengths).toContain(index.plainBytes(id, type))
     }
   }
   expect(index.size - index.removedRows).toBe(model.size)

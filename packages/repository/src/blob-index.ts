@@ -11,6 +11,7 @@
  * places of both, and `isContradictory` says so.
  */
 import { assert, type Entropy } from '@stillpoint/core/kernel'
+import { sealOverheadBytes } from './format/crypto.ts'
 import type { BlobType, PackId } from './format/ids.ts'
 import { columnsOf, type IndexedPack } from './format/index-file.ts'
 import type { IndexColumns } from './format/index-scan.ts'
@@ -47,6 +48,8 @@ export interface BlobIndex {
   has(id: string, type: BlobType): boolean
   /** Every place of a blob, the first known first. */
   places(id: string, type: BlobType): BlobPlace[]
+  /** Length of a blob's plaintext, wherever it lies; undefined where it is not known. */
+  plainBytes(id: string, type: BlobType): number | undefined
   eachPack(visit: (pack: PackSummary) => void): void
   hasPack(id: string): boolean
   /** What a pack of trees measures; undefined where the pack is not known or holds data. */
@@ -231,8 +234,7 @@ export function createBlobIndex(entropy: Entropy): BlobIndex {
     add: (pack) => void addColumns(columnsOf([pack])),
     has(id, type) {
       fingerprinter.ofText(id, type)
-      if (packs.live === packs.size) return rows.rowOf(fingerprinter.last) >= 0
-      return rows.rowsOf(fingerprinter.last).some(isThere)
+      return rows.find(fingerprinter.last, isThere) >= 0
     },
     places(id, type) {
       fingerprinter.ofText(id, type)
@@ -240,6 +242,11 @@ export function createBlobIndex(entropy: Entropy): BlobIndex {
         .rowsOf(fingerprinter.last)
         .filter(isThere)
         .map((row) => placeAt(row, id))
+    },
+    plainBytes(id, type) {
+      fingerprinter.ofText(id, type)
+      const row = rows.find(fingerprinter.last, isThere)
+      return row < 0 ? undefined : lengths.plain(row) || lengths.sealed(row) - sealOverheadBytes
     },
     eachPack(visit) {
       for (let pack = 0, run = 0; pack < packs.size; pack += 1) {

@@ -19,8 +19,8 @@ export interface FingerprintTable {
   readonly bytes: number
   /** Adds a row, also where one has this fingerprint. Returns its number. */
   add(fingerprint: Fingerprint): number
-  /** The oldest row with this fingerprint, or -1. */
-  rowOf(fingerprint: Fingerprint): number
+  /** A row with this fingerprint of which `isIt` holds, or -1. */
+  find(fingerprint: Fingerprint, isIt: (row: number) => boolean): number
   /** All rows with this fingerprint, oldest first. */
   rowsOf(fingerprint: Fingerprint): number[]
   fingerprintAt(row: number, into: Fingerprint): void
@@ -76,19 +76,19 @@ export function createFingerprintTable(): FingerprintTable {
     rowBits += 1
   }
 
-  /** Calls `visit` with the rows that have this fingerprint, until it returns true. */
-  function visitRows({ a, b, c }: Fingerprint, visit: (row: number) => boolean): void {
+  /** Calls `isIt` with the rows that have this fingerprint, until it returns true: of that row, or -1. */
+  function find({ a, b, c }: Fingerprint, isIt: (row: number) => boolean): number {
     const slots = shards[a >>> (32 - shardBits)]?.slots
-    if (slots === undefined) return
+    assert(slots !== undefined, 'there is a shard for each beginning')
     const tag = c >>> rowBits
     const mask = 2 ** rowBits - 1
     for (let at = homeOf(slots, b); ; at = at + 1 === slots.length ? 0 : at + 1) {
       const slot = slots[at] ?? 0
-      if (slot === 0) return
+      if (slot === 0) return -1
       if (slot >>> rowBits !== tag) continue
       const row = (slot & mask) - 1
       if (words.get(row, 2) !== c || words.get(row, 1) !== b || words.get(row, 0) !== a) continue
-      if (visit(row)) return
+      if (isIt(row)) return row
     }
   }
 
@@ -114,17 +114,10 @@ export function createFingerprintTable(): FingerprintTable {
       shard.used += 1
       return row
     },
-    rowOf(fingerprint) {
-      let oldest = -1
-      visitRows(fingerprint, (row) => {
-        if (oldest < 0 || row < oldest) oldest = row
-        return false
-      })
-      return oldest
-    },
+    find,
     rowsOf(fingerprint) {
       const rows: number[] = []
-      visitRows(fingerprint, (row) => {
+      find(fingerprint, (row) => {
         rows.push(row)
         return false
       })

@@ -1,11 +1,14 @@
 /**
- * Owns a set of blobs with a count for each, in typed arrays: 37 bytes per blob and 6 to 12 for the table. A JavaScript set of
- * ids takes four times that.
+ * Owns a set of blobs with a count for each: about 40 bytes per blob, in arrays that grow piece by piece. A JavaScript
+ * set of ids takes four times that. Ids are kept whole, for whoever has to name what is missing.
  *
  * Invariant: rows are only added; a row's number never changes.
  */
 import { assert } from '@stillpoint/core/kernel'
 import { type BlobType, idBytes } from '../format/ids.ts'
+import type { Fingerprint } from '../index-memory/fingerprint.ts'
+import { createFingerprintTable } from '../index-memory/fingerprint-table.ts'
+import { createByteSegments } from '../index-memory/segments.ts'
 
 export interface BlobSet {
   readonly size: number
@@ -20,95 +23,74 @@ export interface BlobSet {
   each(visit: (id: string, type: BlobType, row: number) => void): void
 }
 
-const rowsFirst = 1024
-
-interface Table {
-  ids: Buffer
-  types: Uint8Array
-  counts: Uint8Array
-  slots: Uint32Array
-  size: number
-}
-
-const key = Buffer.alloc(idBytes)
+/** The beginning of an id is what it is found by, the rest is compared: so that no id is taken for another. */
+const beginBytes = 12
+const restBytes = idBytes - beginBytes
+const typeAt = restBytes
+const countAt = restBytes + 1
 
 export function createBlobSet(): BlobSet {
-  const table: Table = {
-    ids: Buffer.alloc(rowsFirst * idBytes),
-    types: new Uint8Array(rowsFirst),
-    counts: new Uint8Array(rowsFirst),
-    slots: new Uint32Array(rowsFirst * 2),
-    size: 0,
+  const begins = createFingerprintTable()
+  /** The rest of the id, the type, the count. */
+  const rests = createByteSegments(restBytes + 2)
+  const key = Buffer.alloc(idBytes)
+  const begin: Fingerprint = { a: 0, b: 0, c: 0 }
+  let wanted = 0
+
+  function isWanted(row: number): boolean {
+    const segment = rests.segment(row)
+    const at = rests.rowAt(row)
+    if (segment[at + typeAt] !== wanted) return false
+    for (let byte = 0; byte < restBytes; byte += 1) if (segment[at + byte] !== key[beginBytes + byte]) return false
+    return true
   }
 
   function rowOf(id: string, type: BlobType): number {
-    const slot = findSlot(table, id, type)
-    return (table.slots[slot] ?? 0) - 1
+    assert(id.length === idBytes * 2 && key.write(id, 'hex') === idBytes, 'an id has 64 hexadecimal digits')
+    begin.a = key.readUInt32LE(0)
+    begin.b = key.readUInt32LE(4)
+    begin.c = key.readUInt32LE(8)
+    wanted = type === 'tree' ? 1 : 0
+    return begins.find(begin, isWanted)
   }
 
   return {
     get size() {
-      return table.size
+      return begins.size
     },
     rowOf,
     has: (id, type) => rowOf(id, type) >= 0,
     add(id, type) {
-      let slot = findSlot(table, id, type)
-      if (table.slots[slot] !== 0) return false
-      if (table.size === table.types.length) {
-        grow(table)
-        slot = findSlot(table, id, type)
-      }
-      key.copy(table.ids, table.size * idBytes)
-      table.types[table.size] = type === 'tree' ? 1 : 0
-      table.size += 1
-      table.slots[slot] = table.size
+      if (rowOf(id, type) >= 0) return false
+      const row = begins.add(begin)
+      rests.reserve(row)
+      const segment = rests.segment(row)
+      const at = rests.rowAt(row)
+      segment.set(key.subarray(beginBytes), at)
+      segment[at + typeAt] = wanted
       return true
     },
     counts: {
-      get: (row) => table.counts[row] ?? 0,
+      get: (row) => rests.segment(row)[rests.rowAt(row) + countAt] ?? 0,
       increment(row) {
-        const count = table.counts[row] ?? 0
-        if (count < 255) table.counts[row] = count + 1
+        const segment = rests.segment(row)
+        const at = rests.rowAt(row) + countAt
+        const count = segment[at] ?? 0
+        if (count < 255) segment[at] = count + 1
       },
     },
     each(visit) {
-      for (let row = 0; row < table.size; row += 1) {
-        const id = table.ids.toString('hex', row * idBytes, (row + 1) * idBytes)
-        visit(id, table.types[row] === 1 ? 'tree' : 'data', row)
+      const id = Buffer.alloc(idBytes)
+      for (let row = 0; row < begins.size; row += 1) {
+        begins.fingerprintAt(row, begin)
+        id.writeUInt32LE(begin.a, 0)
+        id.writeUInt32LE(begin.b, 4)
+        id.writeUInt32LE(begin.c, 8)
+        const segment = rests.segment(row)
+        const at = rests.rowAt(row)
+        id.set(segment.subarray(at, at + restBytes), beginBytes)
+        visit(id.toString('hex'), segment[at + typeAt] === 1 ? 'tree' : 'data', row)
       }
     },
-  }
-}
-
-/** The slot of the blob, or the free one where it belongs. Leaves the id in `key`. */
-function findSlot(table: Table, id: string, type: BlobType): number {
-  assert(id.length === idBytes * 2 && key.write(id, 'hex') === idBytes, 'an id has 64 hexadecimal digits')
-  const wanted = type === 'tree' ? 1 : 0
-  // Ids are uniformly distributed: their first bytes are the hash.
-  for (let slot = key.readUInt32LE(0) % table.slots.length; ; slot = (slot + 1) % table.slots.length) {
-    const row = (table.slots[slot] ?? 0) - 1
-    if (row < 0) return slot
-    if (table.types[row] !== wanted) continue
-    if (table.ids.compare(key, 0, idBytes, row * idBytes, (row + 1) * idBytes) === 0) return slot
-  }
-}
-
-function grow(table: Table): void {
-  const rows = table.types.length * 2
-  const ids = Buffer.alloc(rows * idBytes)
-  ids.set(table.ids)
-  const types = new Uint8Array(rows)
-  types.set(table.types)
-  const counts = new Uint8Array(rows)
-  counts.set(table.counts)
-  table.ids = ids
-  table.types = types
-  table.counts = counts
-  table.slots = new Uint32Array(Math.ceil(rows * 1.5))
-  for (let row = 0; row < table.size; row += 1) {
-    let slot = ids.readUInt32LE(row * idBytes) % table.slots.length
-    while (table.slots[slot] !== 0) slot = (slot + 1) % table.slots.length
-    table.slots[slot] = row + 1
   }
 }

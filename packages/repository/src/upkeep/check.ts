@@ -11,7 +11,6 @@ import { errnoOf } from '../blob/storage-failure.ts'
 import { type BlobId, type PackId, packId } from '../format/ids.ts'
 import { readIndexColumns } from '../format/index-file.ts'
 import { decodeKeyFile } from '../format/key-file.ts'
-import { blobPlainBytes } from '../format/pack.ts'
 import type { TreeNode } from '../format/tree.ts'
 import { readTree } from '../load/blob-reader.ts'
 import { listSnapshots } from '../load/snapshots.ts'
@@ -292,6 +291,5 @@ function checkContent(check: Check, node: Extract<TreeNode, { type: 'file' }>, p
 }
 
 function plainBytesOf(vault: Vault, id: BlobId): number | undefined {
-  const [place] = vault.index.blobs.places(id, 'data')
-  return place === undefined ? undefined : blobPlainBytes(place)
+  return vault.index.blobs.plainBytes(id, 'data')
 }
