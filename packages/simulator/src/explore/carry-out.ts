@@ -79,8 +79,14 @@ function processEffect(draft: Draft, name: string, effect: ProcessEffect, tell: 
       return
     }
     case 'record': {
+      const packet = node.inbox.find(({ script }) => script.id === effect.item)
+      if (packet !== undefined && packet.knows !== 0) draft.isTainted = true
       const fate = draft.fates.find(({ id }) => id === effect.item)
-      return patchFate(draft, effect.item, { recorded: defined(fate, 'a recorded message').recorded + 1 })
+      if (fate !== undefined) patchFate(draft, fate.id, { recorded: fate.recorded + 1 })
+      // What comes from outside the plan has no fate in this cut.
+      else
+        assert(channelEnds(effect.channel).from in draft.strangers, `message ${effect.item} is recorded and not sent`)
+      return
     }
     case 'markState':
       patchProcess(draft, name, { marked: { balance: node.balance, knows: node.knows } })

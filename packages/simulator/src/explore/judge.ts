@@ -31,8 +31,10 @@ export function sealedFindings(world: World, certificate: Certificate): readonly
   return findings
 }
 
-function closureFindings({ processes, stores, plan }: World): readonly string[] {
+function closureFindings({ processes, stores, plan, isTainted }: World): readonly string[] {
   const findings: string[] = []
+  if (isTainted)
+    findings.push('not closed under happens-before: a recorded message knows what somebody did after its mark')
   for (const [name, { marked }] of [...Object.entries(processes), ...Object.entries(stores)]) {
     if (marked === null) findings.push(`${name} is in the cut and has no mark`)
     if (marked === null || marked.knows === 0) continue

@@ -72,6 +72,8 @@ export interface Shape {
   readonly outsiders: readonly (readonly string[])[]
   readonly faults: Partial<Faults>
   readonly deadlines?: Partial<Deadlines>
+  /** Processes outside the plan: each has an epoch, and messages for those who take part. Outsiders visit them, too. */
+  readonly strangers?: Readonly<Record<string, Omit<Stranger, 'knows'>>>
   /** Facts and orders of an earlier attempt are still under way when the cut begins. */
   readonly stale?: boolean
 }
@@ -135,6 +137,13 @@ export interface Outsider {
   readonly isWaiting: boolean
 }
 
+/** A process with the SDK that is not in the plan: nobody holds it. */
+export interface Stranger {
+  readonly epoch: number
+  readonly sends: readonly Script[]
+  readonly knows: number
+}
+
 /** What became of a message, by the world's own account. */
 export interface Fate {
   readonly id: number
@@ -158,6 +167,7 @@ export interface World {
   readonly processes: Readonly<Record<string, ProcessNode>>
   readonly stores: Readonly<Record<string, StoreNode>>
   readonly outsiders: readonly Outsider[]
+  readonly strangers: Readonly<Record<string, Stranger>>
   readonly downlinks: Readonly<Record<string, readonly Downlink[]>>
   readonly uplinks: Readonly<Record<string, readonly Uplink[]>>
   readonly channels: Readonly<Record<string, readonly Frame[]>>
@@ -166,6 +176,8 @@ export interface World {
   readonly faults: Faults
   /** How much has. */
   readonly trouble: number
+  /** A message that knows of somebody's life after its mark is channel state of this cut. */
+  readonly isTainted: boolean
   /** The certificate that is being written. */
   readonly sealing: Certificate | null
   /** What the repository holds: at most one, or C6 is broken. */
@@ -177,6 +189,8 @@ export interface World {
 
 export const noFaults: Faults = { crashes: 0, losses: 0, takeovers: 0, expiries: 0, sealFailures: 0, repeats: 0 }
 export const startBalance = 10
+/** Ids of messages from outside the plan: from here on, one after the other. */
+export const strangerItem = 50
 
 export function traitsOf(shape: Shape): ChannelTraits {
   return { fifo: shape.fifo, volatile: (shape.faults.losses ?? 0) > 0 }
@@ -240,6 +254,8 @@ export function beginning(shape: Shape): World {
     if (shape.stale === true) uplinks[`${name} before`] = staleFacts(plan)
   }
   const channels: Record<string, readonly Frame[]> = {}
+  const strangers = Object.entries(shape.strangers ?? {})
+  for (const [from, { sends }] of strangers) for (const { to } of sends) channels[`${from}→${to}`] = []
   for (const from of names) for (const to of names) if (from !== to) channels[`${from}→${to}`] = []
   return {
     plan,
@@ -249,12 +265,15 @@ export function beginning(shape: Shape): World {
     processes: Object.fromEntries(names.map((name) => [name, processNode(shape, name)])),
     stores: Object.fromEntries(shape.stores.map(({ name }) => [name, storeNode(name)])),
     outsiders: shape.outsiders.map((visits) => ({ visits, knows: 0, isWaiting: false })),
+    strangers: Object.fromEntries(strangers.map(([name, stranger]) => [name, { ...stranger, knows: 0 }])),
     downlinks,
     uplinks,
     channels,
     fates: [],
     faults: { ...noFaults, ...shape.faults },
-    trouble: 0,
+    // Somebody outside the plan may make an attempt void at any time.
+    trouble: strangers.length,
+    isTainted: false,
     sealing: null,
     snapshots: 0,
     tokens: names.length * startBalance,

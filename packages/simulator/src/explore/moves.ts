@@ -4,13 +4,15 @@
  */
 import {
   type CoordinatorInput,
+  channelId,
   nextCoordinatorDeadlineMs,
   nextProcessDeadlineMs,
   nextStoreDeadlineMs,
   type Origin,
+  type Stamp,
   type StoreAnswer,
 } from '@stillpoint/core'
-import { defined } from '@stillpoint/core/kernel'
+import { defined, type MessageId, type SessionId } from '@stillpoint/core/kernel'
 import {
   captured,
   type Draft,
@@ -29,7 +31,16 @@ import {
   writeSnapshot,
 } from './carry-out.ts'
 import { crashMoves } from './crash-moves.ts'
-import { type Action, type Faults, type Frame, nameOf, type Packet, type Running, type World } from './model.ts'
+import {
+  type Action,
+  type Faults,
+  type Frame,
+  nameOf,
+  type Packet,
+  type Running,
+  strangerItem,
+  type World,
+} from './model.ts'
 
 export interface Move {
   readonly label: string
@@ -54,12 +65,13 @@ export function movesOf(world: World): readonly Move[] {
   for (const channel of Object.keys(world.channels)) moves.push(...channelMoves(world, channel))
   for (const name of Object.keys(world.processes)) moves.push(...applicationMoves(world, name))
   for (const name of Object.keys(world.stores)) moves.push(...storeMoves(world, name))
+  for (const name of Object.keys(world.strangers)) moves.push(...strangerMoves(world, name))
   moves.push(...outsiderMoves(world), ...sealMoves(world), ...crashMoves(world))
   if (moves.length === 0) return timerMoves(world, false)
   return world.faults.expiries > 0 ? [...moves, ...timerMoves(world, true)] : moves
 }
 
-function downlinkMoves(world: World, name: string): readonly Move[] {
+export function downlinkMoves(world: World, name: string): readonly Move[] {
   const [head, ...rest] = world.downlinks[name] ?? []
   if (head === undefined) return []
   const take = (draft: Draft, left: typeof rest): void => {
@@ -82,7 +94,7 @@ function downlinkMoves(world: World, name: string): readonly Move[] {
   return moves
 }
 
-function uplinkMoves(world: World, name: string): readonly Move[] {
+export function uplinkMoves(world: World, name: string): readonly Move[] {
   const [head, ...rest] = world.uplinks[name] ?? []
   if (head === undefined || world.coordinator === null) return []
   const nowMs = world.coordinatorNowMs
@@ -232,7 +244,7 @@ function write(draft: Draft, store: string, learnt: number, amount: number): num
   return knows
 }
 
-function storeMoves(world: World, name: string): readonly Move[] {
+export function storeMoves(world: World, name: string): readonly Move[] {
   const { call, nowMs, isHeld, state } = storeOf(world, name)
   if (call === null || state.work === null) return []
   const { ref, role } = state.work
@@ -283,6 +295,15 @@ function outsiderMoves(world: World): readonly Move[] {
       }
       return [step(world, `outsider ${index} writes ${visit}`, visitStore)]
     }
+    const stranger = world.strangers[visit]
+    if (stranger !== undefined) {
+      const visitStranger = (draft: Draft): void => {
+        const knows = stranger.knows | outsider.knows
+        draft.strangers = { ...draft.strangers, [visit]: { ...stranger, knows } }
+        draft.outsiders = draft.outsiders.with(index, { visits, knows, isWaiting: false })
+      }
+      return [step(world, `outsider ${index} asks ${visit}`, visitStranger)]
+    }
     if (!processOf(world, visit).isAlive) return []
     const call = (draft: Draft): void => {
       draft.outsiders = draft.outsiders.with(index, { ...outsider, visits, isWaiting: true })
@@ -294,7 +315,24 @@ function outsiderMoves(world: World): readonly Move[] {
   })
 }
 
-function sealMoves(world: World): readonly Move[] {
+/** A process outside the plan sends what it has to send, in its own epoch, whatever happens here. */
+function strangerMoves(world: World, name: string): readonly Move[] {
+  const stranger = world.strangers[name]
+  const [script, ...sends] = stranger?.sends ?? []
+  if (stranger === undefined || script === undefined) return []
+  const send = (draft: Draft): void => {
+    const channel = channelId(nameOf(name), nameOf(script.to))
+    const { epoch, knows } = stranger
+    const place = { generation: 1, epoch, channel, session: `${channel}/1` as SessionId }
+    const stamp: Stamp = { ...place, seq: script.id - strangerItem + 1, message: `m${script.id}` as MessageId }
+    const packet: Packet = { script, kind: 'message', forItem: null, knows, stamp }
+    draft.strangers = { ...draft.strangers, [name]: { ...stranger, sends } }
+    draft.channels = { ...draft.channels, [channel]: [...(draft.channels[channel] ?? []), { type: 'packet', packet }] }
+  }
+  return [step(world, `${name} sends m${script.id}`, send)]
+}
+
+export function sealMoves(world: World): readonly Move[] {
   if (world.sealing === null || world.coordinator === null) return []
   const nowMs = world.coordinatorNowMs
   const moves = [

@@ -15,7 +15,7 @@ export function runExplorations(names: readonly string[], statesMax: number): bo
   let isContent = true
   for (const shape of shapes) {
     if (names.length > 0 && !names.includes(shape.name)) continue
-    const found = explore(shape, statesMax)
+    const found = explore(shape, { statesMax })
     const bound = found.isComplete || found.findings.length > 0 ? '' : ' (bound reached)'
     console.log(
       `| ${shape.name} | ${shape.about} | ${found.states}${bound} | ${found.transitions} | ${found.depth} ` +

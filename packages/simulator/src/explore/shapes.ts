@@ -1,11 +1,12 @@
 /** The worlds that are explored, each small enough to be explored whole. */
-import type { Action, Script, Shape } from './model.ts'
+import type { Action, Faults, Script, Shape } from './model.ts'
 
 const message = (id: number, to: string, does: readonly Action[] = []): Script => ({ id, to, amount: 1, does })
 const send = (id: number, to: string, does: readonly Action[] = []): Action => ({
   do: 'send',
   message: message(id, to, does),
 })
+const fromOutside = (id: number, to: string): Script => ({ id, to, amount: 0, does: [] })
 const request = (id: number, to: string, reply: number, does: readonly Action[] = []): Action => ({
   do: 'request',
   message: message(id, to, does),
@@ -15,7 +16,10 @@ const write = (store: string): Action => ({ do: 'write', store, amount: 1 })
 
 /** A sends to B, whose handler sends back; B begins something, too. */
 const pingPong = { p0: [[send(1, 'p1', [send(2, 'p0')])]], p1: [[send(3, 'p0')]] } as const
-const owned = [{ name: 's0', writers: ['p0'] }]
+const owned = [
+  { name: 's0', writers: ['p0'] },
+  { name: 's1', writers: ['p1'] },
+]
 const gated = [{ name: 's0', writers: ['p0', 'p1'] }]
 const quiesced = [
   { name: 's0', writers: 'unknown' },
@@ -23,13 +27,22 @@ const quiesced = [
 ] as const
 const one = [{ name: 's0', writers: 'unknown' }] as const
 
-export const shapes: readonly Shape[] = [
+const named: readonly Shape[] = [
   {
     name: 'flow-small',
     about: '2 processes, 1 message',
     processes: { p0: [[send(1, 'p1')]], p1: [] },
     stores: [],
     fifo: false,
+    outsiders: [],
+    faults: {},
+  },
+  {
+    name: 'fifo-small',
+    about: '2 processes, 1 message on a FIFO channel with markers',
+    processes: { p0: [[send(1, 'p1')]], p1: [] },
+    stores: [],
+    fifo: true,
     outsiders: [],
     faults: {},
   },
@@ -53,8 +66,8 @@ export const shapes: readonly Shape[] = [
   },
   {
     name: 'line',
-    about: '3 processes, 1 message',
-    processes: { p0: [[send(1, 'p2')]], p1: [], p2: [] },
+    about: '3 processes, 2 messages along a line',
+    processes: { p0: [[send(1, 'p1', [send(2, 'p2')])]], p1: [], p2: [] },
     stores: [],
     fifo: false,
     outsiders: [],
@@ -136,8 +149,8 @@ export const shapes: readonly Shape[] = [
   },
   {
     name: 'owned',
-    about: '2 processes, one with a store of its own, 1 message back and forth',
-    processes: { p0: [[write('s0'), send(1, 'p1', [send(2, 'p0', [write('s0')])])]], p1: [] },
+    about: '2 processes, each with a store of its own, 1 message and its answer',
+    processes: { p0: [[write('s0'), send(1, 'p1', [write('s1'), send(2, 'p0', [write('s0')])])]], p1: [] },
     stores: owned,
     fifo: false,
     outsiders: [],
@@ -163,8 +176,8 @@ export const shapes: readonly Shape[] = [
   },
   {
     name: 'gated-expiry',
-    about: '2 processes that may write one store, 1 timer that goes off at any moment',
-    processes: { p0: [[write('s0')]], p1: [] },
+    about: '2 processes that write one store, 1 message, 1 timer that goes off at any moment',
+    processes: { p0: [[write('s0'), send(1, 'p1', [write('s0')])]], p1: [] },
     stores: gated,
     fifo: false,
     outsiders: [],
@@ -201,6 +214,26 @@ export const shapes: readonly Shape[] = [
     faults: {},
   },
   {
+    name: 'joiner',
+    about: '2 processes, 1 outside the plan that is ahead of the order to mark, an outsider who carries what it learns',
+    processes: { p0: [], p1: [] },
+    stores: [],
+    fifo: false,
+    outsiders: [['p0', 'p1']],
+    strangers: { z: { epoch: 2, sends: [fromOutside(50, 'p0')] } },
+    faults: {},
+  },
+  {
+    name: 'bystander',
+    about: '2 processes, 1 outside the plan that does not know of the cut, an outsider who tells it what it learns',
+    processes: { p0: [], p1: [] },
+    stores: [],
+    fifo: false,
+    outsiders: [['p0', 'z']],
+    strangers: { z: { epoch: 1, sends: [fromOutside(50, 'p1')] } },
+    faults: {},
+  },
+  {
     name: 'quiesced',
     about: '1 process, 1 quiesced store, 1 outsider who visits both, 1 timer that goes off at any moment',
     processes: { p0: [[write('s0')], [write('s0')]] },
@@ -218,4 +251,100 @@ export const shapes: readonly Shape[] = [
     outsiders: [['p0', 's0']],
     faults: {},
   },
+]
+
+const line = { p0: [[send(1, 'p1', [send(2, 'p2')])]], p1: [], p2: [] } as const
+const triangle = { p0: [[send(1, 'p1', [send(2, 'p2', [send(3, 'p0')])])]], p1: [], p2: [[send(4, 'p1')]] } as const
+const bases: readonly Pick<Shape, 'name' | 'about' | 'processes' | 'stores'>[] = [
+  {
+    name: 'pair',
+    about: '2 processes, a message each way',
+    processes: { p0: [[send(1, 'p1')]], p1: [[send(2, 'p0')]] },
+    stores: [],
+  },
+  {
+    name: 'shared',
+    about: '2 processes that write one store, 1 message',
+    processes: { p0: [[write('s0'), send(1, 'p1', [write('s0')])]], p1: [] },
+    stores: gated,
+  },
+  {
+    name: 'own',
+    about: '2 processes, each with a store of its own, 1 message',
+    processes: { p0: [[write('s0'), send(1, 'p1', [write('s1')])]], p1: [] },
+    stores: owned,
+  },
+  {
+    name: 'held',
+    about: '2 processes that write a quiesced store, 1 message',
+    processes: { p0: [[write('s0'), send(1, 'p1', [write('s0')])]], p1: [] },
+    stores: one,
+  },
+]
+const troubles: readonly (readonly [string, string, Partial<Faults>])[] = [
+  ['crash', '1 crash', { crashes: 1 }],
+  ['loss', '1 message lost', { losses: 1 }],
+  ['takeover', '1 takeover', { takeovers: 1 }],
+  ['crash-takeover', '1 crash and 1 takeover', { crashes: 1, takeovers: 1 }],
+]
+
+/** Each base, with channels that overtake and with FIFO channels, and each trouble in it. */
+const crossed = bases.flatMap((base) =>
+  [false, true].flatMap((fifo) =>
+    troubles.map(([word, words, faults]): Shape => {
+      const name = `${base.name}-${fifo ? 'fifo-' : ''}${word}`
+      const about = `${base.about}, ${fifo ? 'FIFO channels' : 'channels that overtake'}, ${words}`
+      return { ...base, name, about, fifo, outsiders: [], faults }
+    }),
+  ),
+)
+
+export const shapes: readonly Shape[] = [
+  ...named,
+  {
+    name: 'triangle',
+    about: '3 processes, 4 messages around',
+    processes: triangle,
+    stores: [],
+    fifo: false,
+    outsiders: [],
+    faults: {},
+  },
+  {
+    name: 'triangle-fifo',
+    about: '3 processes, 4 messages around, FIFO channels',
+    processes: triangle,
+    stores: [],
+    fifo: true,
+    outsiders: [],
+    faults: {},
+  },
+  {
+    name: 'line-loss',
+    about: '3 processes, 2 messages along a line, 1 of them lost',
+    processes: line,
+    stores: [],
+    fifo: false,
+    outsiders: [],
+    faults: { losses: 1 },
+  },
+  {
+    name: 'line-takeover',
+    about: '3 processes, 2 messages along a line, 1 takeover',
+    processes: line,
+    stores: [],
+    fifo: false,
+    outsiders: [],
+    faults: { takeovers: 1 },
+  },
+  {
+    name: 'line-crash',
+    about: '3 processes, 2 messages along a line, 1 crash',
+    processes: line,
+    stores: [],
+    fifo: false,
+    outsiders: [],
+    faults: { crashes: 1 },
+  },
+  ...crossed,
 ]
