@@ -114,6 +114,6 @@ participants:
       expect({ args, code, stderr: code === 0 ? '' : stderr }).toEqual({ args, code: 0, stderr: '' })
     }
     expect(await restic(url, 'check', '--read-data')).toContain('no errors were found')
-    expect(await restic(url, 'dump', 'latest', '/participants/uploads/a')).toBe('content')
+    expect(await restic(url, 'dump', 'latest', '/participants/uploads/tree/a')).toBe('content')
   })
 })
