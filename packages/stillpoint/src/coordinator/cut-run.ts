@@ -5,7 +5,8 @@
  * and bringing orders to stores and processes. Does not own: any decision about the cut; nor what a seal writes.
  *
  * Invariants:
- * - Inputs are taken one after the other; the effects of a step are carried out after its records are durable.
+ * - Inputs are taken one after the other; the effects of a step are carried out after its records are durable. What has
+ *   come while records were being written is decided at once, and its records are written together.
  * - When `runCut` has answered or thrown, everybody has been ordered to let go, who could answer has (within
  *   `deadlines.resumeMs`), and the stores' sessions are closed (C7).
  * - A record that cannot be persisted ends the attempt here: orders to let go are sent all the same, for they are safe
@@ -121,7 +122,7 @@ class CutRun {
     const begun = beginCut(plan, planDigest, clock.monotonicMs())
     this.#state = begun.state
     this.#isPumping = true
-    void this.#pump(begun)
+    void this.#pump([begun])
     if (signal.aborted) this.#onAbort()
   }
 
@@ -133,7 +134,7 @@ class CutRun {
     this.#queue.push(input)
     if (this.#isPumping) return
     this.#isPumping = true
-    void this.#pump(undefined)
+    void this.#pump(this.#decideAll())
   }
 
   finished(): Promise<CutResult> {
@@ -147,12 +148,9 @@ class CutRun {
     this.#options.signal.removeEventListener('abort', this.#onAbort)
   }
 
-  async #pump(first: Decision | undefined): Promise<void> {
+  async #pump(first: readonly Decision[]): Promise<void> {
     try {
-      if (first !== undefined) await this.#carryOut(first)
-      for (let input = this.#queue.shift(); input !== undefined; input = this.#queue.shift()) {
-        await this.#carryOut(decideCoordinator(this.#state, input))
-      }
+      for (let decisions = first; decisions.length > 0; decisions = this.#decideAll()) await this.#carryOut(decisions)
       this.#isPumping = false
       this.#armTimer()
     } catch (error) {
@@ -161,15 +159,23 @@ class CutRun {
     }
   }
 
-  async #carryOut({ state, records, effects }: Decision): Promise<void> {
-    this.#state = state
+  #decideAll(): readonly Decision[] {
+    return this.#queue.splice(0).map((input) => {
+      const decision = decideCoordinator(this.#state, input)
+      this.#state = decision.state
+      return decision
+    })
+  }
+
+  async #carryOut(decisions: readonly Decision[]): Promise<void> {
+    const records = decisions.flatMap((decision) => decision.records)
     if (records.length > 0) {
       await this.#options.lease.recordCut(
         this.#options.plan.cut,
         records.map((record) => JSON.stringify(record)),
       )
     }
-    for (const effect of effects) this.#effect(effect)
+    for (const { effects } of decisions) for (const effect of effects) this.#effect(effect)
   }
 
   #effect(effect: CoordinatorEffect): void {
