@@ -3,14 +3,15 @@
  * world, and from ten to a thousand real connections on one machine, as markdown with the growth fitted.
  */
 import { parseArgs } from 'node:util'
+import { type ConnectionsMeasured, connectionColumns, measureConnections } from './scale/connections.ts'
 import { ScaleWorld } from './scale/scale-world.ts'
-import { measure, type Measured, tableOf } from './scale/table.ts'
+import { type Measured, measure, tableOf, worldColumns } from './scale/table.ts'
 import { type TopologyName, topologies } from './scale/topology.ts'
 
 const { values } = parseArgs({
   options: {
     part: { type: 'string' },
-    /** Of a child: one world, its counts as JSON. */
+    /** Of a child: one world, or one server with its connections; its figures as JSON. */
     one: { type: 'string' },
     processes: { type: 'string', default: '10' },
   },
@@ -34,12 +35,23 @@ function isTopology(name: string): name is TopologyName {
 async function showWorlds(): Promise<void> {
   for (const name of ['ring', 'mesh', 'star'] as const) {
     const rows: Measured[] = []
-    for (const processes of sizes[name]) rows.push(await measure(name, processes))
-    console.log(`\n${name}: ${about[name]}\n\n${tableOf(rows)}`)
+    for (const processes of sizes[name]) rows.push(await measure<Measured>(name, processes))
+    console.log(`\n${name}: ${about[name]}\n\n${tableOf(worldColumns, rows)}`)
   }
 }
 
-if (values.one !== undefined) {
+/** The first cut starts everything up; the second is the one that is shown. */
+const rounds = 2
+
+async function showConnections(): Promise<void> {
+  const rows: ConnectionsMeasured[] = []
+  for (const processes of [10, 100, 1_000]) rows.push(await measure<ConnectionsMeasured>('connections', processes))
+  console.log(`\nreal connections, by the SDK over WebSockets\n\n${tableOf(connectionColumns, rows)}`)
+}
+
+if (values.one === 'connections') {
+  process.stdout.write(JSON.stringify(await measureConnections(Number(values.processes), rounds)))
+} else if (values.one !== undefined) {
   if (!isTopology(values.one)) throw new Error(`There is no topology "${values.one}"`)
   const world = new ScaleWorld({ topology: values.one, processes: Number(values.processes), seed: 1 })
   const findings = await world.run()
@@ -48,8 +60,5 @@ if (values.one !== undefined) {
   process.stdout.write(JSON.stringify({ ...world.counts, rssBytes } satisfies Measured))
 } else {
   if (values.part !== 'connections') await showWorlds()
-  if (values.part !== 'worlds') {
-    const { showConnections } = await import('./scale/connections.ts')
-    await showConnections()
-  }
+  if (values.part !== 'worlds') await showConnections()
 }

@@ -10,7 +10,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { fileURLToPath } from 'node:url'
-import { participantName } from '@stillpoint/core/kernel'
+import { defined, participantName } from '@stillpoint/core/kernel'
 import { temporaryDirectory } from '@stillpoint/testbed'
 import type { SystemConfig } from '../../../stillpoint/src/config/system-config.ts'
 import { openServedSystem } from '../../../stillpoint/src/coordinator/local-operations.ts'
@@ -19,6 +19,7 @@ import type { Operations } from '../../../stillpoint/src/coordinator/operations.
 import type { ProcessDirectory } from '../../../stillpoint/src/coordinator/process-directory.ts'
 import { startServer } from '../../../stillpoint/src/server/start-server.ts'
 import { systemClock, systemEntropy, systemRandom } from '../../../stillpoint/src/system-env.ts'
+import type { Column } from './table.ts'
 
 export interface ConnectionsMeasured {
   readonly processes: number
@@ -28,8 +29,9 @@ export interface ConnectionsMeasured {
   readonly takenMs: number
   /** From the plan to the sealed snapshot. */
   readonly sealedMs: number
-  /** Of the server and coordinator, for the cut. */
-  readonly cpuMs: number
+  /** Of the server and coordinator alone, until then. */
+  readonly takenCpuMs: number
+  readonly sealedCpuMs: number
   readonly rssBytes: number
 }
 
@@ -55,7 +57,10 @@ export async function measureConnections(processes: number, rounds: number): Pro
     },
   })
   const joiners = Array.from({ length: children }, (_, index) =>
-    startJoiner(server, { from: Math.floor((processes * index) / children), to: Math.floor((processes * (index + 1)) / children) }),
+    startJoiner(server, {
+      from: Math.floor((processes * index) / children),
+      to: Math.floor((processes * (index + 1)) / children),
+    }),
   )
   try {
     await Promise.all(joiners.map(({ joined }) => joined))
@@ -74,27 +79,34 @@ export async function measureConnections(processes: number, rounds: number): Pro
   }
 }
 
-async function takeOne(operations: Operations): Promise<Pick<ConnectionsMeasured, 'takenMs' | 'sealedMs' | 'cpuMs'>> {
-  const atMs = new Map<string, number>()
-  const cpu = process.cpuUsage()
+async function takeOne(
+  operations: Operations,
+): Promise<Omit<ConnectionsMeasured, 'processes' | 'orders' | 'facts' | 'rssBytes'>> {
+  const at = new Map<string, { readonly ms: number; readonly cpuMs: number }>()
   const taken = await operations.take(
     { allowInconsistent: false, tags: [] },
     {
       signal: new AbortController().signal,
       onEvent: (event) => {
-        if (event.type === 'phase') atMs.set(event.phase, performance.now())
+        if (event.type === 'phase') at.set(event.phase, now())
         if (event.type === 'retry') throw new Error(`the cut was tried again: ${event.failure.message}`)
       },
     },
   )
-  const { user, system } = process.cpuUsage(cpu)
   if (taken.verdict !== 'consistent') throw new Error(`the cut is ${taken.verdict}`)
-  const plannedMs = atMs.get('prepare') ?? Number.NaN
+  const since = (phase: string, key: 'ms' | 'cpuMs'): number =>
+    defined(at.get(phase), phase)[key] - defined(at.get('prepare'), 'prepare')[key]
   return {
-    takenMs: (atMs.get('capture') ?? Number.NaN) - plannedMs,
-    sealedMs: (atMs.get('release') ?? Number.NaN) - plannedMs,
-    cpuMs: (user + system) / 1_000,
+    takenMs: since('capture', 'ms'),
+    takenCpuMs: since('capture', 'cpuMs'),
+    sealedMs: since('release', 'ms'),
+    sealedCpuMs: since('release', 'cpuMs'),
   }
+}
+
+function now(): { readonly ms: number; readonly cpuMs: number } {
+  const { user, system } = process.cpuUsage()
+  return { ms: performance.now(), cpuMs: (user + system) / 1_000 }
 }
 
 function counting(processes: ProcessDirectory, counts: { orders: number; facts: number }): ProcessDirectory {
@@ -152,3 +164,16 @@ function startJoiner(
     },
   }
 }
+
+const whole = (value: number): string => value.toFixed(0)
+
+export const connectionColumns: readonly Column<ConnectionsMeasured>[] = [
+  ['connections', (one) => one.processes, String],
+  ['orders', (one) => one.orders, String],
+  ['facts', (one) => one.facts, String],
+  ['plan to resume, ms', (one) => one.takenMs, whole],
+  ['server CPU ms', (one) => one.takenCpuMs, whole],
+  ['plan to seal, ms', (one) => one.sealedMs, whole],
+  ['server CPU ms', (one) => one.sealedCpuMs, whole],
+  ['server memory, MB', (one) => one.rssBytes / 1e6, whole],
+]

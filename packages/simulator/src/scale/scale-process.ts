@@ -69,7 +69,8 @@ export class ScaleProcess {
   }
 
   #mark(ref: CutRef): void {
-    if (this.#knowsAfter) this.#world.findings.push(`${this.name} marks and knows what somebody did after its mark (C1)`)
+    if (this.#knowsAfter)
+      this.#world.findings.push(`${this.name} marks and knows what somebody did after its mark (C1)`)
     this.hasMarked = true
     this.#knowsAfter = true
     this.machine.after(delayMs(this.#world), () => this.shell.feed({ type: 'stateMarked', ref }))

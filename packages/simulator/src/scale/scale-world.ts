@@ -20,6 +20,8 @@ import { type TopologyName, topologies } from './topology.ts'
 /** When the cut begins: the application has been running for a while. */
 const warmMs = 200
 const deadlineMs = 600_000
+/** How long a disk takes to have what it was given. */
+const commitMs = 2
 
 export interface ScaleCounts {
   readonly processes: number
@@ -30,7 +32,9 @@ export interface ScaleCounts {
   /** Of the application, from the first to the end of the cut. */
   messages: number
   recorded: number
-  /** Orders, facts and markers do not count here: what is written down and sent as JSON does. */
+  /** How often the coordinator had to wait for its disk. */
+  commits: number
+  /** Orders and facts, as JSON. */
   wireBytes: number
   recordBytes: number
   certificateBytes: number
@@ -75,7 +79,7 @@ export class ScaleWorld {
     }
     for (const process of this.#processes) this.#used.set(process, [])
     for (const [from, to] of used) this.#used.get(at(from))?.push(defined(links.get(`${from} ${to}`), `${from}→${to}`))
-    const none = { orders: 0, facts: 0, markers: 0, messages: 0, recorded: 0 }
+    const none = { orders: 0, facts: 0, markers: 0, messages: 0, recorded: 0, commits: 0 }
     const bytes = { wireBytes: 0, recordBytes: 0, certificateBytes: 0, cpuMs: 0 }
     this.counts = { processes: options.processes, channels: channels.length, ...none, ...bytes }
     for (const process of this.#processes) process.live()
@@ -154,8 +158,9 @@ export class ScaleWorld {
       attempt: 1,
       lease: {
         recordCut: (_, lines) => {
+          this.counts.commits += 1
           for (const line of lines) this.counts.recordBytes += line.length
-          return Promise.resolve()
+          return new Promise((resolve) => void this.#machine.after(commitMs, resolve))
         },
       },
       clock: this.#machine,
