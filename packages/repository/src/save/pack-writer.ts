@@ -1,8 +1,9 @@
 /**
  * Owns making packs durable, and then the indexes that name them.
  *
- * Invariant: an index file is written only after all packs in it are durable.
+ * Invariant: an index file is written only after all packs in it are durable, and were found to be there.
  */
+import { confirmDocument, confirmPack } from '../confirm-stored.ts'
 import type { PackId } from '../format/ids.ts'
 import { encodeIndex, type IndexedPack, indexBlobsMax } from '../format/index-file.ts'
 import { type Vault, writeDocument } from '../vault.ts'
@@ -32,6 +33,7 @@ export function createPackWriter(vault: Vault): PackWriter {
     unindexed = []
     unindexedBlobs = 0
     const name = await writeDocument(vault, 'index', encodeIndex(packs))
+    await confirmDocument(vault, { kind: 'index', name })
     vault.index.adopt(name, packs)
   }
 
@@ -40,6 +42,7 @@ export function createPackWriter(vault: Vault): PackWriter {
     async write({ id, entries, bytes }) {
       const given = vault.store.traits.takesShared === true ? bytes : Uint8Array.from(bytes)
       await vault.store.put({ kind: 'pack', name: id }, given)
+      await confirmPack(vault, { id, bytes: given.length })
       unindexed.push({ id, entries })
       unindexedBlobs += entries.length
       if (unindexedBlobs >= indexBlobsMax) await writeIndex()

@@ -6,22 +6,25 @@
  * is in `changed` (vanished), `errors` or `skipped`.
  */
 import { type BigIntStats, constants } from 'node:fs'
-import { open, readlink } from 'node:fs/promises'
+import { type FileHandle, open, readlink } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { Failure, type TreeId } from '@stillpoint/core/kernel'
 import { type AnchoredDirectory, openAnchored } from '../anchored-directory.ts'
 import { errnoOf, storageFailure } from '../blob/storage-failure.ts'
 import type { Chunking } from '../chunk/cutter.ts'
+import { chunkingOf, pageHeadBytes } from '../chunk/page-structure.ts'
 import { directoryItself, readAttributes } from '../extended-attributes.ts'
 import { bytesFromName, nameFromBytes } from '../format/node-name.ts'
 import type { Timestamp } from '../format/timestamp.ts'
-import { type FileNode, type NodeContent, type NodeMetadata, sameFile, type TreeNode } from '../format/tree.ts'
-import { readTree } from '../load/blob-reader.ts'
+import type { FileNode, NodeContent, NodeMetadata, TreeNode } from '../format/tree.ts'
+import { readBlob } from '../load/blob-reader.ts'
 import { eachOf } from '../parallel.ts'
 import { type AccountNames, fingerprintOf, metadataOf, readAccountNames, typeOf } from './file-status.ts'
 import { type DirectoryManifest, type ManifestOptions, statusOf } from './manifest.ts'
+import { createParentTree, encodedNode, unchangedSince } from './parent-tree.ts'
 import type { SaveContext } from './save.ts'
 import type { SavedContent } from './save-content.ts'
+import { saveScanned } from './scanned-folder.ts'
 
 export interface DirectoryProgress {
   readonly files: number
@@ -59,7 +62,7 @@ export interface SaveDirectoryOptions extends ManifestOptions {
    * names come and go: then size, modification time and inode tell. Default: true.
    */
   readonly ctimeTells?: boolean
-  /** How a file is cut, by path and size in bytes. Default: by content. */
+  /** How a file is cut, by path and size in bytes. Default: as it begins, by pages or by content: page-structure.ts. */
   readonly chunking?: (path: string, bytes: number) => Chunking
 }
 
@@ -93,10 +96,9 @@ export interface SavedEntryAt extends Omit<SavedDirectory, 'tree'> {
 }
 
 const filesInFlightMax = 4
-/** Twice the coarsest times of common file systems. */
-const racyNs = 2_000_000_000n
+const branchesMax = 8
 
-interface Walk {
+export interface Walk {
   readonly context: SaveContext
   readonly options: SaveDirectoryOptions
   readonly accounts: AccountNames
@@ -108,6 +110,8 @@ interface Walk {
   readonly linked: Map<string, SavedContent>
   files: number
   bytes: number
+  /** Directories that are walked beside others. */
+  branches: number
 }
 
 async function startWalk(context: SaveContext, options: SaveDirectoryOptions): Promise<Walk> {
@@ -122,6 +126,7 @@ async function startWalk(context: SaveContext, options: SaveDirectoryOptions): P
     linked: new Map(),
     files: 0,
     bytes: 0,
+    branches: 0,
   }
 }
 
@@ -173,33 +178,55 @@ async function saveFolder(
   parentTree: TreeId | undefined,
 ): Promise<TreeId> {
   try {
-    const nodes: TreeNode[] = []
-    const parents = await parentNodes(walk, parentTree)
-    const folders: string[] = []
+    const parent = await parentBytes(walk, parentTree)
     const names = await directory.names()
-    await eachOf(names, filesInFlightMax, (name) =>
+    const entries = new Map<string, string>()
+    const others = await saveScanned(walk, { directory, prefix, names, parent, entries })
+    const parents = parentNodes(parent, others)
+    const folders: string[] = []
+    const took = (name: string, node: TreeNode) => {
+      entries.set(name, encodedNode(node))
+      walk.options.onEntry?.({ path: `${prefix}${name}`, node, parent: parents.get(name) })
+    }
+    await eachOf(others, filesInFlightMax, (name) =>
       recordingProblems(walk, `${prefix}${name}`, async () => {
         const node = await saveEntry(walk, directory, name, prefix, parents.get(name))
         if (node === 'folder') folders.push(name)
-        else if (node !== undefined) {
-          nodes.push(node)
-          walk.options.onEntry?.({ path: `${prefix}${name}`, node, parent: parents.get(name) })
-        }
+        else if (node !== undefined) took(name, node)
       }),
     )
-    for (const name of folders) {
-      await recordingProblems(walk, `${prefix}${name}`, async () => {
-        const parent = parents.get(name)
+    await eachBranch(walk, folders, (name) =>
+      recordingProblems(walk, `${prefix}${name}`, async () => {
         const path = `${prefix}${name}`
-        const node = await saveSubfolder(walk, await directory.open(name), path, parent)
-        nodes.push(node)
-        walk.options.onEntry?.({ path, node, parent })
-      })
-    }
-    return await walk.context.saveTree(nodes)
+        took(name, await saveSubfolder(walk, await directory.open(name), path, parents.get(name)))
+      }),
+    )
+    return await walk.context.saveEncodedTree(names.flatMap((name) => entries.get(name) ?? []))
   } finally {
     await directory.close()
   }
+}
+
+/** Some at a time, over the whole walk: what is at work at once, and what is open, stays bounded at any depth. */
+async function eachBranch(walk: Walk, names: readonly string[], action: (name: string) => Promise<void>) {
+  const branches: Promise<void>[] = []
+  let failed: { readonly error: unknown } | undefined
+  for (const name of names) {
+    if (failed !== undefined) break
+    const done = action(name).catch((error: unknown) => {
+      failed ??= { error }
+    })
+    if (walk.branches < branchesMax) {
+      walk.branches += 1
+      branches.push(
+        done.finally(() => {
+          walk.branches -= 1
+        }),
+      )
+    } else await done
+  }
+  await Promise.all(branches)
+  if (failed !== undefined) throw failed.error
 }
 
 /** Takes over the opened directory, and closes it. */
@@ -231,15 +258,30 @@ async function recordingProblems(walk: Walk, path: string, action: () => Promise
   }
 }
 
-async function parentNodes(walk: Walk, tree: TreeId | undefined): Promise<ReadonlyMap<string, TreeNode>> {
-  if (tree === undefined) return new Map()
+/** The tree of the parent, in memory that threads share. */
+async function parentBytes(walk: Walk, tree: TreeId | undefined): Promise<Uint8Array | undefined> {
+  if (tree === undefined) return undefined
   try {
-    return new Map((await readTree(walk.context.vault, tree)).map((node) => [node.name, node]))
+    const bytes = await readBlob(walk.context.vault, tree, 'tree')
+    const shared = new Uint8Array(new SharedArrayBuffer(bytes.length))
+    shared.set(bytes)
+    return shared
   } catch (error) {
     // A parent only saves work. Where it is damaged or gone, everything is read.
-    if (error instanceof Failure) return new Map()
+    if (error instanceof Failure) return undefined
     throw error
   }
+}
+
+function parentNodes(tree: Uint8Array | undefined, names: readonly string[]): ReadonlyMap<string, TreeNode> {
+  const nodes = new Map<string, TreeNode>()
+  if (tree === undefined || names.length === 0) return nodes
+  const parents = createParentTree(tree, 0)
+  for (const name of names) {
+    const node = parents.lookUp(name)
+    if (node !== undefined) nodes.set(name, node)
+  }
+  return nodes
 }
 
 async function saveEntry(
@@ -326,7 +368,7 @@ async function saveFile(
     const saved = await walk.context.content.saveFile(handle.fd, {
       bytes: unread.bytes,
       ...(walk.options.signal === undefined ? {} : { signal: walk.options.signal }),
-      chunking: walk.options.chunking?.(path, unread.bytes) ?? { kind: 'content' },
+      chunking: walk.options.chunking?.(path, unread.bytes) ?? (await chunkingByHead(handle, unread.bytes)),
       onProgress: ({ bytes }) => {
         walk.bytes += bytes - counter.bytes
         counter.bytes = bytes
@@ -344,6 +386,12 @@ async function saveFile(
   }
 }
 
+async function chunkingByHead(handle: FileHandle, bytes: number): Promise<Chunking> {
+  const head = Buffer.alloc(pageHeadBytes)
+  const { bytesRead } = await handle.read(head, 0, head.length, 0)
+  return chunkingOf(head.subarray(0, bytesRead), bytes)
+}
+
 function counted(walk: Walk, path: string, node: FileNode, bytes: number): FileNode {
   walk.files += 1
   walk.bytes += bytes
@@ -359,14 +407,8 @@ function knownContent(walk: Walk, node: FileNode, parent: TreeNode | undefined):
   if (linked !== undefined) return linked
   if (parent?.type !== 'file') return undefined
   const { parentTime, ignoreCtime = false, ignoreInode = false } = walk.options
-  const compared = {
-    ...node,
-    ...(ignoreCtime ? { ctime: parent.ctime } : {}),
-    ...(ignoreInode ? { inode: parent.inode } : {}),
-  }
-  if (!sameFile(parent, compared)) return undefined
-  const changedAt = ignoreCtime ? node.mtime : node.ctime
-  if (parentTime !== undefined && changedAt > parentTime - racyNs) return undefined
+  const content = unchangedSince({ isEqual: false, node: parent }, node, { parentTime, ignoreCtime, ignoreInode })
+  if (content === undefined) return undefined
   if (!parent.content.every((id) => walk.context.sink.has(id, 'data'))) return undefined
   return { content: parent.content, bytes: node.bytes }
 }

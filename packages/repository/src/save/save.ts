@@ -12,6 +12,7 @@ import { encodeTree } from '../format/tree.ts'
 import type { HeldLock } from '../upkeep/lock.ts'
 import type { Vault } from '../vault.ts'
 import { type BlobSink, createBlobSink } from './blob-sink.ts'
+import { treeOfEncoded } from './parent-tree.ts'
 import { type ContentSaver, createContentSaver, type SavedContent, type SaveStreamOptions } from './save-content.ts'
 import {
   type SaveDirectoryOptions,
@@ -50,6 +51,8 @@ export interface SaveContext {
   readonly sink: BlobSink
   readonly content: ContentSaver
   readonly saveTree: Save['saveTree']
+  /** A tree whose entries are encoded and in order, and refer to what this save has taken in or found stored. */
+  readonly saveEncodedTree: (entries: readonly string[]) => Promise<TreeId>
   /** Aborted when the lock is lost. */
   readonly lockSignal: AbortSignal
 }
@@ -74,14 +77,22 @@ export async function startSave(vault: Vault, lock: HeldLock): Promise<Save> {
       requireKnownType(node)
       requireStored(node, has)
     }
-    const plaintext = encodeTree(nodes)
+    return putTree(encodeTree(nodes))
+  }
+
+  async function putTree(plaintext: Buffer): Promise<TreeId> {
     const id = treeId(sha256(plaintext))
     await sink.put({ id, type: 'tree', plaintext })
     return id
   }
 
+  const saveEncodedTree = async (entries: readonly string[]) => {
+    lock.signal.throwIfAborted()
+    return putTree(treeOfEncoded(entries))
+  }
+
   let ended = false
-  const context: SaveContext = { vault, sink, content, saveTree, lockSignal: lock.signal }
+  const context: SaveContext = { vault, sink, content, saveTree, saveEncodedTree, lockSignal: lock.signal }
   return {
     saveStream: content.saveStream,
     saveBytes: (bytes, options) => content.saveStream([bytes], options),

@@ -5,6 +5,7 @@
  * under a lock that keeps a prune away.
  */
 import { Failure, type TreeId } from '@stillpoint/core/kernel'
+import { confirmDocument } from '../confirm-stored.ts'
 import { type SnapshotId, snapshotId } from '../format/ids.ts'
 import { encodeSnapshot } from '../format/snapshot.ts'
 import type { Timestamp } from '../format/timestamp.ts'
@@ -78,7 +79,9 @@ export async function writeSnapshot(vault: Vault, root: TreeId, options: SealOpt
     ...(options.parent === undefined ? {} : { parent: options.parent }),
     ...(options.programVersion === undefined ? {} : { programVersion: options.programVersion }),
   })
-  return snapshotId(await writeDocument(vault, 'snapshot', json))
+  const name = await writeDocument(vault, 'snapshot', json)
+  await confirmDocument(vault, { kind: 'snapshot', name })
+  return snapshotId(name)
 }
 
 /** @throws Failure `object_missing` naming the path of what is not stored */

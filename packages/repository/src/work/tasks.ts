@@ -16,6 +16,7 @@ import { examineFiles } from '../load/examine-files.ts'
 import { placeBlobs } from '../load/place-blobs.ts'
 import { cutChunks, readChunks } from '../save/cut-chunks.ts'
 import { finishPack } from '../save/finish-pack.ts'
+import { scanFiles } from '../save/scan-files.ts'
 import { sealBlobs } from '../save/seal-blobs.ts'
 import { verifyBlobs } from '../upkeep/verify-blobs.ts'
 import { openBlobs } from './open-blobs.ts'
@@ -29,6 +30,7 @@ export interface TaskContext {
 export const tasks = {
   cutChunks,
   readChunks,
+  scanFiles,
   sealBlobs,
   finishPack,
   openBlobs,

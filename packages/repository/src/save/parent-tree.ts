@@ -1,0 +1,161 @@
+/**
+ * Owns looking up entries in the bytes of an earlier tree, in its order, without decoding what has not changed: an entry
+ * whose JSON is what would be written now is equal. Trees are sorted alike whoever wrote them (format/tree.ts).
+ *
+ * A wrong answer "not there" costs reading a file again, nothing else; "equal" is given for equal bytes only.
+ */
+import type { BlobId } from '../format/ids.ts'
+import { jsonString } from '../format/json.ts'
+import { quoteName } from '../format/node-name.ts'
+import type { Timestamp } from '../format/timestamp.ts'
+import { decodeTree, encodeTree, type FileNode, sameFile, type TreeNode } from '../format/tree.ts'
+
+/** Equal: all metadata are; of a file, its content is that of the parent. */
+export type FoundNode =
+  | { readonly isEqual: true; readonly content: readonly BlobId[] }
+  | { readonly isEqual: false; readonly node: TreeNode }
+
+export interface ParentTree {
+  /** Where the search has come to, to go on from there with the names that follow. */
+  readonly position: number
+  /** The entry of the node's name. `json`: of the node, of a file without content. Names come in the order of trees. */
+  find(node: TreeNode, json: string): FoundNode | undefined
+  /** The entry of a name, decoded. */
+  lookUp(name: string): TreeNode | undefined
+}
+
+const wrapStart = '{"nodes":['
+const wrapEnd = ']}\n'
+const emptyContent = ']}'
+
+/** A node as it stands in a tree. */
+export function encodedNode(node: TreeNode): string {
+  const tree = encodeTree([node])
+  return tree.toString('utf8', wrapStart.length, tree.length - wrapEnd.length)
+}
+
+/** The tree of encoded nodes, sorted. Written once, in one piece: the tree of a large directory takes much memory. */
+export function treeOfEncoded(nodes: readonly string[]): Buffer {
+  let bytes = wrapStart.length + wrapEnd.length + Math.max(0, nodes.length - 1)
+  for (const node of nodes) bytes += Buffer.byteLength(node)
+  const tree = Buffer.allocUnsafeSlow(bytes)
+  let at = tree.write(wrapStart, 0, 'latin1')
+  nodes.forEach((node, number) => {
+    if (number > 0) at += tree.write(',', at, 'latin1')
+    at += tree.write(node, at, 'utf8')
+  })
+  tree.write(wrapEnd, at, 'latin1')
+  return tree
+}
+
+/** The same with the content of a file that had none. */
+export function withContent(json: string, content: readonly string[]): string {
+  if (content.length === 0) return json
+  return `${json.slice(0, -emptyContent.length)}"${content.join('","')}"${emptyContent}`
+}
+
+/** So far ahead an entry is looked for: entries that are gone lie between. */
+const aheadMax = 1 << 20
+// biome-ignore lint/suspicious/noControlCharactersInRegex: the range of ASCII
+const ascii = /^[\x00-\x7f]*$/
+
+/** One character per byte of UTF-8. */
+const bytewise = (text: string) => (ascii.test(text) ? text : Buffer.from(text, 'utf8').toString('latin1'))
+
+export function createParentTree(tree: Uint8Array, at: number): ParentTree {
+  // One character per byte, so that positions are those of the bytes.
+  const text = Buffer.from(tree.buffer, tree.byteOffset, tree.length).toString('latin1', at)
+  let position = 0
+
+  /** A node that begins here, decoded. */
+  function decodedAt(start: number): TreeNode | undefined {
+    const json = text.slice(start, nodeEnd(text, start))
+    try {
+      return decodeTree(Buffer.from(`${wrapStart}${json}${wrapEnd}`, 'latin1'))[0]
+    } catch {
+      return undefined // not as trees are written: as good as not there
+    }
+  }
+
+  /** Where the entry of this name begins. */
+  function beginOf(name: string): number | undefined {
+    const named = bytewise(`{"name":${jsonString(quoteName(name))},"type":"`)
+    const start = text.slice(position, position + aheadMax).indexOf(named)
+    return start < 0 ? undefined : position + start
+  }
+
+  function lookUp(name: string): TreeNode | undefined {
+    const begin = beginOf(name)
+    if (begin === undefined) return undefined
+    position = begin + 1
+    const node = decodedAt(begin)
+    return node?.name === name ? node : undefined
+  }
+
+  return {
+    get position() {
+      return at + position
+    },
+    lookUp,
+    find(node, json) {
+      const begin = beginOf(node.name)
+      if (begin === undefined) return undefined
+      const coded = bytewise(json)
+      const until = node.type === 'file' ? coded.length - emptyContent.length : coded.length
+      if (text.startsWith(coded.slice(0, until), begin)) {
+        const end = node.type === 'file' ? text.indexOf(emptyContent, begin + until) : begin + until
+        const content = end < 0 ? undefined : idsIn(text.slice(begin + until, end))
+        if (content !== undefined) {
+          position = node.type === 'file' ? end + emptyContent.length : end
+          return { isEqual: true, content }
+        }
+      }
+      const decoded = lookUp(node.name)
+      return decoded === undefined ? undefined : { isEqual: false, node: decoded }
+    },
+  }
+}
+
+const idList = /^"[0-9a-f]{64}"(?:,"[0-9a-f]{64}")*$/
+
+function idsIn(list: string): readonly BlobId[] | undefined {
+  if (list === '') return []
+  if (!idList.test(list)) return undefined
+  return list.slice(1, -1).split('","') as BlobId[]
+}
+
+/** Where the node that begins at `start` ends: before the next, or at the end of the tree. */
+function nodeEnd(text: string, start: number): number {
+  // Inside a node only extended attributes are objects with a name, and what follows that is no type.
+  const next = /\},\{"name":"(?:[^"\\]|\\.)*","type":"/g
+  next.lastIndex = start
+  const match = next.exec(text)
+  if (match !== null) return match.index + 1
+  const end = text.lastIndexOf(']}')
+  return end < 0 ? text.length : end
+}
+
+export interface UnchangedRules {
+  readonly parentTime: Timestamp | undefined
+  readonly ignoreCtime: boolean
+  readonly ignoreInode: boolean
+}
+
+/** Twice the coarsest times of common file systems. */
+const racyNs = 2_000_000_000n
+
+/** The content of a file that is as the parent has it, or undefined where it must be read. */
+export function unchangedSince(found: FoundNode, node: FileNode, rules: UnchangedRules): readonly BlobId[] | undefined {
+  const { parentTime, ignoreCtime, ignoreInode } = rules
+  const changedAt = ignoreCtime ? node.mtime : node.ctime
+  if (parentTime !== undefined && changedAt > parentTime - racyNs) return undefined
+  if (found.isEqual) return found.content
+  const { node: parent } = found
+  if (parent.type !== 'file') return undefined
+  const compared = {
+    ...node,
+    ...(ignoreCtime ? { ctime: parent.ctime } : {}),
+    ...(ignoreInode ? { inode: parent.inode } : {}),
+  }
+  return sameFile(parent, compared) ? parent.content : undefined
+}
