@@ -82,6 +82,14 @@ export async function lostSince({ name, readable, finished }: Before, store: Blo
   return lost
 }
 
+/** What a check finds that it should not find after the operation. */
+export async function problemsOf(given: Before, store: BlobStore): Promise<readonly string[]> {
+  const repository = await openUnchecked(given.name, store)
+  await repository.unlock({ all: true })
+  const { problems } = await repository.check({ readData: true })
+  return problems.length <= given.problems ? [] : problems.map(({ message }) => message)
+}
+
 /** Runs it again on a sound store and tells what is not as it should be then. */
 export async function wrongAfterSecondRun(given: Before, place: Place, store: BlobStore): Promise<readonly string[]> {
   // Its locks are those of a process that is gone.

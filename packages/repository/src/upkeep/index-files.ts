@@ -5,6 +5,7 @@
  * ones. 2. Index files are read one at a time: their sum need not fit into memory.
  */
 import { isFailure } from '@stillpoint/core/kernel'
+import { confirmDocument } from '../confirm-stored.ts'
 import type { PackId } from '../format/ids.ts'
 import { decodeIndexBytes, encodeIndex, type IndexedPack, indexBlobsMax } from '../format/index-file.ts'
 import { readDocumentBytes, type Vault, writeDocument } from '../vault.ts'
@@ -20,7 +21,7 @@ export function readIndexFile(vault: Vault, name: string): Promise<readonly Inde
 
 export interface IndexWriter {
   add(pack: IndexedPack): Promise<void>
-  /** Everything added is durable when it resolves. */
+  /** Everything added is durable, and was found there, when it resolves. */
   flush(): Promise<void>
   /** Names of the files written so far. */
   readonly written: readonly string[]
@@ -36,7 +37,9 @@ export function createIndexWriter(vault: Vault): IndexWriter {
     const full = packs
     packs = []
     blobs = 0
-    written.push(await writeDocument(vault, 'index', encodeIndex(full)))
+    const name = await writeDocument(vault, 'index', encodeIndex(full))
+    await confirmDocument(vault, { kind: 'index', name })
+    written.push(name)
   }
   return {
     written,

@@ -7,6 +7,7 @@
  */
 import { hostname, userInfo } from 'node:os'
 import { Failure, isFailure } from '@stillpoint/core/kernel'
+import { confirmDocument } from '../confirm-stored.ts'
 import { sound } from '../format/damage.ts'
 import { sha256 } from '../format/ids.ts'
 import { jsonObject, optionalStringField, parseJson } from '../format/json.ts'
@@ -87,6 +88,7 @@ export async function addKey(vault: Vault, options: AddKeyOptions): Promise<stri
   const bytes = await encodeKeyFile({ master, password, owner, entropy, ...cost })
   const name = sha256(bytes)
   await store.put({ kind: 'key', name }, bytes)
+  await confirmDocument(vault, { kind: 'key', name })
   const opened = await openKeyFile(decodeKeyFile(await readObject(store, { kind: 'key', name })), password)
   if (opened !== undefined && Buffer.compare(opened.encrypt, master.encrypt) === 0) return name
   await store.delete({ kind: 'key', name })

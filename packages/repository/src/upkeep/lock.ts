@@ -168,7 +168,7 @@ async function createLock(vault: Vault, mode: LockMode): Promise<LockFile> {
   try {
     await throwIfRivals(vault, mode, name)
   } catch (error) {
-    await vault.store.delete({ kind: 'lock', name })
+    await vault.store.delete({ kind: 'lock', name }).catch(unlessMissing)
     throw error
   }
   const lost = new AbortController()
@@ -233,8 +233,20 @@ function lockLost(vault: Vault, file: LockFile, cause: unknown): Failure {
   return new Failure({ code: 'lock_lost', message: `the lock ${where} is lost: ${why}`, retry: 'later', cause })
 }
 
+function lockUnseen(vault: Vault, name: string): Failure {
+  return new Failure({
+    code: 'lock_lost',
+    message: `the lock ${vault.store.locate({ kind: 'lock', name })} was written, but the storage does not list it`,
+    hint: 'Somebody removed it at once, or the storage lists late: then locks protect nothing there. Use a storage that shows at once what was written.',
+    retry: 'later',
+  })
+}
+
+/** @throws Failure `repository_locked`, `lock_lost` (our own is not seen: nor would others see it, nor we theirs) */
 async function throwIfRivals(vault: Vault, mode: LockMode, own: string | undefined): Promise<void> {
-  for (const { name } of await vault.store.list('lock')) {
+  const locks = await vault.store.list('lock')
+  if (own !== undefined && !locks.some(({ name }) => name === own)) throw lockUnseen(vault, own)
+  for (const { name } of locks) {
     if (name === own) continue
     const lock = await readLock(vault, name)
     if (lock === undefined || (mode === 'shared' && !lock.exclusive)) continue

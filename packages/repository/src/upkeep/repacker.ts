@@ -5,6 +5,8 @@
  * 2. An index names a new pack only after it is durable. 3. Indexes are written every now and then: what an interrupted
  * run has done is found by the next one.
  */
+
+import { confirmPack } from '../confirm-stored.ts'
 import type { BlobType } from '../format/ids.ts'
 import { type SealedBlob, sealBlob } from '../save/blob-coder.ts'
 import { createOpenPacks } from '../save/open-packs.ts'
@@ -18,7 +20,7 @@ const indexEveryBytes = 512 << 20
 
 export interface Repacker {
   add(blob: OpenedBlob): Promise<void>
-  /** Everything added is durable and in an index when it resolves. */
+  /** Everything added is durable, in an index, and was found there again when it resolves. */
   finish(): Promise<void>
 }
 
@@ -31,6 +33,7 @@ export function createRepacker(vault: Vault, compressAll = false): Repacker {
   async function store(blobs: readonly SealedBlob[]): Promise<void> {
     const pack = await buildPack(blobs, vault.keys, vault.entropy)
     await vault.store.put({ kind: 'pack', name: pack.id }, pack.bytes)
+    await confirmPack(vault, { id: pack.id, bytes: pack.bytes.length })
     await index.add({ id: pack.id, entries: pack.entries })
     unindexedBytes += pack.bytes.length
     if (unindexedBytes < indexEveryBytes) return

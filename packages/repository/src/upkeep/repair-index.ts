@@ -13,6 +13,7 @@ import { packBytes } from '../format/pack.ts'
 import type { Vault } from '../vault.ts'
 import { createIndexWriter, deleteIfThere, type IndexWriter, listIndexFiles, readIndexFile } from './index-files.ts'
 import { readPackHeader } from './pack-header.ts'
+import { readAgain } from './read-again.ts'
 
 export interface RepairIndexOptions {
   /** Trust no index file: read the header of every pack. */
@@ -139,7 +140,7 @@ function summaryOf({ entries }: IndexedPack): string {
 
 async function readIfSound(vault: Vault, name: string): Promise<readonly IndexedPack[] | undefined> {
   try {
-    return await readIndexFile(vault, name)
+    return await readAgain(() => readIndexFile(vault, name))
   } catch (error) {
     if (isFailure(error, 'object_damaged')) return undefined
     throw error
@@ -164,7 +165,7 @@ async function addFromHeaders(
   for (const [at, [id, bytes]] of unknown.entries()) {
     abort()
     try {
-      const entries = await readPackHeader(vault, id, bytes)
+      const entries = await readAgain(() => readPackHeader(vault, id, bytes))
       await writer.add({ id, entries })
       covered.add(id)
       packsRead.push(id)

@@ -6,12 +6,13 @@
  */
 import { Failure, isFailure } from '@stillpoint/core/kernel'
 import { DamageError } from '../format/damage.ts'
-import { isId, type PackId, packId } from '../format/ids.ts'
+import { isId, type PackId, packId, sha256 } from '../format/ids.ts'
 import type { PackEntry } from '../format/pack.ts'
 import { openBlob } from '../save/blob-coder.ts'
 import { readPackEntries } from '../save/pack-builder.ts'
 import type { Vault } from '../vault.ts'
 import { deleteIfThere, listIndexFiles, readIndexFile, rewriteIndexFiles } from './index-files.ts'
+import type { OpenedBlob } from './pack-stream.ts'
 import { createRepacker, type Repacker } from './repacker.ts'
 
 export interface RepairPacksOptions {
@@ -45,11 +46,12 @@ export async function repairPacks(
   const repaired: RepairedPack[] = []
   for (const id of wanted) {
     abort()
-    const bytes = await readIfThere(vault, id)
+    const reads = await readTwice(vault, id)
     const known = entriesOf.get(id)
-    if (bytes === undefined && known === undefined) throw absent(id)
-    if (bytes !== undefined) await options.saveCopy?.(id, bytes)
-    repaired.push(await salvage(vault, { id, bytes, known: known ?? [], repacker }))
+    const [first] = reads
+    if (first === undefined && known === undefined) throw absent(id)
+    if (first !== undefined) await options.saveCopy?.(id, first)
+    repaired.push(await salvage(vault, { id, reads, known: known ?? [], repacker }))
   }
   await repacker.finish()
   await rewriteIndexFiles(vault, { files, drop: wanted, abort })
@@ -83,6 +85,18 @@ async function findEntries(vault: Vault, wanted: ReadonlySet<PackId>, abort: () 
   return { entriesOf, files }
 }
 
+/** What is there, and once more where that is not what its name says: a read may go wrong on its way. */
+async function readTwice(vault: Vault, id: PackId): Promise<readonly Buffer[]> {
+  const reads: Buffer[] = []
+  while (reads.length < 2) {
+    const bytes = await readIfThere(vault, id)
+    if (bytes === undefined) return reads
+    reads.push(bytes)
+    if (sha256(bytes) === id) return [bytes]
+  }
+  return reads
+}
+
 async function readIfThere(vault: Vault, id: PackId): Promise<Buffer | undefined> {
   try {
     return await vault.store.get({ kind: 'pack', name: id })
@@ -94,33 +108,41 @@ async function readIfThere(vault: Vault, id: PackId): Promise<Buffer | undefined
 
 interface Salvage {
   readonly id: PackId
-  readonly bytes: Buffer | undefined
+  readonly reads: readonly Buffer[]
   readonly known: readonly PackEntry[]
   readonly repacker: Repacker
 }
 
-async function salvage(vault: Vault, { id, bytes, known, repacker }: Salvage): Promise<RepairedPack> {
-  const entries = new Map([...known, ...headerEntries(vault, bytes)].map((entry) => [entryKey(entry), entry]))
+async function salvage(vault: Vault, { id, reads, known, repacker }: Salvage): Promise<RepairedPack> {
+  const inHeaders = reads.flatMap((bytes) => headerEntries(vault, bytes))
+  const entries = new Map([...known, ...inHeaders].map((entry) => [entryKey(entry), entry]))
   const salvaged = new Set<string>()
   const lost = new Set<string>()
   for (const entry of entries.values()) {
     const key = `${entry.type} ${entry.id}`
-    const sealed = bytes?.subarray(entry.offset, entry.offset + entry.length)
-    if (sealed === undefined || sealed.length !== entry.length) {
-      lost.add(key)
-      continue
-    }
-    try {
-      const plaintext = await openBlob(entry, sealed, vault.keys)
-      if (!salvaged.has(key)) await repacker.add({ entry, sealed, plaintext })
+    if (salvaged.has(key)) continue
+    const opened = await openAny(vault, entry, reads)
+    if (opened === undefined) lost.add(key)
+    else {
+      await repacker.add(opened)
       salvaged.add(key)
-    } catch (error) {
-      if (!(error instanceof DamageError)) throw error
-      lost.add(key)
     }
   }
   const lostBlobs = [...lost].filter((key) => !salvaged.has(key)).length
-  return { id, salvagedBlobs: salvaged.size, lostBlobs, wasMissing: bytes === undefined }
+  return { id, salvagedBlobs: salvaged.size, lostBlobs, wasMissing: reads.length === 0 }
+}
+
+/** The blob as it is in the first read in which it is sound. */
+async function openAny(vault: Vault, entry: PackEntry, reads: readonly Buffer[]): Promise<OpenedBlob | undefined> {
+  for (const bytes of reads) {
+    const sealed = bytes.subarray(entry.offset, entry.offset + entry.length)
+    try {
+      return { entry, sealed, plaintext: await openBlob(entry, sealed, vault.keys) }
+    } catch (error) {
+      if (!(error instanceof DamageError)) throw error
+    }
+  }
+  return undefined
 }
 
 function entryKey({ id, type, offset, length }: PackEntry): string {
@@ -128,8 +150,7 @@ function entryKey({ id, type, offset, length }: PackEntry): string {
 }
 
 /** What the pack itself says is in it; nothing where its header is damaged. */
-function headerEntries(vault: Vault, bytes: Buffer | undefined): readonly PackEntry[] {
-  if (bytes === undefined) return []
+function headerEntries(vault: Vault, bytes: Buffer): readonly PackEntry[] {
   try {
     return readPackEntries(bytes, vault.keys)
   } catch (error) {

@@ -15,6 +15,7 @@ import { readTree } from '../load/blob-reader.ts'
 import { listSnapshots, type Snapshot } from '../load/snapshots.ts'
 import type { Vault } from '../vault.ts'
 import { deleteIfThere } from './index-files.ts'
+import { readAgain } from './read-again.ts'
 import { createRepacker, type Repacker } from './repacker.ts'
 import { rewriteSnapshot } from './rewrite-snapshot.ts'
 
@@ -118,7 +119,7 @@ async function repairTree(repair: Repair, tree: TreeId, path: string, depth: num
 
 async function readIfSound(vault: Vault, tree: TreeId): Promise<readonly TreeNode[] | undefined> {
   try {
-    return await readTree(vault, tree)
+    return await readAgain(() => readTree(vault, tree))
   } catch (error) {
     if (isFailure(error, 'object_missing') || isFailure(error, 'object_damaged')) return undefined
     throw error

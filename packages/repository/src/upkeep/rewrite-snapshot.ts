@@ -1,8 +1,10 @@
 /**
  * Owns writing a snapshot anew with some of its fields changed. Fields that this program does not know stay.
  *
- * Invariant: the new one is durable before anybody may delete the old one.
+ * Invariant: the new one is durable, and was found there, before anybody may delete the old one.
  */
+
+import { confirmDocument } from '../confirm-stored.ts'
 import { type SnapshotId, snapshotId, type TreeId } from '../format/ids.ts'
 import { jsonObject, parseJson } from '../format/json.ts'
 import { decodeSnapshot } from '../format/snapshot.ts'
@@ -28,7 +30,10 @@ export async function rewriteSnapshot(vault: Vault, id: SnapshotId, change: Snap
   if (change.tags !== undefined) fields['tags'] = change.tags.length === 0 ? undefined : change.tags
   if (change.withoutParent === true) fields['parent'] = undefined
   fields['original'] ??= id
-  return snapshotId(await writeDocument(change.into ?? vault, 'snapshot', JSON.stringify(fields, exactNumbers)))
+  const into = change.into ?? vault
+  const name = await writeDocument(into, 'snapshot', JSON.stringify(fields, exactNumbers))
+  await confirmDocument(into, { kind: 'snapshot', name })
+  return snapshotId(name)
 }
 
 /** Whole numbers beyond those that JavaScript has are read as `bigint`; restic writes none in snapshots that large. */
