@@ -1,19 +1,79 @@
-/** A storage node of the cluster dies while a backup runs, and comes back; connections that break. */
+/** Connections that break, a server that hangs, and a storage node that dies while a backup runs. */
 import { mkdir, writeFile } from 'node:fs/promises'
+import { connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
+import type { Random } from '@stillpoint/core/kernel'
 import { hasSwift } from '@stillpoint/testbed'
-import { describe, expect, onTestFinished, test } from 'vitest'
-import { hasTool, scratch, seeded, takeSnapshot } from '../testing/testbed.ts'
-import { newRepositoryOn, repositoryOn, resticOn, startS3Place } from './s3-testbed.ts'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import { sha256 } from '../format/ids.ts'
+import { initRepository, openRepository } from '../repository.ts'
+import {
+  clock,
+  entropy,
+  hasTool,
+  password,
+  scratch,
+  scryptCost,
+  seeded,
+  takeSnapshot,
+  world,
+} from '../testing/testbed.ts'
+import { retryingStore } from './retrying.ts'
+import { newRepositoryOn, repositoryOn, resticOn, type S3Place, startS3Place } from './s3-testbed.ts'
 
 describe.skipIf(!hasSwift() || !hasTool('restic'))('outages of Swift [needs python3-swift, restic]', () => {
+  let place: S3Place
+  beforeAll(async () => {
+    place = await startS3Place()
+  })
+  afterAll(() => place?.stop())
+
+  test.each([1, 2])(
+    'connections break at random places, seed %i: nothing is lost, and nothing left behind',
+    async (seed) => {
+      const place = await startS3Place()
+      onTestFinished(() => place.stop())
+      const random = seeded(seed)
+      const proxy = await breakingProxy(place.swift.port, random)
+      const path = place.newPath()
+      const rest = await place.open(path, { location: `s3:${proxy.url}/${path}` })
+      const retry = { clock, random, pauseMs: 2, pauseMsMax: 20, attemptsMax: 30 }
+      const store = retryingStore(rest, retry)
+      await initRepository({ store, password, clock, entropy, scryptCost })
+      const repository = await openRepository({ store, password, ...world })
+      const source = join(await scratch(), 'source')
+      await mkdir(source)
+      for (let at = 0; at < 4; at += 1) {
+        await writeFile(join(source, `file-${at}`), random.bytes(600_000))
+        await takeSnapshot(repository, source)
+      }
+      expect(proxy.cuts()).toBeGreaterThan(3)
+      const direct = await repositoryOn(place, path)
+      expect(await direct.snapshots()).toHaveLength(4)
+      expect((await direct.check({ readData: true })).problems).toEqual([])
+      expect(await (await place.open(path)).list('lock')).toEqual([])
+    },
+  )
+
+  test('a server that hangs for a while', async () => {
+    const { path, store } = await place.prepared()
+    const object = { kind: 'index', name: sha256(Buffer.from('x')) } as const
+    await store.put(object, Buffer.from('x'))
+    const impatient = await place.open(path, { silenceMsMax: 300 })
+    const patient = retryingStore(impatient, { clock, random: seeded(1), pauseMs: 100, attemptsMax: 30 })
+    await place.swift.proxy.pause()
+    await expect(impatient.get(object)).rejects.toMatchObject({ code: 'storage_failed', retry: 'later' })
+    const waiting = patient.get(object)
+    await place.swift.proxy.unpause()
+    expect((await waiting).toString()).toBe('x')
+  })
+
+  // The last: the node stays dead.
   test('a storage node is killed while a backup runs: it ends well, and all is there', async () => {
-    const place = await startS3Place()
-    onTestFinished(() => place.stop())
     const source = join(await scratch(), 'source')
     await mkdir(source)
     const random = seeded(21)
-    for (let at = 0; at < 12; at += 1) await writeFile(join(source, `file-${at}`), random.bytes(4_000_000))
+    for (let at = 0; at < 10; at += 1) await writeFile(join(source, `file-${at}`), random.bytes(4_000_000))
     const path = place.newPath()
     const repository = await newRepositoryOn(place, path)
     const backup = takeSnapshot(repository, source)
@@ -32,3 +92,36 @@ describe.skipIf(!hasSwift() || !hasTool('restic'))('outages of Swift [needs pyth
     expect(await resticOn(place, path, 'check', '--read-data')).toContain('no errors were found')
   })
 })
+
+/** Passes on bytes to a port; each connection is cut, in either direction, after a number of them. */
+async function breakingProxy(port: number, random: Random): Promise<{ readonly url: string; cuts(): number }> {
+  let cuts = 0
+  const server = createServer((client) => {
+    const upstream = connect(port, '127.0.0.1')
+    let left = random.uint32() % 1_000_000
+    const pass = (data: Buffer, to: Socket) => {
+      left -= data.length
+      if (left > 0) return void to.write(data)
+      if (!client.destroyed) cuts += 1
+      // Some of it still arrives: half a request, or half an answer.
+      to.write(data.subarray(0, Math.max(0, data.length + left)), () => {
+        client.destroy()
+        upstream.destroy()
+      })
+    }
+    client.on('data', (data) => pass(data, upstream))
+    upstream.on('data', (data) => pass(data, client))
+    for (const [one, other] of [
+      [client, upstream],
+      [upstream, client],
+    ] as const) {
+      one.on('error', () => {}) // followed by close
+      one.on('close', () => other.destroy())
+    }
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  onTestFinished(() => void server.close())
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  return { url: `http://127.0.0.1:${address.port}`, cuts: () => cuts }
+}
