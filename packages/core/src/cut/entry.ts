@@ -9,7 +9,7 @@
  * Relied on by C1 (the epoch changes only here and in `adoptEpoch`, and nothing of it was handed over before) and
  * C2 (counts and recordings are made from the same state, in one step).
  */
-import { assert, defined } from '../kernel/assert.ts'
+import { defined } from '../kernel/assert.ts'
 import type { ChannelId, SessionId } from '../kernel/ids.ts'
 import { isQuiet, openGate } from './gate.ts'
 import type { OpenHandler, ProcessMark, ReceivedAtCut, SentAtCut } from './messages.ts'
@@ -26,7 +26,7 @@ import type {
   Step,
 } from './process-state.ts'
 import { patch, patchWork, report, sessionKey } from './process-state.ts'
-import { hasReceived, nothingReceived, removeReceived } from './received.ts'
+import { nothingReceived, removeReceived } from './received.ts'
 
 /** Starts to enter the epoch of the current cut, unless that has begun already. */
 export function beginEntering(step: Step, cause: Pick<Entering, 'by' | 'from'>, nowMs: number): void {
@@ -157,8 +157,9 @@ function recordingsAt(state: ProcessState, mark: ProcessMark): readonly Recordin
 }
 
 /**
- * Records a message of an earlier epoch as channel state of the current cut, once (C2). Anything else is left alone:
- * messages of the new epoch, sessions that are closed for recording, work without colour.
+ * Records a message of an earlier epoch as channel state of the current cut (C2). It comes here once: when it arrives, or
+ * at the mark if it waits or is open then, and the mark does not count it as received; the verdict would find it twice.
+ * Anything else is left alone: messages of the new epoch, sessions that are closed for recording, work without colour.
  */
 export function record(step: Step, { item, origin }: Item): void {
   const { work } = step.state
@@ -167,8 +168,6 @@ export function record(step: Step, { item, origin }: Item): void {
   const { stamp } = origin
   if (stamp.epoch >= work.ref.epoch) return
   const recording = recordingOf(work, origin.stamp.channel, stamp.session, origin.traits.fifo)
-  const isHere = hasReceived(recording.received, stamp.seq) || recording.recorded.some(({ seq }) => seq === stamp.seq)
-  assert(!isHere, `message ${stamp.seq} of ${stamp.channel} is received and recorded, or recorded twice (C2)`)
   const recorded = [...recording.recorded, { seq: stamp.seq, message: stamp.message }].sort((a, b) => a.seq - b.seq)
   setRecording(step, work, { ...recording, recorded })
   step.effects.push({ type: 'record', ref: work.ref, item, channel: stamp.channel, seq: stamp.seq })

@@ -1,9 +1,13 @@
 /** Some of the planted faults, caught; all of them by `npm run canaries`. And the planting itself: exactly, or not at all. */
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { shapes } from '../explore/shapes.ts'
 import { canaries } from './canaries.ts'
 import { exploreCanary, simulateCanary } from './hunt.ts'
+
+const models = readdirSync(new URL('../../../../spec/', import.meta.url))
+  .filter((file) => /^Cut_No\w+\.cfg$/.test(file))
+  .map((file) => file.replace(/^Cut_|\.cfg$/g, ''))
 
 function canaryOf(name: string) {
   const canary = canaries.find((one) => one.name === name)
@@ -19,6 +23,16 @@ describe('each canary', () => {
       expect(text.split(canary.find)).toHaveLength(2)
       expect(text.replace(canary.find, () => canary.replace)).not.toBe(text)
       for (const world of canary.worlds) expect(shapes.map(({ name }) => name)).toContain(world)
+      if (canary.model !== null) expect(models).toContain(canary.model)
+      const judges = {
+        simulated: canary.seedsMax > 0,
+        explored: canary.worlds.length > 0,
+        specified: canary.model !== null,
+      }
+      // Whoever cannot judge it says why; and somebody can.
+      const excused = Object.fromEntries(Object.keys(judges).map((judge) => [judge, !(judge in canary.beyond)]))
+      expect(judges).toEqual(excused)
+      expect(judges.simulated || (judges.explored && judges.specified)).toBe(true)
     },
   )
 
@@ -28,14 +42,22 @@ describe('each canary', () => {
   })
 })
 
-test.each(['white-message-not-recorded', 'waiting-message-counted-twice', 'takeover-seals-aborted'])(
+test.each(['white-message-not-recorded', 'handle-before-entering', 'takeover-seals-aborted'])(
   '%s is caught by both judges',
   async (name) => {
     const canary = canaryOf(name)
-    expect(await simulateCanary(canary)).toMatch(/^\d+: ./)
-    expect(await exploreCanary(canary)).toMatch(/^[\w-]+: ./)
+    expect(await simulateCanary(canary)).toEqual({ is: 'caught', text: expect.stringMatching(/^\d+: ./) })
+    expect(await exploreCanary(canary)).toEqual({ is: 'caught', text: expect.stringMatching(/^[\w-]+: ./) })
   },
 )
+
+test('C4: a process outside the plan that nobody notices is caught: the cut is not closed', async () => {
+  const { worlds } = canaryOf('stranger-not-noticed')
+  for (const world of worlds) {
+    const found = await exploreCanary({ ...canaryOf('stranger-not-noticed'), worlds: [world] })
+    expect(found).toEqual({ is: 'caught', text: expect.stringContaining('not closed under happens-before') })
+  }
+})
 
 test('a fault that cannot be planted is no silence', async () => {
   await expect(simulateCanary({ ...canaryOf('duplicate-handled'), name: 'no-such-canary' })).rejects.toThrow(

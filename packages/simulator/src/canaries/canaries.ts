@@ -1,6 +1,6 @@
 /**
- * The planted faults: each one line of the production protocol, changed. `worlds` and `shape` say where to look first;
- * `seeds` is the budget of the simulator.
+ * The planted faults: each one line of the production protocol, changed; and which judges have it in their bounds. Each
+ * judge that has must catch it.
  */
 export interface Canary {
   readonly name: string
@@ -12,8 +12,12 @@ export interface Canary {
   readonly replace: string
   /** Worlds of the exploration that have it in their bounds; none: it is beyond them. */
   readonly worlds: readonly string[]
-  /** How many seeds the simulator may take to find it. */
+  /** The model of the specification in which the same rule is switched off; `null`: it is beyond them. */
+  readonly model: string | null
+  /** How many seeds the simulator may take to find it; 0: it is beyond them. */
   readonly seedsMax: number
+  /** Why a judge cannot have it in its bounds: of each that has not. */
+  readonly beyond: { readonly simulated?: string; readonly explored?: string; readonly specified?: string }
 }
 
 export const canaries: readonly Canary[] = [
@@ -24,6 +28,8 @@ export const canaries: readonly Canary[] = [
     find: "if (state.phase !== 'mark' || state.awaited > 0) return",
     replace: "if (state.phase !== 'mark' || state.awaited === state.tracks.size) return",
     worlds: ['barrier', 'quiesced'],
+    model: 'NoC3',
+    beyond: {},
     seedsMax: 200,
   },
   {
@@ -33,6 +39,8 @@ export const canaries: readonly Canary[] = [
     find: "if (state.phase !== 'quiesce' || !state.storesAsked || state.awaited > 0) return",
     replace: "if (state.phase !== 'quiesce' || ![...state.tracks.values()].some(({ hold }) => hold !== null)) return",
     worlds: ['barrier'],
+    model: 'NoMarkOrder',
+    beyond: {},
     seedsMax: 200,
   },
   {
@@ -42,6 +50,8 @@ export const canaries: readonly Canary[] = [
     find: "if (state.phase !== 'quiesce' || state.storesAsked || state.awaited > 0) return",
     replace: "if (state.phase !== 'quiesce' || state.storesAsked) return",
     worlds: ['quiesced-one'],
+    model: null,
+    beyond: { specified: 'a handler is an instant there' },
     seedsMax: 500,
   },
   {
@@ -51,15 +61,19 @@ export const canaries: readonly Canary[] = [
     find: 'if (coloured && origin.stamp.epoch > state.epoch) return false // C1',
     replace: "if (coloured && origin.stamp.epoch > state.epoch) return state.gate.kind !== 'marking'",
     worlds: ['flow-small'],
+    model: 'NoC1',
+    beyond: {},
     seedsMax: 200,
   },
   {
     name: 'marker-ignored',
     about: 'C1: a message of the next epoch does not make its receiver enter it',
     file: 'cut/process.ts',
-    find: "noticeEpoch(step, origin.stamp.epoch, { by: 'message', nowMs })",
+    find: "noticeEpoch(step, origin.stamp, 'message', nowMs)",
     replace: 'if (origin.stamp.epoch > step.state.epoch) patch(step, { epoch: origin.stamp.epoch })',
     worlds: ['flow-small', 'flow'],
+    model: 'NoEntry',
+    beyond: {},
     seedsMax: 200,
   },
   {
@@ -69,6 +83,8 @@ export const canaries: readonly Canary[] = [
     find: '  record(step, { item, origin })\n}',
     replace: '}',
     worlds: ['flow-small', 'flow'],
+    model: 'NoRecording',
+    beyond: {},
     seedsMax: 200,
   },
   {
@@ -78,6 +94,8 @@ export const canaries: readonly Canary[] = [
     find: 'for (const item of [...step.state.waiting, ...work.entering.openHandlers]) record(step, item)',
     replace: 'for (const item of work.entering.openHandlers) record(step, item)',
     worlds: ['flow-small', 'flow'],
+    model: 'NoRecording',
+    beyond: {},
     seedsMax: 500,
   },
   {
@@ -87,6 +105,8 @@ export const canaries: readonly Canary[] = [
     find: 'const left = [...state.waiting, ...openHandlers]',
     replace: 'const left = openHandlers',
     worlds: ['flow-small', 'flow'],
+    model: 'NoC2',
+    beyond: {},
     seedsMax: 500,
   },
   {
@@ -96,6 +116,8 @@ export const canaries: readonly Canary[] = [
     find: 'if (stamp.epoch >= work.ref.epoch) return',
     replace: 'if (stamp.epoch > work.ref.epoch) return',
     worlds: ['flow-small', 'flow'],
+    model: 'NoColour',
+    beyond: {},
     seedsMax: 200,
   },
   {
@@ -105,6 +127,8 @@ export const canaries: readonly Canary[] = [
     find: 'if (!isOver) return',
     replace: '',
     worlds: ['flow-small', 'flow'],
+    model: 'NoDrain',
+    beyond: {},
     seedsMax: 200,
   },
   {
@@ -114,6 +138,8 @@ export const canaries: readonly Canary[] = [
     find: 'if (missingCount === 0) return',
     replace: 'if (missingCount >= 0) return',
     worlds: ['loss'],
+    model: 'NoDeficit',
+    beyond: {},
     seedsMax: 1_000,
   },
   {
@@ -123,6 +149,8 @@ export const canaries: readonly Canary[] = [
     find: "      return gate.kind === 'open'\n  }",
     replace: "      return gate.kind === 'open' || gate.kind === 'marking'\n  }",
     worlds: ['owned-one'],
+    model: 'NoMarking',
+    beyond: {},
     seedsMax: 500,
   },
   {
@@ -132,6 +160,8 @@ export const canaries: readonly Canary[] = [
     find: "    case 'marking':\n      return false",
     replace: "    case 'marking':\n      return byRunning",
     worlds: [],
+    model: 'NoCounts',
+    beyond: { explored: 'a mark of the state is an instant there' },
     seedsMax: 1_000,
   },
   {
@@ -141,7 +171,20 @@ export const canaries: readonly Canary[] = [
     find: 'if (!isQuiet(step.state)) return',
     replace: '',
     worlds: ['owned-one', 'gated'],
+    model: null,
+    beyond: { specified: 'a handler is an instant there' },
     seedsMax: 500,
+  },
+  {
+    name: 'stranger-not-noticed',
+    about: 'C4: a process outside the plan is heard between the hold and the mark, and nobody minds',
+    file: 'cut/verdict.ts',
+    find: '  const { enteredBy, enteredFrom } = mark\n',
+    replace: '  if (mark !== null) return found\n  const { enteredBy, enteredFrom } = mark\n',
+    worlds: ['joiner', 'bystander'],
+    model: 'NoJoiners',
+    beyond: { simulated: 'every process of a seeded world is in every plan' },
+    seedsMax: 0,
   },
   {
     name: 'ingress-not-held',
@@ -150,6 +193,8 @@ export const canaries: readonly Canary[] = [
     find: "return gate.kind === 'open' && !isIngressHeld(state)",
     replace: "return gate.kind === 'open'",
     worlds: ['outsider'],
+    model: 'NoOutsiders',
+    beyond: {},
     seedsMax: 1_000,
   },
   {
@@ -159,6 +204,11 @@ export const canaries: readonly Canary[] = [
     find: 'const endsAtMs = holdEndMs(step.state)\n  if (endsAtMs === null || nowMs < endsAtMs) return',
     replace: 'if (Number.isFinite(nowMs)) return',
     worlds: [],
+    model: null,
+    beyond: {
+      explored: 'a gate ends with the cut at the latest, and time passes only when nothing else can',
+      specified: 'time is not modelled',
+    },
     seedsMax: 1_000,
   },
   {
@@ -168,6 +218,8 @@ export const canaries: readonly Canary[] = [
     find: 'const unbroken = answer.unbroken && !spent',
     replace: 'const unbroken = true',
     worlds: ['barrier'],
+    model: 'NoC5',
+    beyond: {},
     seedsMax: 2_000,
   },
   {
@@ -177,6 +229,8 @@ export const canaries: readonly Canary[] = [
     find: "if (!sameCut(fact.ref, state.ref)) return 'stale' // C8",
     replace: '',
     worlds: ['stale'],
+    model: 'NoC8',
+    beyond: {},
     seedsMax: 1_000,
   },
   {
@@ -186,6 +240,8 @@ export const canaries: readonly Canary[] = [
     find: "if (planned === undefined || records.some(({ type }) => type === 'ended')) return null",
     replace: 'if (planned === undefined) return null',
     worlds: ['takeover-store'],
+    model: 'NoRecovery',
+    beyond: {},
     seedsMax: 1_000,
   },
   {
@@ -195,6 +251,11 @@ export const canaries: readonly Canary[] = [
     find: '  collect(step)\n  trySeal(step, nowMs)',
     replace: '  trySeal(step, nowMs)',
     worlds: [],
+    model: null,
+    beyond: {
+      explored: 'every fact arrives there, so nothing is missing',
+      specified: 'an order, once given, may be acted upon for ever',
+    },
     seedsMax: 1_000,
   },
   {
@@ -204,6 +265,8 @@ export const canaries: readonly Canary[] = [
     find: "order(step, name, outcome.kind === 'aborted' ? { ...base, reason: outcome.failure.message } : base)",
     replace: "if (outcome.kind === 'sealed') order(step, name, base)",
     worlds: ['takeover-store', 'expiry'],
+    model: 'NoRelease',
+    beyond: {},
     seedsMax: 500,
   },
   {
@@ -213,6 +276,8 @@ export const canaries: readonly Canary[] = [
     find: "  if (gate.kind !== 'open') openGate(step)\n}\n\n/** A restore",
     replace: '}\n\n/** A restore',
     worlds: ['gated-expiry'],
+    model: null,
+    beyond: { specified: 'a gate is open or closed by its stage' },
     seedsMax: 500,
   },
   {
@@ -222,6 +287,8 @@ export const canaries: readonly Canary[] = [
     find: "needsResume ? [{ call: 'resume' }, { call: 'release' }] : [{ call: 'release' }]",
     replace: "needsResume ? [{ call: 'resume' }] : []",
     worlds: ['takeover-store', 'barrier'],
+    model: null,
+    beyond: { specified: 'what a mark pins is not modelled' },
     seedsMax: 200,
   },
   {
@@ -231,6 +298,8 @@ export const canaries: readonly Canary[] = [
     find: "needsResume ? [{ call: 'resume' }, { call: 'release' }]",
     replace: "needsResume ? [{ call: 'release' }]",
     worlds: [],
+    model: null,
+    beyond: { explored: 'one cut only: the next one finds it', specified: 'a store is held by its stage' },
     seedsMax: 1_000,
   },
   {
@@ -240,6 +309,8 @@ export const canaries: readonly Canary[] = [
     find: '  if (hasReceived(inbound.arrived, stamp.seq)) {',
     replace: '  if (stamp.seq < 0) {',
     worlds: [],
+    model: 'NoDuplicates',
+    beyond: { explored: 'no message is doubled there' },
     seedsMax: 500,
   },
   {
@@ -249,6 +320,8 @@ export const canaries: readonly Canary[] = [
     find: '  if (stamp.generation !== step.state.generation) {',
     replace: '  if (stamp.generation > step.state.generation) {',
     worlds: [],
+    model: 'NoGeneration',
+    beyond: { explored: 'no restore there' },
     seedsMax: 1_000,
   },
 ]
