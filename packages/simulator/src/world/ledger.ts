@@ -9,8 +9,8 @@ export class Ledger {
   /** What went wrong before any cut could show it: handled twice, or in another generation. */
   readonly findings: string[] = []
   tokens: number
-  /** Which message left as which number of which session. */
-  readonly #sentAs = new Map<string, string>()
+  /** The stamps with which messages have left. */
+  readonly #stamps: (readonly [Pick<Stamp, 'channel' | 'session' | 'seq'>, string])[] = []
   readonly #indexes: ReadonlyMap<string, number>
   #count = 0
 
@@ -36,16 +36,17 @@ export class Ledger {
   }
 
   /** A message has left with its stamp. */
-  stamped(id: string, { channel, session, seq }: Pick<Stamp, 'channel' | 'session' | 'seq'>): void {
-    this.#sentAs.set(`${channel} ${session} ${seq}`, id)
+  stamped(id: string, stamp: Pick<Stamp, 'channel' | 'session' | 'seq'>): void {
+    this.#stamps.push([stamp, id])
   }
 
-  /** The messages of these numbers, written as `stamped` writes them. */
+  /** The messages of these numbers, each as `channel session number`. */
   sentAs(numbers: Iterable<string>): ReadonlySet<string> {
+    const wanted = new Set(numbers)
     const ids = new Set<string>()
-    for (const number of numbers) {
-      const id = this.#sentAs.get(number)
-      if (id !== undefined) ids.add(id)
+    if (wanted.size === 0) return ids
+    for (const [{ channel, session, seq }, id] of this.#stamps) {
+      if (wanted.has(`${channel} ${session} ${seq}`)) ids.add(id)
     }
     return ids
   }
@@ -75,7 +76,7 @@ export class Ledger {
   /** A restore: nothing of the time before it is part of what is judged from here on. */
   restart(tokens: number): void {
     this.messages.clear()
-    this.#sentAs.clear()
+    this.#stamps.length = 0
     this.tokens = tokens
   }
 
