@@ -3,11 +3,14 @@
  * what is asked of them. The server here is made for that; the real one is in s3-store.test.ts.
  */
 import { createHash } from 'node:crypto'
+import dns from 'node:dns'
+import { writeFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { join } from 'node:path'
 import { Failure } from '@stillpoint/core/kernel'
-import { describe, expect, onTestFinished, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { sha256 } from '../format/ids.ts'
-import { clock, seeded } from '../testing/testbed.ts'
+import { clock, scratch, seeded } from '../testing/testbed.ts'
 import { configObject } from './blob-store.ts'
 import { retryingStore } from './retrying.ts'
 import { openS3Store, type S3StoreOptions } from './s3-store.ts'
@@ -158,6 +161,29 @@ describe('what is asked', () => {
     })
     await store.prepare()
     expect(seen.at(-1)).toMatchObject({ method: 'PUT', headers: { 'x-amz-bucket-object-lock-enabled': 'true' } })
+  })
+
+  test('on Amazon the bucket is in the host’s name, and so is the region; nothing has to be found out', async () => {
+    const names: string[] = []
+    const spy = vi.spyOn(dns, 'lookup').mockImplementation(((
+      name: string,
+      _: unknown,
+      done: (error: Error) => void,
+    ) => {
+      names.push(name)
+      done(Object.assign(new Error('not here'), { code: 'ENOTFOUND' }))
+    }) as typeof dns.lookup)
+    onTestFinished(() => spy.mockRestore())
+    const keys = join(await scratch(), 'credentials')
+    await writeFile(keys, '[default]\naws_access_key_id=a\naws_secret_access_key=b\n', { mode: 0o600 })
+    const open = (location: string, region = {}) => openS3Store({ location, credentialsFile: keys, ...region })
+    const frankfurt = await open('s3:s3.eu-central-1.amazonaws.com/bucket/x')
+    expect(frankfurt.traits.atomicCreate).toBe(true)
+    const named = await open('s3:https://s3.amazonaws.com/bucket', { region: 'eu-west-3' })
+    for (const store of [frankfurt, named]) {
+      await expect(store.put(object, bytes)).rejects.toMatchObject({ code: 'storage_failed', retry: 'later' })
+    }
+    expect(names).toEqual(['bucket.s3.eu-central-1.amazonaws.com', 'bucket.s3.eu-west-3.amazonaws.com'])
   })
 
   test('a bucket that may not be looked at is used', async () => {
