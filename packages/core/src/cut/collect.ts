@@ -59,6 +59,11 @@ export function trySeal(step: Step, nowMs: number): void {
 /**
  * What a coordinator does with a cut that it finds after a crash: before `taken` it is aborted, after it the captures
  * are asked for again from the marks that are still there; a cut that has ended is left alone (`null`).
+ *
+ * For a coordinator that keeps its records (`CutRecord`) where its agents outlive it. Stillpoint's own server is none:
+ * its agents live inside it, so the marks of stores end with it, and it aborts what it finds open and not sealed
+ * (`closeOpenCuts` in packages/stillpoint). The simulator, the exploration and the specification (`TakeOver`) use it:
+ * what it answers keeps C6 and C10 for every crash of a coordinator, and for one that is replaced while it still lives.
  */
 export function recoverCut(records: readonly CutRecord[], nowMs: number): Decision | null {
   const planned = records.find((record) => record.type === 'planned')

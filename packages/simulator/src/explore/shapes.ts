@@ -311,9 +311,9 @@ export const shapes: readonly Shape[] = [
     faults: {},
   },
   {
-    name: 'triangle-fifo',
-    about: '3 processes, 4 messages around, FIFO channels',
-    processes: triangle,
+    name: 'line-fifo',
+    about: '3 processes, 2 messages along a line, FIFO channels',
+    processes: line,
     stores: [],
     fifo: true,
     outsiders: [],
