@@ -169,10 +169,14 @@ function applyShortKeyStream(keys: CryptKeys, iv: Uint8Array, text: Uint8Array):
   return wordBytes.subarray(0, text.length)
 }
 
+/** Node takes small buffers out of memory that they share; larger ones have their own. */
+const ownBytesMin = 128 << 10
+
 /** Frees memory now, not when it is collected: the next piece then takes the same, which needs no page faults. */
 export function giveBack(bytes: Buffer): void {
-  const { buffer } = bytes
-  if (buffer instanceof ArrayBuffer && buffer.byteLength === bytes.length) buffer.transfer(0)
+  const { buffer, byteOffset, length } = bytes
+  if (!(buffer instanceof ArrayBuffer) || byteOffset !== 0) return
+  if (buffer.byteLength === length || buffer.byteLength >= ownBytesMin) buffer.transfer(0)
 }
 
 /** Fresh keys. */

@@ -13,6 +13,7 @@ import { ivBytes, sealOverheadBytes } from '../format/crypto.ts'
 import type { BlobType } from '../format/ids.ts'
 import { encodePackHeader, type PackEntry } from '../format/pack.ts'
 import type { Vault } from '../vault.ts'
+import { createSlabs } from '../work/slabs.ts'
 import type { SealedBlob } from './blob-coder.ts'
 import { createFillingPacks, type FillingPack } from './filling-packs.ts'
 import { finishedPack, gatheredPack } from './gathered-pack.ts'
@@ -80,6 +81,7 @@ export function createBlobSink(vault: Vault): BlobSink {
   const packs = createFillingPacks(vault.entropy)
   const writer = createPackWriter(vault)
   const work = createTrackedWork()
+  const batchSlabs = createSlabs({ slabBytes: 2 * batchBytes, slabsMax: batchesInFlightMax })
   const flushing = new Set<Promise<void>>()
   let isOpen = true
 
@@ -183,14 +185,18 @@ export function createBlobSink(vault: Vault): BlobSink {
     const { blobs, bytes } = batches[type]
     batches[type] = newBatch()
     if (blobs.length === 0) return
-    const window = Buffer.from(new SharedArrayBuffer(bytes))
+    const slab = bytes >= batchBytes && bytes <= batchSlabs.slabBytes ? await batchSlabs.take(work.signal) : undefined
+    const window = slab?.bytes ?? Buffer.from(new SharedArrayBuffer(bytes))
     let filled = 0
     const placed = blobs.map(({ id, plaintext }): WindowBlob => {
       window.set(plaintext, filled)
       filled += plaintext.length
       return { id, offset: filled - plaintext.length, length: plaintext.length }
     })
-    const flushed: Promise<void> = work.track(takeIn(type, window, placed)).finally(() => flushing.delete(flushed))
+    const flushed: Promise<void> = work.track(takeIn(type, window, placed)).finally(() => {
+      flushing.delete(flushed)
+      slab?.release()
+    })
     flushing.add(flushed)
     while (flushing.size >= batchesInFlightMax) await Promise.race(flushing)
   }

@@ -12,7 +12,7 @@ import { sealOverheadBytes } from '../format/crypto.ts'
 import type { BlobType } from '../format/ids.ts'
 import type { PackEntry } from '../format/pack.ts'
 import { createSlabs, type Slab } from '../work/slabs.ts'
-import { chooseBelow, openPacks, packBlobsMax, packBytesTarget } from './open-packs.ts'
+import { createChooser, openPacks, packBlobsMax, packBytesTarget } from './open-packs.ts'
 import { empty, filledPart, regionBytes } from './pack-region.ts'
 
 /** The greatest blob that can be assigned to a pack that is nearly full, sealed, and the greatest header. */
@@ -64,6 +64,7 @@ export function createFillingPacks(entropy: Entropy): FillingPacks {
     data: Array.from({ length: openPacks.data }),
     tree: Array.from({ length: openPacks.tree }),
   }
+  const choose = createChooser(entropy)
   const opened = new Map<FillingPack, OpenPack>()
   /** Sealed bytes per plain byte, of late. */
   const ratio = { data: 1, tree: 1 }
@@ -100,7 +101,7 @@ export function createFillingPacks(entropy: Entropy): FillingPacks {
   return {
     tryAssign(type, plainBytes) {
       const most = plainBytes + sealOverheadBytes
-      const slot = chooseBelow(entropy, slots[type].length)
+      const slot = choose(slots[type].length)
       let pack = slots[type][slot]
       if (pack !== undefined && pack.sealedBytes + pack.bytesAtMost + most > packBytesMost - (1 << 20)) {
         close(pack) // invariant 3

@@ -51,15 +51,30 @@ export function createOpenPacks(entropy: Entropy): OpenPacks {
 }
 
 export function chooseBelow(entropy: Entropy, count: number): number {
-  const bytes = Buffer.alloc(4)
+  const bytes = new Uint8Array(4)
   entropy.fill(bytes)
-  return bytes.readUInt32LE() % count
+  return new DataView(bytes.buffer).getUint32(0) % count
+}
+
+/** The same, many times: entropy is asked for in larger pieces, since each asking takes several µs. */
+export function createChooser(entropy: Entropy): (count: number) => number {
+  const drawn = new Uint32Array(1024)
+  let used = drawn.length
+  return (count) => {
+    if (used === drawn.length) {
+      entropy.fill(new Uint8Array(drawn.buffer))
+      used = 0
+    }
+    used += 1
+    return (drawn[used - 1] ?? 0) % count
+  }
 }
 
 /** Fisher and Yates, in place. */
 export function shuffled<T>(entropy: Entropy, blobs: T[]): T[] {
+  const choose = createChooser(entropy)
   for (let last = blobs.length - 1; last > 0; last -= 1) {
-    const other = chooseBelow(entropy, last + 1)
+    const other = choose(last + 1)
     const [left, right] = [blobs[last], blobs[other]]
     assert(left !== undefined && right !== undefined, 'both are within')
     blobs[last] = right

@@ -64,8 +64,10 @@ function prove(keys: CryptKeys, sealed: Uint8Array, { text, plaintext, isSmaller
   try {
     if (!isSmaller && unsealsTo(keys, sealed, text)) return
     if (isSmaller) {
-      const unfolded = decompressSync(unseal(keys, sealed), plaintext.length)
+      const unsealed = unseal(keys, sealed)
+      const unfolded = decompressSync(unsealed, plaintext.length)
       const isEqual = unfolded.equals(plaintext)
+      giveBack(unsealed)
       giveBack(unfolded)
       if (isEqual) return
     }
@@ -82,22 +84,45 @@ function prove(keys: CryptKeys, sealed: Uint8Array, { text, plaintext, isSmaller
 }
 
 /** Below it, trying costs no more than finding out. */
-const probedBytesMin = 64 << 10
+const countedBytesMin = 2 << 10
+const countedBytes = 4 << 10
+/** Below it, the sample would be most of the blob. */
+const probedBytesMin = 512 << 10
 const sampleBytes = 8 << 10
 const samples = 8
 /** A sample that gets smaller by less than this says that the rest does not, either. */
 const probeGain = 0.01
 
 /**
- * Whether compression is worth a try: a twelfth or less of the bytes, taken all over, tells. What is said to be
- * incompressible is stored as it is: a wrong guess costs space, never content.
+ * Whether compression is worth a try. What is said to be incompressible is stored as it is: a wrong guess costs space,
+ * never content.
  */
 function compressible(plaintext: Uint8Array): boolean {
-  if (plaintext.length < probedBytesMin * 8) return plaintext.length > 0
+  if (plaintext.length < countedBytesMin) return plaintext.length > 0
+  if (plaintext.length < probedBytesMin) return !looksRandom(plaintext)
   const sample = Buffer.allocUnsafe(samples * sampleBytes)
   const stride = Math.floor((plaintext.length - sampleBytes) / (samples - 1))
   for (let at = 0; at < samples; at += 1) {
     sample.set(plaintext.subarray(at * stride, at * stride + sampleBytes), at * sampleBytes)
   }
   return compressSync(sample, 1).length < sample.length * (1 - probeGain)
+}
+
+const counts = new Uint32Array(256)
+
+/**
+ * Whether the first bytes are as evenly distributed as chance would have them: the sum of the squares of their counts is
+ * then n + n·(n−1)/256, with a standard deviation of 1 % at 2 KiB. Text is far from it.
+ */
+function looksRandom(plaintext: Uint8Array): boolean {
+  const n = Math.min(countedBytes, plaintext.length)
+  counts.fill(0)
+  for (let at = 0; at < n; at += 1) {
+    const byte = plaintext[at] ?? 0
+    counts[byte] = (counts[byte] ?? 0) + 1
+  }
+  let squares = 0
+  for (const count of counts) squares += count * count
+  const expected = n + (n * (n - 1)) / 256
+  return squares < expected * 1.03 && squares > expected * 0.97
 }
