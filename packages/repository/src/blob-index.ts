@@ -12,7 +12,7 @@
  */
 import { assert, type Entropy } from '@stillpoint/core/kernel'
 import { sealOverheadBytes } from './format/crypto.ts'
-import type { BlobType, PackId } from './format/ids.ts'
+import { type BlobType, isId, type PackId } from './format/ids.ts'
 import { columnsOf, type IndexedPack } from './format/index-file.ts'
 import type { IndexColumns } from './format/index-scan.ts'
 import { emptyPackBytes, headerEntryBytes, type PackEntry } from './format/pack.ts'
@@ -116,7 +116,8 @@ export function createBlobIndex(entropy: Entropy): BlobIndex {
   }
 
   function livePack(id: string): number {
-    assert(idDigits.write(id, 'latin1') === idDigits.length, 'an id has 64 hexadecimal digits')
+    assert(isId(id), 'an id has 64 hexadecimal digits')
+    idDigits.write(id, 'latin1')
     const pack = packs.numberOf(idDigits, 0)
     return pack >= 0 && packs.isRemoved(pack) ? -1 : pack
   }

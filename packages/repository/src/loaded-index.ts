@@ -26,6 +26,8 @@ export interface LoadedIndex {
 
 const attemptsMax = 5
 const readsInFlightMax = 2
+/** An id does not compress below its 32 bytes: a file that says more is no measure for the others. */
+const blobsPerByteMax = 1 / 32
 
 export interface LoadedIndexOptions {
   /** For repairs: damaged index files are passed over, as if they were not there. Default: they are a failure. */
@@ -91,7 +93,10 @@ export function createLoadedIndex(access: ObjectAccess, options: LoadedIndexOpti
     await eachOf(fresh, readsInFlightMax, async ({ name, bytes }) => {
       const columns = await readColumns(name)
       if (target.files.has(name)) return // adopted meanwhile
-      if (!isEstimated && bytes > 0) target.blobs.expect(target.blobs.size + columns.blobs * (freshBytes / bytes))
+      if (!isEstimated && bytes > 0) {
+        const estimate = Math.min(columns.blobs / bytes, blobsPerByteMax) * freshBytes
+        target.blobs.expect(target.blobs.size + estimate)
+      }
       isEstimated = true
       target.files.set(name, target.blobs.addColumns(columns))
     })
