@@ -1,20 +1,30 @@
 /**
- * Owns reading packs for a check: several at a time, verified by the pool of threads.
+ * Owns reading packs for a check: several at a time, in ranges, which the pool of threads verifies.
  * Does not own which packs, nor what becomes of what is found wrong.
  *
- * Invariant: memory is bounded by the slabs, whatever the number of packs: a pack is read when there is one for it.
+ * Invariants: 1. every byte of a pack is covered: by the authentication code of its blob or of its header, or by having to
+ * fit (the length of the header, at the end); every plaintext by the hash that is its id. 2. That a pack has the right
+ * name follows for those of the index from having exactly the blobs at the places that the index has under that name;
+ * others are hashed as a whole, too. So what takes longest, SHA-256, is done once for each byte. 3. Memory is bounded by the slabs, whatever the number and size of packs: a range is read when there is one for
+ * it. Only a single blob that is larger than a slab gets memory of its own.
  */
+import { createHash, type Hash } from 'node:crypto'
 import type { ObjectName, StoredObject } from '../blob/blob-store.ts'
-import { DamageError } from '../format/damage.ts'
+import { giveBack, unseal } from '../format/crypto.ts'
+import { DamageError, sound } from '../format/damage.ts'
 import { packId } from '../format/ids.ts'
-import type { PackEntry } from '../format/pack.ts'
+import { decodeHeaderLength, decodePackHeader, headerLengthBytes, type PackEntry } from '../format/pack.ts'
 import { eachOf } from '../parallel.ts'
-import { damaged, type Vault } from '../vault.ts'
+import { namingDamage, type Vault } from '../vault.ts'
 import { createSlabs, type Slabs } from '../work/slabs.ts'
 
-/** Larger ones are no packs: no program writes them, and they would not fit. */
-const packBytesMax = 512 << 20
-const slabsBytesMax = 128 << 20
+/** One that is larger is no pack: no program writes it. */
+const packBytesMax = 1 << 30
+const rangeBytes = 4 << 20
+/** The largest chunk that restic cuts, sealed: then a range has one blob. */
+const slabBytes = (8 << 20) + (64 << 10)
+/** Headers are mostly smaller: with the first read of a pack its header is there. */
+const tailBytes = 32 << 10
 
 export interface DataReading {
   readonly packs: readonly StoredObject[]
@@ -35,14 +45,12 @@ export interface DataRead {
 
 export async function readPacks(vault: Vault, reading: DataReading): Promise<DataRead> {
   const read = { packs: 0, bytes: 0 }
-  const slabBytes = Math.max(1, ...reading.packs.map(({ bytes }) => Math.min(bytes, packBytesMax)))
-  // One that is read while each thread has one.
-  const inFlight = Math.max(1, Math.min(vault.work.threads + 1, Math.floor(slabsBytesMax / slabBytes)))
-  const slabs = createSlabs({ slabBytes, slabsMax: inFlight })
-  await eachOf(reading.packs, inFlight, async (pack) => {
+  const threads = Math.max(1, vault.work.threads)
+  const slabs = createSlabs({ slabBytes, slabsMax: threads + 2 })
+  await eachOf(reading.packs, threads + 1, async (pack) => {
     reading.abort()
     if (!reading.goesOn()) return
-    const isSound = await reading.noting(() => readPack({ vault, slabs, reading }, pack))
+    const isSound = await reading.noting(() => readPack({ vault, slabs, reading, pack }))
     read.packs += 1
     read.bytes += pack.bytes
     reading.onRead(pack, isSound)
@@ -50,36 +58,112 @@ export async function readPacks(vault: Vault, reading: DataReading): Promise<Dat
   return read
 }
 
-interface Reader {
+interface PackReading {
   readonly vault: Vault
   readonly slabs: Slabs
   readonly reading: DataReading
+  readonly pack: StoredObject
 }
 
 /** @throws Failure `object_damaged`, `object_missing` and those of the store */
-async function readPack({ vault, slabs, reading }: Reader, pack: StoredObject): Promise<void> {
-  const { store, index, work } = vault
-  const name = packId(pack.name)
-  const object: ObjectName = { kind: 'pack', name }
-  const wrong = (reason: string) => damaged(store, object, new DamageError(reason))
-  if (pack.bytes > packBytesMax) throw wrong(`it has ${pack.bytes} bytes, more than any pack`)
-  const slab = await slabs.take(reading.signal)
-  let entries: readonly PackEntry[]
-  try {
-    const read = await store.get(object)
-    if (read.length > slab.bytes.length) throw wrong(`it has ${read.length} bytes, and was listed with ${pack.bytes}`)
-    slab.bytes.set(read)
-    const bytes = slab.bytes.subarray(0, read.length)
-    const verified = await work.run(
-      'verifyPack',
-      { name, bytes },
-      { bytes: bytes.length, ...(reading.signal === undefined ? {} : { signal: reading.signal }) },
-    )
-    if (verified.kind === 'damaged') throw wrong(verified.reason)
-    entries = verified.entries
-  } finally {
-    slab.release()
+async function readPack(work: PackReading): Promise<void> {
+  const { vault, pack } = work
+  const id = packId(pack.name)
+  const object: ObjectName = { kind: 'pack', name: id }
+  await namingDamage(vault.store, object, async () => {
+    sound(pack.bytes <= packBytesMax, `it has ${pack.bytes} bytes, more than any pack`)
+    const { header, entries } = await readHeader(vault, object, pack.bytes)
+    const { blobs } = vault.index
+    const hash = blobs.hasPack(id) ? undefined : createHash('sha256')
+    await verifyRanges(work, { object, entries, ...(hash === undefined ? {} : { hash }) })
+    if (hash === undefined) sound(blobs.agrees({ id, entries }), 'it and the index do not agree on what is in it')
+    else sound(hash.update(header).digest('hex') === id, 'its content does not match its name')
+  })
+}
+
+interface Header {
+  /** With the length behind it. */
+  readonly header: Buffer
+  readonly entries: readonly PackEntry[]
+}
+
+async function readHeader({ store, keys }: Vault, object: ObjectName, packBytes: number): Promise<Header> {
+  const readEnd = (bytes: number) => store.get(object, { offset: packBytes - bytes, length: bytes })
+  let tail = await readEnd(Math.min(packBytes, tailBytes))
+  const length = decodeHeaderLength(tail.subarray(Math.max(0, tail.length - headerLengthBytes)), packBytes)
+  if (tail.length < length + headerLengthBytes) tail = await readEnd(length + headerLengthBytes)
+  const header = tail.subarray(tail.length - length - headerLengthBytes)
+  const entries = decodePackHeader(unseal(keys, header.subarray(0, length)))
+  const last = entries.at(-1)
+  const end = last === undefined ? 0 : last.offset + last.length
+  sound(end === packBytes - header.length, 'its blobs and its header do not fill it')
+  return { header, entries }
+}
+
+interface Ranges {
+  readonly object: ObjectName
+  readonly entries: readonly PackEntry[]
+  /** Is given all bytes before the header, in order. */
+  readonly hash?: Hash
+}
+
+async function verifyRanges({ vault, slabs, reading }: PackReading, { object, entries, hash }: Ranges): Promise<void> {
+  const { signal } = reading
+  const verifying: Promise<unknown>[] = []
+  let damage: string | null = null
+  let failed: { readonly error: unknown } | undefined
+  for (const range of rangesOf(entries)) {
+    // What is damaged need not be read to its end.
+    if (damage !== null || failed !== undefined) break
+    reading.abort()
+    const slab = range.length <= slabBytes ? await slabs.take(signal) : undefined
+    try {
+      const read = await vault.store.get(object, { offset: range.offset, length: range.length })
+      hash?.update(read)
+      const sealed = slab?.bytes.subarray(0, range.length) ?? read
+      if (slab !== undefined) {
+        slab.bytes.set(read)
+        giveBack(read)
+      }
+      const blobs = range.entries.map((entry) => ({ ...entry, offset: entry.offset - range.offset }))
+      const task = { bytes: range.length, ...(signal === undefined ? {} : { signal }) }
+      const verified = vault.work.run('verifyBlobs', { sealed, blobs }, task).then(
+        (problem) => {
+          damage ??= problem
+          slab?.release()
+        },
+        (error: unknown) => {
+          failed ??= { error }
+          slab?.release()
+        },
+      )
+      if (slab === undefined) await verified // its memory is beyond the bound: one at a time
+      verifying.push(verified)
+    } catch (error) {
+      slab?.release()
+      failed ??= { error }
+    }
   }
-  if (!index.blobs.hasPack(name) || index.blobs.agrees({ id: name, entries })) return
-  throw wrong('it and the index do not agree on what is in it')
+  await Promise.all(verifying)
+  if (failed !== undefined) throw failed.error
+  if (damage !== null) throw new DamageError(damage)
+}
+
+interface PackRange {
+  readonly offset: number
+  length: number
+  readonly entries: PackEntry[]
+}
+
+/** All of the pack up to its header. */
+function rangesOf(entries: readonly PackEntry[]): readonly PackRange[] {
+  const ranges: PackRange[] = []
+  for (const entry of entries) {
+    const range = ranges.at(-1)
+    if (range !== undefined && range.length + entry.length <= rangeBytes) {
+      range.entries.push(entry)
+      range.length += entry.length
+    } else ranges.push({ offset: entry.offset, length: entry.length, entries: [entry] })
+  }
+  return ranges
 }
