@@ -12,6 +12,7 @@
  * - whether it was the order or a *planned* sender's message that made a process enter, and which planned senders it
  *   heard while it was held: the verdict asks for senders outside the plan only (`strangersHeard`). In a world that has
  *   such a sender these fields are written;
+ * - by what a drain was ended, which no rule reads;
  * - after the outcome, what the world knows of the truth: only the instant of a seal reads it.
  *
  * Which fields these are, the explorer says (`unread`); it is checked by exploring worlds with and without.
@@ -21,6 +22,8 @@ import type { CoordinatorStep } from '@stillpoint/core'
 
 /** Fields on which nothing depends in a world without processes outside the plan. */
 export const fieldsOfStrangers = ['enteredBy', 'enteredFrom', 'heardWhileHeld', 'by', 'from'] as const
+/** Fields on which nothing ever depends. */
+export const fieldsUnread = ['endedBy'] as const
 /** Fields on which nothing depends once an outcome is persisted: only a seal reads them, and none may follow. */
 export const fieldsOfTruth = ['knows', 'balance', 'marked'] as const
 

@@ -5,7 +5,7 @@
  * Answers the counts, and the first finding with the moves that lead to it.
  */
 import { defined } from '@stillpoint/core/kernel'
-import { Canon, fieldsOfStrangers, fieldsOfTruth } from './canonical.ts'
+import { Canon, fieldsOfStrangers, fieldsOfTruth, fieldsUnread } from './canonical.ts'
 import { isEnded, restFindings, stateFindings } from './judge.ts'
 import { beginning, type Shape, type World } from './model.ts'
 import { type Move, movesOf } from './moves.ts'
@@ -143,7 +143,7 @@ function count(counts: { sealed: number; aborted: number }, world: World): void 
 
 /** Everything that decides what can happen next, and what has been found: equal for states with the same future. */
 function keysOf(shape: Shape, isPlain: boolean): (world: World) => string {
-  const unread = isPlain || shape.strangers !== undefined ? [] : fieldsOfStrangers
+  const unread = isPlain ? [] : [...fieldsUnread, ...(shape.strangers === undefined ? fieldsOfStrangers : [])]
   const running = new Canon(unread)
   const over = isPlain ? running : new Canon([...unread, ...fieldsOfTruth])
   return (world) => {

@@ -111,7 +111,7 @@ export function uplinkMoves(world: World, name: string): readonly Move[] {
   return [step(world, what, take)]
 }
 
-function channelMoves(world: World, channel: string): readonly Move[] {
+export function channelMoves(world: World, channel: string): readonly Move[] {
   const frames = world.channels[channel] ?? []
   const to = channel.split('→')[1] ?? ''
   const moves: Move[] = []

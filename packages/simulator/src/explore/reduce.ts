@@ -9,6 +9,8 @@
  * - the orders to prepare, drain, capture and release, and a store's calls for all but `drain`: they read and change
  *   nothing that a message, a handler, a write or an outsider does. The drain ends with the same messages whether its
  *   order comes before or after them. A release matters to a process with open handlers, and is not made at once then;
+ * - a marker that reaches a process which has entered its epoch already: it changes only by what the drain says that it
+ *   was ended (`endedBy`), which no rule reads;
  * - the seal: what it is made of has all been captured, and what judges it does not change any more.
  *
  * Each of these moves uses up what it is made of, so no cycle can put another move off for ever; and a finding stays in
@@ -17,7 +19,7 @@
  */
 import type { Fact, Order, StoreCall } from '@stillpoint/core'
 import type { World } from './model.ts'
-import { downlinkMoves, type Move, sealMoves, storeMoves, uplinkMoves } from './moves.ts'
+import { channelMoves, downlinkMoves, type Move, sealMoves, storeMoves, uplinkMoves } from './moves.ts'
 
 const counted: ReadonlySet<Fact['type']> = new Set<Fact['type']>([
   'ready',
@@ -54,6 +56,12 @@ export function nextAlone(world: World): Move | null {
     if (head === undefined || head === 'lost' || !unseen.has(head.order.type)) continue
     const isOpen = (world.processes[name]?.state.open.size ?? 0) > 0
     if (!isOpen) return first(downlinkMoves(world, name))
+  }
+  for (const [channel, [head]] of Object.entries(world.channels)) {
+    const receiver = world.processes[channel.split('→')[1] ?? '']
+    if (head?.type === 'marker' && receiver !== undefined && receiver.state.epoch >= head.stamp.epoch) {
+      return first(channelMoves(world, channel))
+    }
   }
   for (const [name, { call }] of Object.entries(world.stores)) {
     if (call !== null && unseenCalls.has(call)) return first(storeMoves(world, name))
