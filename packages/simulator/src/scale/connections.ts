@@ -6,6 +6,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
@@ -32,6 +33,8 @@ export interface ConnectionsMeasured {
   /** Of the server and coordinator alone, until then. */
   readonly takenCpuMs: number
   readonly sealedCpuMs: number
+  /** Of the processes that have joined, until everybody runs again; 0 where there is no /proc. */
+  readonly joinedCpuMs: number
   readonly rssBytes: number
 }
 
@@ -68,7 +71,15 @@ export async function measureConnections(processes: number, rounds: number): Pro
     let last: ConnectionsMeasured | undefined
     for (let round = 0; round < rounds; round += 1) {
       Object.assign(counts, { orders: 0, facts: 0 })
-      last = { processes, ...(await takeOne(operations)), ...counts, rssBytes: process.memoryUsage.rss() }
+      last = {
+        processes,
+        ...(await takeOne(
+          operations,
+          joiners.map(({ pid }) => pid),
+        )),
+        ...counts,
+        rssBytes: process.memoryUsage.rss(),
+      }
     }
     if (last === undefined) throw new Error('no round')
     return last
@@ -81,32 +92,44 @@ export async function measureConnections(processes: number, rounds: number): Pro
 
 async function takeOne(
   operations: Operations,
+  pids: readonly number[],
 ): Promise<Omit<ConnectionsMeasured, 'processes' | 'orders' | 'facts' | 'rssBytes'>> {
-  const at = new Map<string, { readonly ms: number; readonly cpuMs: number }>()
+  const at = new Map<string, { readonly ms: number; readonly cpuMs: number; readonly joinedCpuMs: number }>()
   const taken = await operations.take(
     { allowInconsistent: false, tags: [] },
     {
       signal: new AbortController().signal,
       onEvent: (event) => {
-        if (event.type === 'phase') at.set(event.phase, now())
+        if (event.type === 'phase') at.set(event.phase, now(pids))
         if (event.type === 'retry') throw new Error(`the cut was tried again: ${event.failure.message}`)
       },
     },
   )
   if (taken.verdict !== 'consistent') throw new Error(`the cut is ${taken.verdict}`)
-  const since = (phase: string, key: 'ms' | 'cpuMs'): number =>
+  const since = (phase: string, key: 'ms' | 'cpuMs' | 'joinedCpuMs'): number =>
     defined(at.get(phase), phase)[key] - defined(at.get('prepare'), 'prepare')[key]
   return {
     takenMs: since('capture', 'ms'),
     takenCpuMs: since('capture', 'cpuMs'),
+    joinedCpuMs: since('capture', 'joinedCpuMs'),
     sealedMs: since('release', 'ms'),
     sealedCpuMs: since('release', 'cpuMs'),
   }
 }
 
-function now(): { readonly ms: number; readonly cpuMs: number } {
+function now(pids: readonly number[]): { readonly ms: number; readonly cpuMs: number; readonly joinedCpuMs: number } {
   const { user, system } = process.cpuUsage()
-  return { ms: performance.now(), cpuMs: (user + system) / 1_000 }
+  const joinedCpuMs = pids.reduce((sum, pid) => sum + cpuMsOf(pid), 0)
+  return { ms: performance.now(), cpuMs: (user + system) / 1_000, joinedCpuMs }
+}
+
+/** By proc(5), in the kernel's ticks of 10 ms. */
+function cpuMsOf(pid: number): number {
+  if (process.platform !== 'linux') return 0
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    .replace(/^.*\) /, '')
+    .split(' ')
+  return (Number(fields[11]) + Number(fields[12])) * 10
 }
 
 function counting(processes: ProcessDirectory, counts: { orders: number; facts: number }): ProcessDirectory {
@@ -144,7 +167,7 @@ function configOf(baseDir: string, processes: number): SystemConfig {
 function startJoiner(
   server: { readonly url: string; readonly tokenFile: string },
   { from, to }: { readonly from: number; readonly to: number },
-): { readonly joined: Promise<void>; readonly end: () => Promise<void> } {
+): { readonly pid: number; readonly joined: Promise<void>; readonly end: () => Promise<void> } {
   const main = fileURLToPath(new URL('./join-main.ts', import.meta.url))
   const args = [main, '--server', server.url, '--token-file', server.tokenFile, '--from', `${from}`]
   const child: ChildProcess = spawn(process.execPath, [...args, '--count', `${to - from}`], {
@@ -157,6 +180,7 @@ function startJoiner(
   })
   joined.catch(() => {}) // Whoever waits for it hears of it.
   return {
+    pid: defined(child.pid, 'the pid of a child'),
     joined,
     end: async () => {
       child.kill('SIGKILL')
@@ -173,6 +197,7 @@ export const connectionColumns: readonly Column<ConnectionsMeasured>[] = [
   ['facts', (one) => one.facts, String],
   ['plan to resume, ms', (one) => one.takenMs, whole],
   ['server CPU ms', (one) => one.takenCpuMs, whole],
+  ['processes CPU ms', (one) => one.joinedCpuMs, whole],
   ['plan to seal, ms', (one) => one.sealedMs, whole],
   ['server CPU ms', (one) => one.sealedCpuMs, whole],
   ['server memory, MB', (one) => one.rssBytes / 1e6, whole],
