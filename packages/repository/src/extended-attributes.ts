@@ -86,6 +86,11 @@ export function directoryItself(child: (name: string) => Buffer): Buffer {
   return child('.')
 }
 
+/** Whether what is made in the directory gets an ACL from it. */
+export function givesAcl(child: (name: string) => Buffer): boolean {
+  return readAttributes(directoryItself(child)).attributes.some(({ name }) => name === 'system.posix_acl_default')
+}
+
 export interface AttributeProblem {
   readonly name: string
   readonly failure: Failure

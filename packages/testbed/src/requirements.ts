@@ -27,6 +27,8 @@ export const requirements: readonly Requirement[] = [
     neededFor: 'a Redis server of the tests’ own, and restoring into Redis',
   },
   { tool: 'openssl', package: 'openssl', neededFor: 'making certificates for the tests of TLS' },
+  { tool: 'setfattr', package: 'attr', neededFor: 'extended attributes of files' },
+  { tool: 'setfacl', package: 'acl', neededFor: 'ACLs of files' },
   { tool: 'restic', package: 'restic', neededFor: 'proving that repositories are compatible with restic' },
   {
     // The library alone: what brings its services brings syslog and uwsgi, too, and starts them.

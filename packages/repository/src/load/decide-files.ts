@@ -29,7 +29,7 @@ export async function decideFiles(load: Load, section: Section): Promise<Decisio
     const made = load.directories.get(section.files.directory(file))?.made
     if (made === undefined) section.files.setState(file, 'left')
     else if (links.has(file)) section.files.setState(file, 'link')
-    else if (made.isFresh) decideNew(section, file)
+    else if (made.isFresh) decideNew(load, section, file)
     else there.push(file)
   }
   const { overwrite } = load
@@ -41,10 +41,11 @@ export async function decideFiles(load: Load, section: Section): Promise<Decisio
   return decisions
 }
 
-function decideNew(section: Section, file: number): void {
+function decideNew(load: Load, section: Section, file: number): void {
   const { files, blobs, attributes, linkTargets } = section
   const content = files.content(file)
-  const isWhole = content.length <= 1 && !attributes.has(file) && !linkTargets.has(file)
+  const givesAcl = load.directories.get(files.directory(file))?.made?.givesAcl === true
+  const isWhole = content.length <= 1 && !attributes.has(file) && !linkTargets.has(file) && !givesAcl
   files.setState(file, isWhole ? 'whole' : 'pieces')
   files.setLeft(file, content.length)
   let position = 0
@@ -62,7 +63,7 @@ interface Decided<F extends FoundFile> {
 
 function decideOther(load: Load, section: Section, { file, found, decisions }: Decided<FoundFile>): void {
   if (found.kind !== 'absent' && isKeptHere(load, section, { file, found })) return keep(load, section, file)
-  decideNew(section, file)
+  decideNew(load, section, file)
   if (found.kind === 'absent') return
   section.files.setState(file, 'pieces')
   decisions.starts.set(file, { kind: 'create', clears: true })
@@ -78,7 +79,7 @@ function decideUpdate(
   const missing = found.there.reduce((sum, isThere) => sum + 1 - isThere, 0)
   const isSame = missing === 0 && found.bytes === files.bytes(file)
   if (found.isShared && !(isSame && found.isSameMetadata)) {
-    decideNew(section, file)
+    decideNew(load, section, file)
     files.setState(file, 'pieces')
     decisions.starts.set(file, { kind: 'create', clears: true })
     return
@@ -89,7 +90,7 @@ function decideUpdate(
     const at = { directory: files.directory(file), name: files.name(file) }
     if (key !== undefined) load.linked.set(key, { ...at, inode, device })
     files.setState(file, found.isSameMetadata ? 'same' : 'tidied')
-    const path = `${pathOfDirectory(load.directories, files.directory(file))}${files.name(file)}`
+    const path = () => `${pathOfDirectory(load.directories, files.directory(file))}${files.name(file)}`
     load.counted('unchanged', { path, bytes: files.bytes(file) })
     return
   }
@@ -115,6 +116,6 @@ function isKeptHere(
 function keep(load: Load, section: Section, file: number): void {
   const { files } = section
   files.setState(file, 'left')
-  const path = `${pathOfDirectory(load.directories, files.directory(file))}${files.name(file)}`
+  const path = () => `${pathOfDirectory(load.directories, files.directory(file))}${files.name(file)}`
   load.counted('kept', { path, bytes: files.bytes(file) })
 }

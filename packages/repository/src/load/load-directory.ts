@@ -12,11 +12,12 @@
 import { Failure, type TreeId } from '@stillpoint/core/kernel'
 import { type AnchoredDirectory, makeAnchored, openAnchored } from '../anchored-directory.ts'
 import { errnoOf, storageFailure } from '../blob/storage-failure.ts'
+import { givesAcl } from '../extended-attributes.ts'
 import type { TreeNode } from '../format/tree.ts'
 import type { Vault } from '../vault.ts'
 import type { FileOutcome, Load, Overwrite } from './load.ts'
 import { type PlannedDirectories, planSections, rootDirectory, type Section } from './load-plan.ts'
-import { finishDirectories, loadSection } from './load-section.ts'
+import { finishDirectories, loadSection, unmade } from './load-section.ts'
 import { createOpenDirectories } from './open-directories.ts'
 import { isAloneIn } from './place-attributes.ts'
 import type { TreeSurvey } from './tree-survey.ts'
@@ -145,7 +146,7 @@ async function beginTarget(load: Load, root: AnchoredDirectory | undefined, path
   const planned = load.directories.get(rootDirectory)
   if (planned === undefined) return
   if (root === undefined) {
-    planned.made = { inode: 0n, device: 0n, isFresh: true, isAlone: true, mtimeBefore: undefined }
+    planned.made = unmade
     return
   }
   const isFresh = (await root.names()).length === 0
@@ -157,7 +158,14 @@ async function beginTarget(load: Load, root: AnchoredDirectory | undefined, path
     })
   }
   const { ino, dev, mtimeNs } = await root.handle.stat({ bigint: true })
-  planned.made = { inode: ino, device: dev, isFresh, isAlone: await isAloneIn(root), mtimeBefore: mtimeNs }
+  planned.made = {
+    inode: ino,
+    device: dev,
+    isFresh,
+    isAlone: await isAloneIn(root),
+    givesAcl: givesAcl(root.child),
+    mtimeBefore: mtimeNs,
+  }
 }
 
 interface LoadParts {
@@ -196,7 +204,7 @@ function loadOf(vault: Vault, { root, options, tally, signal, abort, problem, di
         tally[outcome].files += 1
         tally[outcome].bytes += bytes
       } else if (options.dryRun === true) tally.bytes += bytes
-      onEntry?.(path, outcome)
+      if (onEntry !== undefined) onEntry(path(), outcome)
     },
     removed(path) {
       tally.deleted += 1
@@ -221,9 +229,10 @@ async function loadPlanned(
 }
 
 function progressOf(tally: Tally, total: TreeSurvey, { onProgress }: LoadDirectoryOptions) {
-  return (path: string, bytes: number) => {
+  return (path: () => string, bytes: number) => {
     tally.bytes += bytes
+    if (onProgress === undefined) return
     const { files, bytes: bytesDone } = tally
-    onProgress?.({ files, filesTotal: total.files, bytes: bytesDone, bytesTotal: total.bytes, path })
+    onProgress({ files, filesTotal: total.files, bytes: bytesDone, bytesTotal: total.bytes, path: path() })
   }
 }

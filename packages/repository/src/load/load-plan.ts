@@ -37,6 +37,8 @@ export interface MadeDirectory {
   readonly isFresh: boolean
   /** Nobody else can write to it until it is finished. */
   readonly isAlone: boolean
+  /** It has a default ACL, which every entry that is made in it gets. */
+  readonly givesAcl: boolean
   /** Of one that was there. */
   readonly mtimeBefore: bigint | undefined
 }

@@ -5,7 +5,7 @@
 import { assert } from '@stillpoint/core/kernel'
 import type { AnchoredDirectory } from '../anchored-directory.ts'
 import { errnoOf } from '../blob/storage-failure.ts'
-import { directoryItself, writeAttributes } from '../extended-attributes.ts'
+import { directoryItself, givesAcl, writeAttributes } from '../extended-attributes.ts'
 import { eachOf } from '../parallel.ts'
 import { attempt, failedAttributes } from './attempt.ts'
 import { decideFiles } from './decide-files.ts'
@@ -69,7 +69,7 @@ function countWanted(load: Load, { files }: Section): void {
   for (let file = 0; file < files.size; file += 1) {
     const state = files.state(file)
     if (state !== 'whole' && state !== 'pieces' && state !== 'link') continue
-    const path = `${pathOfDirectory(load.directories, files.directory(file))}${files.name(file)}`
+    const path = () => `${pathOfDirectory(load.directories, files.directory(file))}${files.name(file)}`
     load.counted('restored', { path, bytes: files.bytes(file) })
   }
 }
@@ -83,7 +83,14 @@ async function within(load: Load, directory: number, action: (opened: AnchoredDi
 }
 
 /** A directory that a dry run would make. */
-const unmade: MadeDirectory = { inode: 0n, device: 0n, isFresh: true, isAlone: true, mtimeBefore: undefined }
+export const unmade: MadeDirectory = {
+  inode: 0n,
+  device: 0n,
+  isFresh: true,
+  isAlone: true,
+  givesAcl: false,
+  mtimeBefore: undefined,
+}
 
 async function makePlanned(load: Load, number: number): Promise<void> {
   const planned = load.directories.get(number)
@@ -105,7 +112,17 @@ async function makePlanned(load: Load, number: number): Promise<void> {
       const { directory, isFresh } = await makeDirectory(place, { mayExist: load.overwrite !== 'refuse' })
       const { ino, dev, mtimeNs } = await directory.handle.stat({ bigint: true })
       const isAlone = isFresh || (await isAloneIn(directory))
-      planned.made = { inode: ino, device: dev, isFresh, isAlone, mtimeBefore: isFresh ? undefined : mtimeNs }
+      // Of its own it has none yet: what it got from its parent must not go on to what is made in it.
+      if (isFresh && parentMade.givesAcl)
+        failedAttributes(load, path, writeAttributes(directoryItself(directory.child), []))
+      planned.made = {
+        inode: ino,
+        device: dev,
+        isFresh,
+        isAlone,
+        givesAcl: !isFresh && givesAcl(directory.child),
+        mtimeBefore: isFresh ? undefined : mtimeNs,
+      }
       load.open.adopt(number, directory)
     }),
   )
@@ -130,7 +147,7 @@ async function finishDirectory(load: Load, number: number, { node, made }: Plann
 async function placeOther(load: Load, directory: number, node: OtherNode): Promise<void> {
   const planned = load.directories.get(directory)
   if (planned?.made === undefined) return
-  const { isFresh, isAlone } = planned.made
+  const { made } = planned
   const path = `${pathOfDirectory(load.directories, directory)}${node.name}`
   if (node.type === 'socket') return load.skip(path, 'a socket exists only while its server runs')
   if (node.type === 'irregular') return load.skip(path, 'a kind of file that this program does not know')
@@ -139,15 +156,15 @@ async function placeOther(load: Load, directory: number, node: OtherNode): Promi
   await attempt(load, path, () =>
     within(load, directory, async (opened) => {
       const place = { directory: opened, name: node.name, path }
-      if (!isFresh && load.overwrite !== 'refuse') {
+      if (!made.isFresh && load.overwrite !== 'refuse') {
         const there = await statusAt(place)
         if (there !== undefined && isKept(load.overwrite, { found: there.mtimeNs, wanted: node.mtime })) return
-        if (await isSameLink(place, node)) return giveMetadata(load, place, { node, isAlone })
+        if (await isSameLink(place, node)) return giveMetadata(load, place, { node, made })
         await clearTheWay(load, place)
       }
       if (node.type === 'symlink') await makeSymlink(place, node)
       else if (node.type === 'fifo' || node.type === 'dev' || node.type === 'chardev') await makeSpecial(place, node)
-      await giveMetadata(load, place, { node, isAlone })
+      await giveMetadata(load, place, { node, made })
     }),
   )
 }
@@ -159,13 +176,13 @@ async function isSameLink(place: NodePlace, node: OtherNode): Promise<boolean> {
 async function giveMetadata(
   load: Load,
   place: NodePlace,
-  { node, isAlone }: { readonly node: OtherNode; readonly isAlone: boolean },
+  { node, made }: { readonly node: OtherNode; readonly made: MadeDirectory },
 ): Promise<void> {
   const status = await statusAt(place)
   const attributes = node.extendedAttributes
-  if (status !== undefined && attributes.length > 0) {
+  if (status !== undefined && (attributes.length > 0 || made.givesAcl)) {
     const entry = { place, inode: status.ino, device: status.dev, attributes }
-    failedAttributes(load, place.path, await placeAttributes(entry, isAlone))
+    failedAttributes(load, place.path, await placeAttributes(entry, made.isAlone))
   }
   await applyLinkMetadata(place, node, load.owners)
 }
@@ -226,8 +243,8 @@ async function placeLink(
     })
   })
   if (!isDone) return files.setState(file, 'left')
-  load.progressed(path, bytes)
-  load.counted(outcome, { path, bytes })
+  load.progressed(() => path, bytes)
+  load.counted(outcome, { path: () => path, bytes })
 }
 
 /** Other file systems, too many names and foreign directories are no reason not to have the file. */

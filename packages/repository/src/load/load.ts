@@ -37,8 +37,8 @@ export interface Load {
   /** What cannot be restored by its nature. */
   readonly skip: (path: string, reason: string) => void
   /** Content that was written, or was there. */
-  readonly progressed: (path: string, bytes: number) => void
-  readonly counted: (outcome: FileOutcome, file: { readonly path: string; readonly bytes: number }) => void
+  readonly progressed: (path: () => string, bytes: number) => void
+  readonly counted: (outcome: FileOutcome, file: { readonly path: () => string; readonly bytes: number }) => void
   readonly removed: (path: string) => void
   readonly attributeProblem: (path: string, failure: Failure) => void
 }

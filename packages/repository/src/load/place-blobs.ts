@@ -19,7 +19,7 @@ import {
 import { zstdDecompressSync } from 'node:zlib'
 import { assert } from '@stillpoint/core/kernel'
 import { errnoOf } from '../blob/storage-failure.ts'
-import { type CryptKeys, sealOverheadBytes, unsealInto } from '../format/crypto.ts'
+import { type CryptKeys, giveBack, sealOverheadBytes, unsealInto } from '../format/crypto.ts'
 import { DamageError, sound } from '../format/damage.ts'
 import { idBytes, sha256 } from '../format/ids.ts'
 
@@ -152,6 +152,7 @@ export function placeBlobs(input: PlaceBlobsInput, context: { readonly keys: Cry
         if (problem === 'replaced') problems.push({ kind: 'replaced', destination })
         else if (problem !== undefined) problems.push({ kind: 'system', destination, ...problem })
       }
+      if (!(plaintext instanceof DamageError) && !input.isOpen) giveBackLarge(plaintext)
     }
   } finally {
     file.close()
@@ -267,7 +268,10 @@ function writeAll(
 let scratch = Buffer.allocUnsafeSlow(1 << 20)
 
 function scratchOf(bytes: number): Buffer {
-  if (scratch.length < bytes) scratch = Buffer.allocUnsafeSlow(bytes)
+  if (scratch.length >= bytes) return scratch
+  const wider = Math.max(bytes, scratch.length * 2)
+  giveBack(scratch)
+  scratch = Buffer.allocUnsafeSlow(wider)
   return scratch
 }
 
@@ -312,3 +316,13 @@ function inflate(bytes: Uint8Array, plainBytes: number): Uint8Array {
   sound(plaintext.length === plainBytes, 'its length is not as recorded')
   return plaintext
 }
+
+/** What `inflate` has made is given back at once: garbage of megabytes would wait for a collection. */
+function giveBackLarge(plaintext: Uint8Array): void {
+  const { buffer } = plaintext
+  if (buffer !== scratch.buffer && buffer instanceof ArrayBuffer && buffer.byteLength >= sharedByteMax)
+    buffer.transfer(0)
+}
+
+/** Smaller buffers may be pieces of one that others use. */
+const sharedByteMax = 1 << 18

@@ -10,6 +10,7 @@ import { open } from 'node:fs/promises'
 import { assert, isFailure } from '@stillpoint/core/kernel'
 import type { AnchoredDirectory } from '../anchored-directory.ts'
 import { errnoOf } from '../blob/storage-failure.ts'
+import { giveBack } from '../format/crypto.ts'
 import type { PackId } from '../format/ids.ts'
 import { eachOf } from '../parallel.ts'
 import { createSlabs, type Slab } from '../work/slabs.ts'
@@ -31,9 +32,9 @@ import { conflict, secondsNumber } from './place-node.ts'
 import { clearTheWay } from './remove-entries.ts'
 
 /** Of one request. Blobs that are not needed are read where that costs less than another request. */
-const rangeBytesMax = 8 << 20
+const rangeBytesMax = 4 << 20
 const gapBytesMax = 256 << 10
-const rangesInFlight = 3
+const rangesInFlight = 4
 const slabBytes = rangeBytesMax + (1 << 20)
 /** Directories and files of one task. */
 const directoriesPerTask = 64
@@ -105,7 +106,7 @@ function* rangesOf({ blobs }: Section): Generator<Range> {
 
 async function placeRange(placing: Placing, range: Range, slab: Slab): Promise<void> {
   const { load, section } = placing
-  let bytes: Uint8Array
+  let bytes: Buffer
   try {
     bytes = await load.vault.store.get({ kind: 'pack', name: range.pack }, range)
   } catch (error) {
@@ -116,7 +117,9 @@ async function placeRange(placing: Placing, range: Range, slab: Slab): Promise<v
   }
   if (bytes.length <= slab.bytes.length) {
     slab.bytes.set(bytes)
-    bytes = slab.bytes.subarray(0, bytes.length)
+    const { length } = bytes
+    giveBack(bytes)
+    bytes = slab.bytes.subarray(0, length)
   }
   const damaged = new Set<number>()
   for (const targets of targetsOf(section, range.blobs)) {
@@ -387,7 +390,7 @@ async function conclude(
   const { files } = section
   const left = files.left(file) - 1
   files.setLeft(file, left)
-  const path = pathOf(load, section, file)
+  const path = () => pathOf(load, section, file)
   if (left > 0) return load.progressed(path, bytes)
   if (files.state(file) === 'pieces') {
     const directory = opened.get(files.directory(file))
@@ -395,7 +398,7 @@ async function conclude(
     placing.begun.delete(file)
     assert(directory !== undefined && begun !== undefined, 'the file is begun')
     try {
-      await finishFile(load, section, { file, directory, begun, path })
+      await finishFile(load, section, { file, directory, begun, path: path() })
     } catch (error) {
       if (!(isFailure(error) || errnoOf(error) !== undefined)) throw error
       return breakFile(placing, file, error)

@@ -1,7 +1,7 @@
 /** `stillpoint repo restore` */
 import { resolve } from 'node:path'
 import { Failure, isFailure } from '@stillpoint/core/kernel'
-import type { LoadDirectoryOptions, Repository, TreeNode } from '@stillpoint/repository'
+import type { LoadDirectoryOptions, LoadedDirectory, Overwrite, Repository, TreeNode } from '@stillpoint/repository'
 import { type Command, Option } from 'commander'
 import { type ExitCode, exitCodes } from '../exit-codes.ts'
 import { bytesText, countText, shortId } from '../quantities.ts'
@@ -17,12 +17,22 @@ interface RestoreFlags extends RepositoryOptions, SelectionOptions {
   readonly iinclude?: readonly string[]
   readonly exclude?: readonly string[]
   readonly iexclude?: readonly string[]
+  readonly overwrite: Overwrite
+  readonly delete?: boolean
+  readonly dryRun?: boolean
+  readonly verify?: boolean
 }
+
+/** Not from the repository's package, which only commands that open one should load. */
+const overwrites: readonly Overwrite[] = ['always', 'if-changed', 'if-newer', 'never']
 
 type TreeId = Parameters<Repository['readTree']>[0]
 
 export function repoRestoreCommand(run: RunCommand): Command {
-  const text = 'Restores a snapshot, or a directory of it (ID:/path), into a directory. What is in the way is replaced.'
+  const text =
+    'Restores a snapshot, or a directory of it (ID:/path), into a directory. Of files that are there already, only what ' +
+    'differs is read from the repository and written.'
+  const overwrite = 'what becomes of files that are there; if-changed: size and time tell whether they differ'
   const command = repoCommand('restore', 'restore a snapshot into a directory', text)
     .argument('<snapshot>', 'its id, the first digits, or "latest"; ":/path" behind it for a part')
     .addOption(new Option('-t, --target <dir>', 'where to restore to').makeOptionMandatory())
@@ -30,10 +40,15 @@ export function repoRestoreCommand(run: RunCommand): Command {
     .addOption(new Option('--iinclude <pattern>', 'the same, whatever the case').argParser(repeated))
     .addOption(new Option('-e, --exclude <pattern>', 'leave out what matches; repeatable').argParser(repeated))
     .addOption(new Option('--iexclude <pattern>', 'the same, whatever the case').argParser(repeated))
+    .addOption(new Option('--overwrite <behaviour>', overwrite).choices(overwrites).default('always'))
+    .addOption(new Option('--delete', 'remove what is in the target and not in the snapshot'))
+    .addOption(new Option('-n, --dry-run', 'change nothing; say what would be done'))
+    .addOption(new Option('--verify', 'read back what was restored, and compare'))
     .action((id: string, options: RestoreFlags) => runRepo(run)(options, (session) => restore(session, id, options)))
   return examples(withSelection(command), [
     { line: 'stillpoint repo restore latest --target /tmp/restored', what: 'everything' },
     { line: 'stillpoint repo restore latest --target out --include /etc/ssh', what: 'a part' },
+    { line: 'stillpoint repo restore latest --target /srv/data --delete --dry-run', what: 'what going back would do' },
   ])
 }
 
@@ -50,30 +65,69 @@ async function restore(session: CommandSession, id: string, options: RestoreFlag
   const tree = await treeAt(repository, snapshot.tree, path)
   const select = await selector(repository, { tree, include, exclude })
   const target = resolve(host.cwd, options.target)
-  output.message(`restoring snapshot ${shortId(snapshot.id)} of ${snapshot.paths.join(', ')} to ${target}`)
+  if (options.delete === true && target === '/' && include.length === 0) {
+    throw new Failure({ code: 'usage', message: '--delete with the target "/" needs --include' })
+  }
+  const doing = options.dryRun === true ? 'would restore' : 'restoring'
+  output.message(`${doing} snapshot ${shortId(snapshot.id)} of ${snapshot.paths.join(', ')} to ${target}`)
   const restored = await withLine(session, (line) =>
     repository.loadDirectory(tree, target, {
-      overwrite: 'always',
+      overwrite: options.overwrite,
+      dryRun: options.dryRun === true,
+      verify: options.verify === true,
+      ...(options.delete === true ? { delete: removable(include, exclude) } : {}),
       onProblem: 'continue',
       signal: host.signal,
       ...(select === undefined ? {} : { select }),
       onProgress: ({ files, bytes, path: at }) => line.update(`${files} files, ${bytesText(bytes)}  ${at}`),
+      ...((options.verbose ?? 0) >= 2 ? { onEntry: (at, outcome) => showEntry(session, at, outcome) } : {}),
     }),
   )
   for (const { path: at, failure } of restored.problems) output.warning(`${at}: ${failure.message}`)
   for (const { path: at, reason } of restored.skipped) output.message(`not restored: ${at}: ${reason}`)
-  output.result({
-    message_type: 'summary',
-    total_files: restored.files,
-    files_restored: restored.files,
-    total_bytes: restored.bytes,
-    bytes_restored: restored.bytes,
-    errors: restored.problems.length,
-  })
-  output.lines([`restored ${countText(restored.files, 'file')}, ${bytesText(restored.bytes)}, to ${target}`])
+  showSummary(session, restored, { target, isDryRun: options.dryRun === true })
   if (restored.problems.length === 0) return exitCodes.succeeded
   output.warning(`there were ${countText(restored.problems.length, 'problem')}`)
   return exitCodes.failed
+}
+
+/** As restic: what was not chosen is not removed. */
+function removable(include: readonly PathPattern[], exclude: readonly PathPattern[]): (path: string) => boolean {
+  if (include.length > 0) return (path) => anyMatches(include, `/${path}`)
+  return (path) => !anyMatches(exclude, `/${path}`)
+}
+
+function showEntry({ output }: CommandSession, path: string, action: string): void {
+  output.result({ message_type: 'verbose_status', action, item: `/${path}` })
+  output.lines([`${action.padEnd(9)}  /${path}`])
+}
+
+function showSummary(
+  { output }: CommandSession,
+  restored: LoadedDirectory,
+  { target, isDryRun }: { readonly target: string; readonly isDryRun: boolean },
+): void {
+  const { files, bytes, unchanged, kept, deleted, verified } = restored
+  const written = { files: files - unchanged.files, bytes: bytes - unchanged.bytes }
+  output.result({
+    message_type: 'summary',
+    total_files: files + kept.files,
+    files_restored: written.files,
+    files_skipped: unchanged.files + kept.files,
+    files_deleted: deleted,
+    total_bytes: bytes + kept.bytes,
+    bytes_restored: written.bytes,
+    bytes_skipped: unchanged.bytes + kept.bytes,
+    errors: restored.problems.length,
+  })
+  const text = `${countText(written.files, 'file')}, ${bytesText(written.bytes)}, to ${target}`
+  const lines = [isDryRun ? `would restore ${text}` : `restored ${text}`]
+  if (unchanged.files > 0) lines.push(`${countText(unchanged.files, 'file')} were as in the snapshot already`)
+  if (kept.files > 0) lines.push(`${countText(kept.files, 'file')} were left as they are`)
+  if (deleted > 0)
+    lines.push(`${isDryRun ? 'would delete' : 'deleted'} ${deleted} ${deleted === 1 ? 'entry' : 'entries'}`)
+  if (verified > 0) lines.push(`read back ${countText(verified, 'file')}`)
+  output.lines(lines)
 }
 
 function patternsOf(texts: readonly string[] = [], ignoringCase: readonly string[] = []): readonly PathPattern[] {
