@@ -7,6 +7,9 @@ import { packId, sha256 } from './format/ids.ts'
 import { encodeIndex, type IndexedPack } from './format/index-file.ts'
 import type { PackEntry } from './format/pack.ts'
 import { createLoadedIndex } from './loaded-index.ts'
+import { openRepository, type Repository } from './repository.ts'
+import { inMemory } from './testing/prunable.ts'
+import { password, takeSnapshot, world } from './testing/testbed.ts'
 import { entropy } from './testing/world.ts'
 import { type ObjectAccess, writeDocument } from './vault.ts'
 
@@ -235,4 +238,37 @@ describe('damaged index files', () => {
     await index.refresh()
     expect(index.blobs.has(idOf('two'), 'data')).toBe(true)
   })
+})
+
+test('a repository may be opened without its index, which is read when it is needed', async () => {
+  const { objects, source } = await inMemory()
+  const reads: string[] = []
+  const inner = openMemoryStore(objects)
+  const store: BlobStore = {
+    ...inner,
+    get(object, range) {
+      reads.push(object.kind)
+      return inner.get(object, range)
+    },
+  }
+  const open = () => openRepository({ store, password, ...world, index: 'whenNeeded' })
+  const repository = await open()
+  const snapshots = await repository.snapshots()
+  await repository.upkeep.listKeys()
+  await repository.unlock()
+  expect([snapshots.length, reads.includes('index'), reads.includes('snapshot')]).toEqual([2, false, true])
+  const [first] = snapshots
+  if (first === undefined) throw new Error('there are snapshots')
+  for (const use of [
+    async (fresh: Repository) => void (await fresh.readTree(first.tree)),
+    async (fresh: Repository) => void (await fresh.check()),
+    async (fresh: Repository) => void (await fresh.upkeep.prune({ dryRun: true })),
+    async (fresh: Repository) => void (await takeSnapshot(fresh, source)),
+    async (fresh: Repository) => void (await fresh.upkeep.stats({ mode: 'raw-data', snapshots })),
+  ]) {
+    reads.length = 0
+    await use(await open())
+    expect(reads).toContain('index')
+  }
+  expect((await repository.check({ readData: true })).problems).toEqual([])
 })

@@ -67,6 +67,11 @@ export interface OpenOptions {
   readonly threads?: number
   /** Keeps indexes, snapshots and packs of trees in a local directory. Default: only packs of trees, in memory. */
   readonly cache?: CacheSettings
+  /**
+   * When the index is read. `whenNeeded`: by the first call that reads a tree or data, or writes; for who only lists
+   * snapshots, keys or locks, for which a large index would be read in vain. Default: `now`.
+   */
+  readonly index?: 'now' | 'whenNeeded'
   /** Opens it also where index files are damaged, so that they can be repaired; what only those knew is missing. */
   readonly forRepair?: boolean
 }
@@ -161,7 +166,7 @@ async function refuseRemains(store: BlobStore): Promise<void> {
 }
 
 /**
- * Opens a repository and reads its index.
+ * Opens a repository and reads its index, unless that is to wait.
  * @throws Failure `repository_absent`, `repository_version_unsupported`, `password_wrong`, `object_damaged`, …
  */
 export async function openRepository(options: OpenOptions): Promise<Repository> {
@@ -207,6 +212,7 @@ export async function openVault(options: OpenOptions): Promise<Vault> {
     index,
     work,
   }
+  if (options.index === 'whenNeeded') return vault
   await vault.index.refresh()
   await caching.tidy()
   return vault

@@ -75,6 +75,15 @@ describe('a repository behind a cache', () => {
     }
   })
 
+  test('is not pruned where an index file is damaged, though a sound copy is kept', async () => {
+    const { objects, open } = await subject()
+    const { repository } = await open()
+    const [[key, bytes] = ['', Buffer.alloc(0)]] = [...objects].filter(([name]) => name.startsWith('index/'))
+    objects.set(key, bytes.subarray(1))
+    await expect(repository.upkeep.prune(everything)).rejects.toMatchObject({ code: 'object_damaged' })
+    await expect((await open()).repository.upkeep.prune(everything)).rejects.toMatchObject({ code: 'object_damaged' })
+  })
+
   test('is pruned: the cache forgets what is gone, and nothing is lost', async () => {
     const { open, directory } = await subject()
     const { repository } = await open()

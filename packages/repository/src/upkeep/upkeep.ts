@@ -90,6 +90,12 @@ export function createUpkeep(vault: Vault, locks: LockKeeper, { readOnly }: Upke
   }
   // What is repaired is the repository: what is kept of it near here may be sound where it is damaged.
   const direct = (): Vault => ({ ...vault, store: vault.direct() })
+  /** For a prune: nothing is deleted where an index file is damaged, whatever is kept of it; trees may come from near. */
+  function directIndexes(): Vault {
+    const { store } = vault
+    const origin = vault.direct()
+    return { ...vault, store: { ...store, get: (of, range) => (of.kind === 'index' ? origin : store).get(of, range) } }
+  }
   const upkeep: Upkeep = {
     resolveSnapshots: (ids, selection) => resolveSnapshots(vault, ids, selection),
     resolveSnapshot: (id, selection) => resolveSnapshot(vault, id, selection),
@@ -100,7 +106,7 @@ export function createUpkeep(vault: Vault, locks: LockKeeper, { readOnly }: Upke
         await vault.store.sweep()
       }),
     prune: (options = {}) =>
-      locks.withLock(modeOf(options), (lockSignal) => pruneRepository(vault, lockSignal, options)),
+      locks.withLock(modeOf(options), (lockSignal) => pruneRepository(directIndexes(), lockSignal, options)),
     repairIndex: (options) =>
       locks.withLock(modeOf(options), (lockSignal) => repairIndex(direct(), lockSignal, options)),
     repairPacks: (ids, options = {}) =>

@@ -22,7 +22,7 @@ export function repoKeyCommand(run: RunCommand): Command {
     (options: RepositoryOptions) =>
       runRepo(run, { isListing: true })(options, async (session) => {
         const { output } = session
-        const { upkeep } = await openNamed(session, options)
+        const { upkeep } = await openNamed(session, options, { withoutIndex: true })
         const keys = await upkeep.listKeys(({ message }) => output.warning(message))
         output.result(
           keys.map(({ id, isCurrent, username, hostname, created }) => ({
@@ -47,7 +47,7 @@ export function repoKeyCommand(run: RunCommand): Command {
     repoCommand('add', 'add a password', 'Adds a password that opens the repository.'),
   ).action((options: NewKeyFlags) =>
     runRepo(run)(options, async (session) => {
-      const { upkeep } = await openNamed(session, options)
+      const { upkeep } = await openNamed(session, options, { withoutIndex: true })
       const id = await upkeep.addKey(await newKey(session.host, options))
       session.output.result({ message_type: 'key_added', id })
       session.output.lines([`saved new key as ${id}`])
@@ -58,7 +58,7 @@ export function repoKeyCommand(run: RunCommand): Command {
     .argument('<id>', 'id of the key, or its first digits')
     .action((id: string, options: RepositoryOptions) =>
       runRepo(run)(options, async (session) => {
-        const { upkeep } = await openNamed(session, options)
+        const { upkeep } = await openNamed(session, options, { withoutIndex: true })
         const removed = await upkeep.removeKey(id)
         session.output.result({ message_type: 'key_removed', id: removed })
         session.output.lines([`removed key ${removed}`])
@@ -68,7 +68,7 @@ export function repoKeyCommand(run: RunCommand): Command {
   const passwd = withNewPassword(repoCommand('passwd', 'change the password', 'Replaces the password in use.')).action(
     (options: NewKeyFlags) =>
       runRepo(run)(options, async (session) => {
-        const { upkeep } = await openNamed(session, options)
+        const { upkeep } = await openNamed(session, options, { withoutIndex: true })
         const id = await upkeep.changePassword(await newKey(session.host, options))
         session.output.result({ message_type: 'key_changed', id })
         session.output.lines([`saved new key as ${id}`])

@@ -115,21 +115,23 @@ function quietSession({ host, output }: CommandSession, isListing: boolean): Com
 export interface AccessOptions {
   /** Also where index files are damaged. */
   readonly forRepair?: boolean
+  /** For commands that read neither trees nor data: the index is not read. */
+  readonly withoutIndex?: boolean
 }
 
 /** Opens the repository that options or the environment name. */
 export async function openNamed(
   { host, output }: CommandSession,
   options: RepositoryOptions,
-  { forRepair = false }: AccessOptions = {},
+  access: AccessOptions = {},
 ): Promise<Repository> {
-  return openAs({ host, output }, options, { prefix: 'RESTIC', forRepair })
+  return openAs({ host, output }, options, { prefix: 'RESTIC', ...access })
 }
 
 async function openAs(
   { host, output }: CommandSession,
   options: RepositoryOptions,
-  { prefix, forRepair }: Names & { readonly forRepair: boolean },
+  { prefix, forRepair = false, withoutIndex = false }: Names & AccessOptions,
 ): Promise<Repository> {
   const { openRepository } = await import('@stillpoint/repository')
   const names: Names = { prefix }
@@ -150,6 +152,7 @@ async function openAs(
     lockWaitMs: options.retryLock ?? 0,
     ...(keyHint === undefined ? {} : { keyHint }),
     ...(cache === undefined ? {} : { cache }),
+    index: withoutIndex ? 'whenNeeded' : 'now',
     forRepair,
   })
 }
@@ -243,7 +246,7 @@ export async function openFrom(session: CommandSession, options: RepositoryOptio
     ...(fromPasswordCommand === undefined ? {} : { passwordCommand: fromPasswordCommand }),
     ...(fromKeyHint === undefined ? {} : { keyHint: fromKeyHint }),
   }
-  return openAs(session, named, { prefix: 'RESTIC_FROM', forRepair: false })
+  return openAs(session, named, { prefix: 'RESTIC_FROM' })
 }
 
 export function withFromOptions(command: Command): Command {

@@ -27,7 +27,7 @@ export function repoSnapshotsCommand(run: RunCommand): Command {
 
 async function list(session: CommandSession, ids: readonly string[], options: SnapshotsFlags) {
   const { host, output } = session
-  const repository = await openNamed(session, options)
+  const repository = await openNamed(session, options, { withoutIndex: true })
   const { groupSnapshots, parseGroupBy } = await import('@stillpoint/repository')
   const groupBy = parseGroupBy(options.groupBy ?? '')
   let snapshots = await repository.upkeep.resolveSnapshots(ids, selectionOf(host, options))

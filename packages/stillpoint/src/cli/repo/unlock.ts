@@ -13,7 +13,7 @@ export function repoUnlockCommand(run: RunCommand): Command {
     .addOption(new Option('--remove-all', 'all locks: make sure that nobody works with the repository'))
     .action((options: UnlockFlags) =>
       runRepo(run)(options, async (session) => {
-        const repository = await openNamed(session, options, { forRepair: true })
+        const repository = await openNamed(session, options, { withoutIndex: true })
         const removed = await repository.unlock({ all: options.removeAll === true })
         session.output.result({ message_type: 'unlocked', removed })
         session.output.lines([removed === 0 ? 'there were no locks to remove' : `removed ${removed} locks`])
