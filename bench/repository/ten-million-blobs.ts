@@ -118,7 +118,7 @@ const steps: Readonly<Record<string, (directory: string) => Promise<string>>> = 
     return `${size} blobs in ${packs} packs, ${(bytes / size).toFixed(1)} bytes of index per blob`
   },
   async list(directory) {
-    const repository = await openOurs(directory)
+    const repository = await openRepository({ store: storeOf(directory), password, ...world, index: 'whenNeeded' })
     return `${(await repository.snapshots()).length} snapshots`
   },
   async backup(directory) {
