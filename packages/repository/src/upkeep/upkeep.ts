@@ -3,6 +3,7 @@
  * locks is in a file per piece.
  */
 import { defined, type Failure, type TreeId } from '@stillpoint/core/kernel'
+import type { ObjectKind } from '../blob/blob-store.ts'
 import type { BlobType, PackId, SnapshotId } from '../format/ids.ts'
 import type { Snapshot } from '../load/snapshots.ts'
 import type { Repository } from '../repository.ts'
@@ -13,10 +14,21 @@ import { type DiffOptions, type DiffStats, diffTrees } from './diff-trees.ts'
 import { type ForgetOptions, type ForgottenGroup, planForget, removeSnapshots } from './forget.ts'
 import { type AddKeyOptions, addKey, changePassword, listKeys, type RepositoryKey, removeKey } from './keys.ts'
 import { type LockKeeper, type LockMode, readOnlyFailure } from './lock.ts'
+import {
+  blobContent,
+  type ListedBlob,
+  type ListedKind,
+  listBlobs,
+  listObjects,
+  objectJson,
+  packContent,
+} from './objects.ts'
 import { type PruneOptions, type PruneReport, pruneRepository } from './prune.ts'
+import { type Recovered, type RecoverOptions, recoverTrees } from './recover.ts'
 import { type RepairIndexOptions, type RepairIndexReport, repairIndex } from './repair-index.ts'
 import { type RepairedPack, type RepairPacksOptions, repairPacks } from './repair-packs.ts'
 import { type RepairedSnapshot, type RepairSnapshotsOptions, repairSnapshots } from './repair-snapshots.ts'
+import { type RewriteOptions, type RewrittenSnapshot, rewriteExcluding } from './rewrite-excluding.ts'
 import { resolveSnapshot, resolveSnapshots, type SnapshotSelection } from './select-snapshots.ts'
 import { type RepositoryStats, repositoryStats, type StatsOptions } from './stats.ts'
 import { type TagChange, type TaggedSnapshot, tagSnapshots } from './tag.ts'
@@ -53,6 +65,19 @@ export interface Upkeep {
   stats(options: StatsOptions): Promise<RepositoryStats>
   /** Those whose tags changed: written anew, the old ones removed. */
   tag(change: TagChange): Promise<readonly TaggedSnapshot[]>
+  /** Writes snapshots anew without some of their paths. @throws Failure `tree_not_rewritable`, … */
+  rewrite(options: RewriteOptions): Promise<readonly RewrittenSnapshot[]>
+  /** Makes a snapshot of all directories that no snapshot refers to any more. */
+  recover(options: RecoverOptions): Promise<Recovered>
+  /** Ids of all objects of a kind. */
+  listObjects(kind: ListedKind): Promise<readonly string[]>
+  /** Each place of each blob that an index file names. */
+  listBlobs(): AsyncGenerator<ListedBlob>
+  /** By id or its beginning; a key as it is stored. @throws Failure `object_missing`, `object_ambiguous`, `object_damaged` */
+  objectJson(kind: Exclude<ObjectKind, 'pack'>, id: string): Promise<string>
+  packContent(id: string): Promise<Buffer>
+  /** Of either type. */
+  blobContent(id: string): Promise<Buffer>
   /** Copies snapshots of another repository into this one. */
   copyFrom(source: Repository, options: CopyOptions): Promise<readonly CopiedSnapshot[]>
   /** All entries below a tree with their paths. Names may be hostile. */
@@ -121,6 +146,16 @@ export function createUpkeep(vault: Vault, locks: LockKeeper, { readOnly }: Upke
       readOnly && options.dryRun !== true ? Promise.reject(readOnlyFailure()) : backup(vault, locks, options),
     stats: (options) => locks.withLock('shared', () => repositoryStats(vault, options)),
     tag: (change) => locks.withLock('exclusive', (lockSignal) => tagSnapshots(vault, lockSignal, change)),
+    rewrite: (options) =>
+      locks.withLock(options.dryRun === true ? 'shared' : 'exclusive', (lockSignal) =>
+        rewriteExcluding(vault, lockSignal, options),
+      ),
+    recover: (options) => (readOnly ? Promise.reject(readOnlyFailure()) : recoverTrees(vault, locks, options)),
+    listObjects: (kind) => listObjects(vault, kind),
+    listBlobs: () => listBlobs(vault),
+    objectJson: (kind, id) => objectJson(vault, kind, id),
+    packContent: (id) => packContent(vault, id),
+    blobContent: (id) => blobContent(vault, id),
     copyFrom: (source, options) =>
       source.withLock('shared', (sourceSignal) =>
         writing((lockSignal) =>

@@ -46,7 +46,7 @@ export function cacheSettings(
 }
 
 /** XDG Base Directory Specification; on macOS the place that its guidelines name. */
-function userCaches(): string {
+export function userCaches(): string {
   const { XDG_CACHE_HOME: base } = process.env
   // A relative path there is invalid by the specification, and is passed over.
   if (base !== undefined && isAbsolute(base)) return base

@@ -3,12 +3,16 @@ import { type Command, Option } from 'commander'
 import { exitCodes } from '../exit-codes.ts'
 import { bytesText, countText } from '../quantities.ts'
 import type { CommandSession, RunCommand } from '../session.ts'
+import { count } from './arguments.ts'
+import { budgetNeedsPlace, coverageJson, coverageLines, coveragePath } from './check-coverage.ts'
 import { withLine } from './live-line.ts'
 import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo, succeeded } from './repository-access.ts'
 
 interface CheckFlags extends RepositoryOptions {
   readonly readData?: true
   readonly readDataSubset?: string
+  readonly readDataBudget?: string
+  readonly coverageDays: number
 }
 
 export function repoCheckCommand(run: RunCommand): Command {
@@ -16,23 +20,41 @@ export function repoCheckCommand(run: RunCommand): Command {
   const command = repoCommand('check', 'check the repository', text)
     .addOption(new Option('--read-data', 'read, decrypt and hash all data').conflicts('readDataSubset'))
     .addOption(new Option('--read-data-subset <part>', 'the same for a part: n/t, a random share 5%, a random 500M'))
+    .addOption(
+      new Option('--read-data-budget <amount>', 'the same for what was not read longest: 10G, 5%, 30min').conflicts([
+        'readData',
+        'readDataSubset',
+      ]),
+    )
+    .addOption(
+      new Option('--coverage-days <n>', 'count data as read that was read within so many days')
+        .argParser(count)
+        .default(30),
+    )
     .action((options: CheckFlags) => runRepo(run)(options, (session) => check(session, options)))
   return examples(command, [
     { line: 'stillpoint repo check', what: 'structure only' },
     { line: 'stillpoint repo check --read-data-subset 1/7', what: 'and a seventh of the data' },
+    { line: 'stillpoint repo check --read-data-budget 10G', what: 'and what waits longest: nightly, all in turn' },
   ])
 }
 
 async function check(session: CommandSession, options: CheckFlags) {
   const { host, output } = session
-  const { parseDataSubset } = await import('@stillpoint/repository')
+  const { openCoverageFile, parseDataSubset, parseReadBudget } = await import('@stillpoint/repository')
+  const readBudget = options.readDataBudget === undefined ? undefined : parseReadBudget(options.readDataBudget)
   const subset = options.readDataSubset === undefined ? {} : { dataSubset: parseDataSubset(options.readDataSubset) }
   // A damaged index is a finding, not the end of the check.
   const repository = await openNamed(session, options, { forRepair: true })
+  const path = coveragePath(host, options, repository.id)
+  if (path === undefined && readBudget !== undefined) throw budgetNeedsPlace()
   const report = await withLine(session, (line) =>
     repository.check({
       readData: options.readData === true,
       ...subset,
+      ...(readBudget === undefined ? {} : { readBudget }),
+      ...(path === undefined ? {} : { coverage: openCoverageFile({ path, clock: host.clock }) }),
+      coverageWithinMs: options.coverageDays * 24 * 3_600_000,
       exclusive: options.lock !== false,
       signal: host.signal,
       onProgress: ({ stage, done, total }) =>
@@ -55,10 +77,14 @@ async function check(session: CommandSession, options: CheckFlags) {
     packs: report.packs,
     packs_read: report.packsRead,
     bytes_read: report.bytesRead,
+    ...(report.coverage === undefined ? {} : { coverage: coverageJson(report.coverage) }),
   })
   const read = report.packsRead === 0 ? '' : `; read ${report.packsRead} of them, ${bytesText(report.bytesRead)}`
+  // Who never reads data is not told of it each time.
+  const isRead = report.coverage !== undefined && (readBudget !== undefined || report.coverage.oldestMs !== undefined)
   output.lines([
     `checked ${countText(report.snapshots, 'snapshot')}, ${countText(report.trees, 'tree')}, ${countText(report.packs, 'pack')}${read}`,
+    ...(isRead && report.coverage !== undefined ? coverageLines(report.coverage) : []),
     ...(orphans === 0 ? [] : [`${countText(orphans, 'pack')} of interrupted saves; a prune removes them`]),
     report.problems.length === 0 ? 'no errors were found' : `${countText(report.problems.length, 'error')} found`,
   ])

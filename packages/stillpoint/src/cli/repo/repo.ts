@@ -3,6 +3,7 @@ import { Command } from 'commander'
 import { withExamples, withJson } from '../help.ts'
 import type { RunCommand } from '../session.ts'
 import { repoBackupCommand } from './backup.ts'
+import { repoCatCommand } from './cat.ts'
 import { repoCheckCommand } from './check.ts'
 import { repoCopyCommand } from './copy.ts'
 import { repoDiffCommand } from './diff.ts'
@@ -11,11 +12,14 @@ import { repoFindCommand } from './find.ts'
 import { repoForgetCommand } from './forget.ts'
 import { repoInitCommand } from './init.ts'
 import { repoKeyCommand } from './key.ts'
+import { repoListCommand } from './list.ts'
 import { repoLsCommand } from './ls.ts'
 import { repoPruneCommand } from './prune.ts'
+import { repoRecoverCommand } from './recover.ts'
 import { repoRepairCommand } from './repair.ts'
 import { inheritOptions, withRepositoryOptions } from './repository-access.ts'
 import { repoRestoreCommand } from './restore.ts'
+import { repoRewriteCommand } from './rewrite.ts'
 import { repoSnapshotsCommand } from './snapshots.ts'
 import { repoStatsCommand } from './stats.ts'
 import { repoTagCommand } from './tag.ts'
@@ -43,6 +47,10 @@ export function repositoryCommand(run: RunCommand): Command {
     repoStatsCommand,
     repoUnlockCommand,
     repoTagCommand,
+    repoRewriteCommand,
+    repoRecoverCommand,
+    repoListCommand,
+    repoCatCommand,
   ]
   for (const make of commands) group.addCommand(make(run))
   withRepositoryOptions(withJson(group))
