@@ -224,8 +224,8 @@ async function loadPlanned(
 ): Promise<void> {
   const load = { ...shared, progressed: progressOf(tally, section.total, options) }
   await loadSection(load, section)
-  await finishDirectories(load, section)
   if (options.verify === true && options.dryRun !== true) tally.verified += await verifySection(load, section)
+  await finishDirectories(load, section)
 }
 
 function progressOf(tally: Tally, total: TreeSurvey, { onProgress }: LoadDirectoryOptions) {

@@ -67,7 +67,8 @@ export async function removeEntry(load: Load, place: NodePlace): Promise<void> {
 export async function clearTheWay(load: Load, place: NodePlace): Promise<void> {
   const status = await statusAt(place)
   if (status === undefined) return
-  if (status.isDirectory() && load.removes?.(place.path) !== true) throw conflict(place)
+  if (!status.isDirectory()) return unlink(place.directory.child(place.name))
+  if (load.removes?.(place.path) !== true) throw conflict(place)
   await removeEntry(load, place)
 }
 

@@ -15,6 +15,8 @@ export interface TreeSurvey {
 
 /** Deeper paths than any system takes (4096 bytes). */
 export const depthMax = 2048
+/** Inodes have 32 bits on most file systems. */
+const entriesMax = 2 ** 36
 
 export interface SurveyOptions {
   readonly signal: AbortSignal | undefined
@@ -24,7 +26,7 @@ export interface SurveyOptions {
 
 /** @throws Failure `tree_unsafe`, `object_missing`, `object_damaged` */
 export async function surveyTree(vault: Vault, root: TreeId, options: SurveyOptions): Promise<TreeSurvey> {
-  const known = new Map<TreeId, TreeSurvey>()
+  const known = new Map<TreeId, TreeSurvey & { readonly entries: number }>()
   async function readable(tree: TreeId): Promise<readonly TreeNode[]> {
     try {
       return await readTree(vault, tree)
@@ -35,13 +37,14 @@ export async function surveyTree(vault: Vault, root: TreeId, options: SurveyOpti
     }
   }
 
-  async function survey(tree: TreeId, depth: number): Promise<TreeSurvey> {
+  async function survey(tree: TreeId, depth: number): Promise<TreeSurvey & { readonly entries: number }> {
     options.signal?.throwIfAborted()
     const found = known.get(tree)
     if (found !== undefined) return found
     if (depth > depthMax) throw unsafe(tree, `directories nested deeper than ${depthMax}`)
     const nodes = await readable(tree)
     requireSafeNames(tree, nodes)
+    let entries = nodes.length
     let files = 0
     let bytes = 0
     for (const node of nodes) {
@@ -51,11 +54,14 @@ export async function surveyTree(vault: Vault, root: TreeId, options: SurveyOpti
       }
       if (node.type !== 'dir') continue
       const below = await survey(node.subtree, depth + 1)
+      entries += below.entries
       files += below.files
       bytes += below.bytes
     }
-    known.set(tree, { files, bytes })
-    return { files, bytes }
+    // Each level twice in the one above: few trees, and more paths than anybody can make.
+    if (entries > entriesMax) throw unsafe(tree, `${entries} entries, more than any file system holds`)
+    known.set(tree, { entries, files, bytes })
+    return { entries, files, bytes }
   }
   return survey(root, 0)
 }
