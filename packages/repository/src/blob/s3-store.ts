@@ -97,7 +97,8 @@ async function prepare(bucket: S3Bucket, { retention }: S3StoreOptions): Promise
     const status = refusalOf(error)?.status
     // Who may not look at the bucket may still use it: what comes next says whether.
     if (status === 403) return
-    if (status !== 404) throw bucket.failure(error, { doing: 'looking at the bucket', path: '' })
+    // 400 has no words here: making it says what is wrong, such as its name.
+    if (status !== 404 && status !== 400) throw bucket.failure(error, { doing: 'looking at the bucket', path: '' })
   }
   try {
     const command = new sdk.CreateBucketCommand({
