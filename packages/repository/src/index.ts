@@ -37,7 +37,13 @@ export { openS3Store, type S3StoreOptions } from './blob/s3-store.ts'
 export { type S3Retention, type S3StorageClass, s3StorageClasses } from './blob/s3-upload.ts'
 export { errnoOf, storageFailure } from './blob/storage-failure.ts'
 export type { Chunking } from './chunk/cutter.ts'
-export { extendedAttributesKnown } from './extended-attributes.ts'
+export {
+  type AttributeProblem,
+  type AttributesRead,
+  extendedAttributesKnown,
+  readAttributes,
+  writeAttributes,
+} from './extended-attributes.ts'
 export type { BlobId, SnapshotId, TreeId } from './format/ids.ts'
 export type { ScryptCost } from './format/key-file.ts'
 export { bytesFromName, nameFromBytes } from './format/node-name.ts'

@@ -9,7 +9,7 @@
 import { lstat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Failure, participantName, type TreeId } from '@stillpoint/core/kernel'
-import type { Save, SavedDirectory, TreeEntry } from '@stillpoint/repository'
+import { readAttributes, type Save, type SavedDirectory, type TreeEntry } from '@stillpoint/repository'
 import { sameStamp, stampOf } from '../sources/files/stamp.ts'
 import type { CaptureProgress, CaptureSink, Chunking, DirectoryManifest, EntryStamp } from '../sources/source.ts'
 import type { ParticipantSink } from './store-participant.ts'
@@ -73,7 +73,9 @@ export class RepositorySink implements ParticipantSink {
     const status = await lstat(path, { bigint: true })
     const times = { mtime: status.mtimeNs, atime: status.atimeNs, ctime: status.ctimeNs }
     const owner = { uid: Number(status.uid), gid: Number(status.gid), permissions: Number(status.mode) & 0o7777 }
-    part.entry = { name, type: 'dir', subtree: saved.tree, ...owner, ...times }
+    // Through the directory, not the link that `path` may be.
+    const { attributes: extendedAttributes } = readAttributes(Buffer.from(`${path}/.`))
+    part.entry = { name, type: 'dir', subtree: saved.tree, ...owner, ...times, extendedAttributes }
     this.#advance(part, saved)
     for (const skipped of saved.skipped) this.#notes.push(`${skipped} is a socket: it has no content to capture`)
     return { bytes: saved.bytes, files: saved.files, torn: tornOf(saved) }

@@ -6,7 +6,14 @@
 import { createHash } from 'node:crypto'
 import { chmod, lchown, lutimes } from 'node:fs/promises'
 import { Failure, participantName } from '@stillpoint/core/kernel'
-import { type DirNode, type Repository, type TreeId, type TreeNode, unsafeName } from '@stillpoint/repository'
+import {
+  type DirNode,
+  type Repository,
+  type TreeId,
+  type TreeNode,
+  unsafeName,
+  writeAttributes,
+} from '@stillpoint/repository'
 import type { Parts } from '../sources/source.ts'
 
 type Reader = Pick<Repository, 'readTree' | 'readFile' | 'loadDirectory'>
@@ -58,6 +65,9 @@ class StoredParts implements Parts {
     for (const { path, reason } of skipped) this.#note(`${name}/${path} is not restored: ${reason}`)
     // The directory itself is not in its tree. Last, for what is written into it changes its time.
     if (process.getuid?.() === 0) await lchown(target, node.uid, node.gid)
+    for (const { failure } of writeAttributes(Buffer.from(`${target}/.`), node.extendedAttributes)) {
+      this.#note(`${name}: ${failure.message}`)
+    }
     await chmod(target, node.permissions)
     await lutimes(target, seconds(node.atime), seconds(node.mtime))
     return { bytes, files }
