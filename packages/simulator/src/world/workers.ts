@@ -23,7 +23,7 @@ export type Ending = 'no-violation' | 'violation' | 'interrupted'
 export async function runAsWorker(range: Range & { readonly step: number; readonly tells: boolean }): Promise<boolean> {
   // A terminal's Ctrl-C reaches every process: this one is ended by its parent, which has read what it has done.
   if (range.tells) process.on('SIGINT', () => {})
-  let toldMs = performance.now()
+  let toldMs = Number.NEGATIVE_INFINITY
   const tell = (totals: Readonly<Totals>): void => void process.stdout.write(`${JSON.stringify(totals)}\n`)
   const totals = await runRange(range, (soFar) => {
     if (!range.tells || performance.now() - toldMs < tellEveryMs) return
@@ -49,7 +49,9 @@ export async function runWorkers(range: Range & { readonly workers: number }): P
   try {
     const workers = Array.from({ length: range.workers }, (_, index) =>
       runWorker(range, index, stop.signal, (totals) => {
+        const isFirst = parts.size === 0
         parts.set(index, totals)
+        if (isFirst) progress.show()
         if (totals.failed !== null) stop.abort()
       }),
     )
@@ -81,11 +83,12 @@ function describe(
   )
 }
 
-function showProgress(text: () => string): { readonly end: () => void } {
+function showProgress(text: () => string): { readonly show: () => void; readonly end: () => void } {
   const { stderr } = process
   const show = (): void => void stderr.write(stderr.isTTY ? `\r\x1b[K${text()}` : `${text()}\n`)
   const timer = setInterval(show, stderr.isTTY ? tellEveryMs : lineEveryMs)
   return {
+    show,
     end: () => {
       clearInterval(timer)
       if (stderr.isTTY) stderr.write('\r\x1b[K')
