@@ -79,7 +79,12 @@ export function createBlobSink(vault: Vault): BlobSink {
     tree: { blobs: [], bytes: 0 },
   }
   const packs = createFillingPacks(vault.entropy)
-  const writer = createPackWriter(vault)
+  const writer = createPackWriter(vault, (indexed) => {
+    // The index remembers them in less memory; that of a trial does not take them over.
+    for (const { id, type } of indexed.flatMap(({ entries }) => entries)) {
+      if (vault.index.blobs.has(id, type)) claimed[type].delete(id)
+    }
+  })
   const work = createTrackedWork()
   const batchSlabs = createSlabs({ slabBytes: 2 * batchBytes, slabsMax: batchesInFlightMax })
   const flushing = new Set<Promise<void>>()

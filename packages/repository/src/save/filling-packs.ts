@@ -18,7 +18,7 @@ import { empty, filledPart, regionBytes } from './pack-region.ts'
 /** The greatest blob that can be assigned to a pack that is nearly full, sealed, and the greatest header. */
 const packBytesMost = packBytesTarget + (9 << 20) + (1 << 20)
 /** Open ones, and those that are ended and stored meanwhile: who finds none waits. */
-const slabsMax: Readonly<Record<BlobType, number>> = { data: 6, tree: 4 }
+const slabsMax: Readonly<Record<BlobType, number>> = { data: 5, tree: 4 }
 
 export interface FillingPack {
   readonly type: BlobType

@@ -23,7 +23,8 @@ export interface PackWriter {
   removeUnindexed(): Promise<void>
 }
 
-export function createPackWriter(vault: Vault): PackWriter {
+/** @param onIndexed called when an index that names these packs is durable */
+export function createPackWriter(vault: Vault, onIndexed: (packs: readonly IndexedPack[]) => void): PackWriter {
   let unindexed: IndexedPack[] = []
   let unindexedBlobs = 0
 
@@ -35,6 +36,7 @@ export function createPackWriter(vault: Vault): PackWriter {
     const name = await writeDocument(vault, 'index', encodeIndex(packs))
     await confirmDocument(vault, { kind: 'index', name })
     vault.index.adopt(name, packs)
+    onIndexed(packs)
   }
 
   return {

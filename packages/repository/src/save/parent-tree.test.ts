@@ -1,0 +1,99 @@
+import { describe, expect, test } from 'vitest'
+import { blobId, sha256, treeId } from '../format/ids.ts'
+import { encodeTree, type FileNode, type NodeContent, type TreeNode } from '../format/tree.ts'
+import { createParentTree, encodedNode, treeOfEncoded, unchangedSince, withContent } from './parent-tree.ts'
+import { completeEntry } from './tree-entry.ts'
+
+const id = (text: string) => blobId(sha256(Buffer.from(text)))
+const at = 1_700_000_000_123_456_789n
+const nodeOf = (name: string, content: NodeContent): TreeNode => ({
+  ...completeEntry({ name, ...content }, at),
+  inode: 7n,
+})
+
+function fileOf(name: string, content: readonly string[] = []): FileNode {
+  const node = nodeOf(name, { type: 'file', bytes: content.length, content: content.map(id) })
+  if (node.type !== 'file') throw new Error('not a file')
+  return node
+}
+
+const nodes: readonly TreeNode[] = [
+  fileOf('a', ['1']),
+  fileOf('b{"name":"c","type":"file"', ['1', '2']),
+  nodeOf('d', { type: 'dir', subtree: treeId(sha256(Buffer.from('tree'))) }),
+  {
+    ...fileOf('e', ['3']),
+    extendedAttributes: [
+      { name: 'f', value: Buffer.from('x') },
+      { name: 'g', value: Buffer.from('y') },
+    ],
+  },
+  fileOf('f', []),
+  nodeOf('g', { type: 'symlink', target: '","type":"file"' }),
+  fileOf('h é\udcff', ['4']),
+]
+const tree = encodeTree(nodes)
+const emptied = (node: FileNode): FileNode => ({ ...node, content: [] })
+
+describe('an earlier tree', () => {
+  test('gives the content of equal files, in its order, whatever lies between', () => {
+    const parents = createParentTree(tree, 0)
+    for (const node of nodes) {
+      if (node.type !== 'file') continue
+      expect(parents.find(emptied(node), encodedNode(emptied(node)))).toEqual({ isEqual: true, content: node.content })
+    }
+  })
+
+  test('can be looked through in parts', () => {
+    const [first, second, , , , , last] = nodes
+    if (first?.type !== 'file' || second?.type !== 'file' || last?.type !== 'file') throw new Error('not files')
+    const before = createParentTree(tree, 0)
+    expect(before.find(emptied(first), encodedNode(emptied(first)))?.isEqual).toBe(true)
+    const after = createParentTree(tree, before.position)
+    expect(after.find(emptied(first), encodedNode(emptied(first)))).toBeUndefined()
+    expect(after.find(emptied(last), encodedNode(emptied(last)))).toEqual({ isEqual: true, content: last.content })
+  })
+
+  test('gives what has other metadata decoded, and finds nothing by a part of a name', () => {
+    const changed = { ...fileOf('e'), mtime: at + 1n }
+    const found = createParentTree(tree, 0).find(changed, encodedNode(changed))
+    expect(found).toEqual({ isEqual: false, node: nodes[3] })
+    for (const name of ['c', 'x', 'g ']) {
+      expect(createParentTree(tree, 0).find(fileOf(name), encodedNode(fileOf(name)))).toBeUndefined()
+    }
+    expect(createParentTree(tree, 0).lookUp('d')).toEqual(nodes[2])
+    expect(nodes.map((node) => createParentTree(tree, 0).lookUp(node.name))).toEqual(nodes)
+  })
+
+  test('that is no tree has nothing', () => {
+    for (const text of ['', '{"nodes":null}\n', '{"name":"a","type":"file"', 'x'.repeat(100)]) {
+      const parents = createParentTree(Buffer.from(text), 0)
+      expect(parents.find(fileOf('a'), encodedNode(fileOf('a')))).toBeUndefined()
+    }
+  })
+
+  test('tells unchanged files as the rules have it', () => {
+    const rules = { parentTime: undefined, ignoreCtime: false, ignoreInode: false }
+    const parent = fileOf('a', ['1'])
+    const found = { isEqual: false, node: parent } as const
+    expect(unchangedSince(found, fileOf('a'), rules)).toBeUndefined() // another length
+    const same = { ...parent, user: 'another' }
+    expect(unchangedSince(found, same, rules)).toEqual(parent.content)
+    expect(unchangedSince(found, same, { ...rules, parentTime: at + 1_000_000_000n })).toBeUndefined()
+    expect(unchangedSince(found, same, { ...rules, parentTime: at + 3_000_000_000n })).toEqual(parent.content)
+    const moved = { ...same, inode: 8n, ctime: at + 5n }
+    expect(unchangedSince(found, moved, rules)).toBeUndefined()
+    expect(unchangedSince(found, moved, { ...rules, ignoreCtime: true, ignoreInode: true })).toEqual(parent.content)
+    expect(
+      unchangedSince({ isEqual: true, content: parent.content }, same, { ...rules, parentTime: at }),
+    ).toBeUndefined()
+  })
+})
+
+test('a tree of encoded nodes is the encoded tree', () => {
+  const encoded = nodes.map((node) =>
+    node.type === 'file' ? withContent(encodedNode(emptied(node)), node.content) : encodedNode(node),
+  )
+  expect(treeOfEncoded(encoded).equals(tree)).toBe(true)
+  expect(treeOfEncoded([]).equals(encodeTree([]))).toBe(true)
+})
