@@ -16,7 +16,7 @@ import { withLine } from './live-line.ts'
 import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo } from './repository-access.ts'
 import { hostDefault, repeated, tagLists } from './selection.ts'
 import { timeShown } from './shown.ts'
-import { commandStream } from './stdin-command.ts'
+import { startCommand } from './stdin-command.ts'
 
 interface BackupFlags extends RepositoryOptions, ExcludeFlags, TargetFlags {
   readonly tag?: readonly (readonly string[])[]
@@ -85,8 +85,16 @@ function backupOptions(): readonly Option[] {
 }
 
 async function backup(session: CommandSession, paths: readonly string[], options: BackupFlags): Promise<ExitCode> {
+  const { source, stop } = await sourceOf(session, paths, options)
+  try {
+    return await save(session, source, options)
+  } finally {
+    await stop?.()
+  }
+}
+
+async function save(session: CommandSession, source: BackupOptions['source'], options: BackupFlags): Promise<ExitCode> {
   const { host, output } = session
-  const source = await sourceOf(session, paths, options)
   const targets = source.kind === 'paths' ? source.paths : []
   const rules = await excludeRules(options, { cwd: host.cwd, targets })
   const { timestampFromMs } = await import('@stillpoint/repository')
@@ -167,21 +175,23 @@ async function sourceOf(
   { host, output }: CommandSession,
   paths: readonly string[],
   options: BackupFlags,
-): Promise<BackupOptions['source']> {
+): Promise<{ readonly source: BackupOptions['source']; readonly stop?: () => Promise<void> }> {
   const usage = (message: string) => new Failure({ code: 'usage', message })
   const { stdinFilename: name, stdin, stdinFromCommand } = options
   if (stdin === true || stdinFromCommand === true) {
     if (stdin === stdinFromCommand) throw usage('--stdin and --stdin-from-command exclude each other')
     if (isGivenByLists(options)) throw usage('--stdin and --files-from exclude each other')
     if (stdin === true && paths.length > 0) throw usage('with --stdin nothing else can be saved')
-    if (stdin === true) return { kind: 'stream', name, stream: process.stdin }
+    if (stdin === true) return { source: { kind: 'stream', name, stream: process.stdin } }
     if (paths.length === 0) throw usage('name the command after "--"')
-    return { kind: 'stream', name, stream: commandStream({ command: paths, cwd: host.cwd, signal: host.signal }) }
+    const { cwd, signal, clock } = host
+    const { stream, stop } = startCommand({ command: paths, cwd, signal, clock })
+    return { source: { kind: 'stream', name, stream }, stop }
   }
   const sources = { cwd: host.cwd, stdin: process.stdin, warn: (text: string) => output.warning(text) }
   const targets = await backupTargets(paths, options, sources)
   if (targets.includes('')) throw usage('an empty path names nothing')
-  if (targets.length > 0) return { kind: 'paths', paths: targets }
+  if (targets.length > 0) return { source: { kind: 'paths', paths: targets } }
   throw usage('name what to save: files and directories, --files-from or --stdin')
 }
 

@@ -1,32 +1,48 @@
 /**
  * Saving what a command prints: its output is the stream, and if it fails, the stream fails, so that a dump that broke off
  * never becomes a snapshot.
+ *
+ * Invariant: the command does not outlive us: it is asked to end by SIGTERM, and after some seconds ended by SIGKILL.
  */
 import { spawn } from 'node:child_process'
-import { Failure } from '@stillpoint/core/kernel'
+import { type Clock, Failure } from '@stillpoint/core/kernel'
+
+const patienceMs = 5_000
 
 export interface CommandStreamOptions {
   /** The program and its arguments; no shell is between. */
   readonly command: readonly string[]
   readonly cwd: string
   readonly signal: AbortSignal
+  readonly clock: Clock
 }
 
-/** @throws Failure `stdin_command_failed` when the command cannot be started, is killed or does not end with 0 */
-export async function* commandStream({ command, cwd, signal }: CommandStreamOptions): AsyncGenerator<Uint8Array> {
+export interface CommandStream {
+  /** @throws Failure `stdin_command_failed` when the command cannot be started, is killed or does not end with 0 */
+  readonly stream: AsyncIterable<Uint8Array>
+  /** Ends the command, if it still runs. Idempotent. */
+  stop(): Promise<void>
+}
+
+export function startCommand({ command, cwd, signal, clock }: CommandStreamOptions): CommandStream {
   const [program = '', ...args] = command
   signal.throwIfAborted()
   const child = spawn(program, args, { cwd, stdio: ['inherit', 'pipe', 'inherit'] })
+  // Where this process exits at once, too.
+  const kill = () => child.kill('SIGKILL')
+  process.once('exit', kill)
   const ended = new Promise<string | undefined>((resolve) => {
-    child.once('error', (error) => resolve(`it cannot be started: ${error.message}`))
-    child.once('close', (code, killedBy) => {
-      if (code === 0) resolve(undefined)
-      else resolve(killedBy === null ? `it ended with ${code}` : `it was ended by ${killedBy}`)
+    const end = (problem: string | undefined) => {
+      process.removeListener('exit', kill)
+      resolve(problem)
+    }
+    child.once('error', (error) => end(`it cannot be started: ${error.message}`))
+    child.once('exit', (code, killedBy) => {
+      if (code === 0) end(undefined)
+      else end(killedBy === null ? `it ended with ${code}` : `it was ended by ${killedBy}`)
     })
   })
-  const stop = () => child.kill()
-  signal.addEventListener('abort', stop, { once: true })
-  try {
+  async function* output(): AsyncGenerator<Uint8Array> {
     for await (const piece of child.stdout) yield piece
     const problem = await ended
     signal.throwIfAborted()
@@ -36,8 +52,16 @@ export async function* commandStream({ command, cwd, signal }: CommandStreamOpti
       message: `the command that was to be saved failed: ${program}: ${problem}`,
       hint: 'Nothing was saved. Run the command by hand to see why.',
     })
-  } finally {
-    signal.removeEventListener('abort', stop)
-    if (child.exitCode === null && child.signalCode === null) child.kill()
+  }
+  return {
+    stream: output(),
+    async stop() {
+      if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return
+      child.kill()
+      const cancel = clock.after(patienceMs, kill)
+      await ended
+      cancel()
+      child.stdout.destroy()
+    },
   }
 }
