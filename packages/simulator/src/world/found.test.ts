@@ -67,6 +67,24 @@ describe('a coordinator is replaced in the middle of a slow seal, at one moment 
   })
 })
 
+test('the hold of an agent that has crashed and started again is left to its lease (C5), and nothing else of the cut is', async () => {
+  const stores = ['s0', 's1'].map((name) => ({ name, writers: 'unknown' as const }))
+  const barrier = { ...pair, shape: 'barrier', hasShells: false, processes: [], stores, outsiders: 2 }
+  const scenario: Scenario = { ...barrier, cutEveryMs: 700, healMs: 2_000, delayMsMax: 40 }
+  let holds = 0
+  for (let atMs = 700; atMs < 880; atMs += 4) {
+    const crash = { kind: 'crash', atMs, node: 's1', forMs: 215 } as const
+    const world = new World({ ...scenario, faults: [crash] }, { isTraced: false })
+    // It has started again, and the next cut is not there yet.
+    world.timeline.at(atMs + 260, () => {
+      if (world.storeNode('s1').isHeldByEarlierLife) holds += 1
+    })
+    expect(await world.run()).toEqual([])
+    expect(world.storeNode('s1').leftovers()).toEqual([])
+  }
+  expect(holds).toBeGreaterThan(0)
+})
+
 describe('a clock jumps while messages of a volatile channel are on their way: a drain is over at once (C2)', () => {
   test('the certificate shows each of them as missing, is not consistent, and is judged by what it shows', async () => {
     // Each jump is longer than a drain may take, and shorter than any other deadline.

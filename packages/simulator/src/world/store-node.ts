@@ -195,6 +195,11 @@ export class StoreNode {
     this.#hold = null
   }
 
+  /** An agent that has crashed knows nothing of the hold of its earlier life: that one ends at the store, by its lease. */
+  get isHeldByEarlierLife(): boolean {
+    return this.#hold !== null && this.#hold.life !== this.machine.life
+  }
+
   leftovers(): readonly string[] {
     const found: string[] = []
     if (this.#hold !== null) found.push(`${this.name} is held for ${this.#hold.cut} (C5)`)

@@ -194,7 +194,9 @@ export class World {
         )
       })
       if (!isSame || !isReachable || coordinator?.machine.hasPausedSince(sinceMs) !== false) return
-      for (const leftover of this.#leftovers()) {
+      // The hold of an agent's earlier life is left to its lease (C5): the end of the run sees that it has ended.
+      const judged = nodes.filter((node) => !(node instanceof StoreNode && node.isHeldByEarlierLife))
+      for (const leftover of judged.flatMap((node) => node.leftovers())) {
         this.findings.push(`${leftoverMs} ms after ${plan.cut} was aborted: ${leftover}`)
       }
     })
