@@ -15,7 +15,7 @@ const files = execFileSync('git', ['ls-files', '--cached', '--others', '--exclud
   .map((path) => ({ path, text: readFileSync(join(root, path), 'utf8') }))
 
 const isTest = (path: string): boolean =>
-  /\.test\.ts$|\/testing\/|\/testdata\/|workbench\.ts$|conformance[a-z-]*\.ts$|testbed\.ts$|\/torture\//.test(path)
+  /\.test\.ts$|\/(testing|testdata|torture|examples)\/|workbench\.ts$|conformance[a-z-]*\.ts$|testbed\.ts$/.test(path)
 const production = files.filter(({ path }) => path.startsWith('packages/') && !isTest(path))
 
 function importsOf(text: string): readonly string[] {
