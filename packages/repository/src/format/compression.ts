@@ -31,6 +31,7 @@ export function compress(bytes: Uint8Array, level: number): Promise<Buffer> {
 
 /** @throws DamageError where the bytes are no zstd frames or unfold to more than `bytesMax` */
 export async function decompress(bytes: Uint8Array, bytesMax: number): Promise<Buffer> {
+  sound(bytesMax <= documentBytesMax, `it claims to unfold to ${bytesMax} bytes`)
   try {
     const limits = { maxOutputLength: Math.max(1, bytesMax), chunkSize: pieceBytes(bytes) }
     return decompressAtOnce(bytes, bytesMax) ?? (await decompressZstd(bytes, limits))

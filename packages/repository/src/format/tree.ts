@@ -6,6 +6,7 @@
  * Decoding does not demand them: who restores must check (`unsafeName`), who lists may show what is there.
  */
 import { Failure } from '@stillpoint/core/kernel'
+import { sound } from './damage.ts'
 import { posixPermissions, storedPermissions, typeBits } from './file-mode.ts'
 import { type BlobId, blobId, type TreeId, treeId } from './ids.ts'
 import {
@@ -138,8 +139,24 @@ function typeMode(type: TreeNode['type']): number {
 
 /** The nodes in the order in which they are stored. @throws DamageError */
 export function decodeTree(bytes: Uint8Array): TreeNode[] {
+  sound(bytes.length <= treeBytesMax, `a tree of ${bytes.length} bytes is larger than can be read`)
+  // Those of a sound program are a dozen times as long: 64 MiB of the shortest nodes would take all memory.
+  if (bytes.length > nodesMax * nodeBytesMin) requireFewNodes(bytes)
   const object = jsonObject(parseJson(Buffer.from(bytes).toString('utf8')), 'the tree')
   return jsonArray(object['nodes'] ?? [], 'nodes').map((value) => decodeNode(jsonObject(value, 'a node')))
+}
+
+/** Memory for a directory of so many entries is about 1 GiB. */
+const nodesMax = 2 << 20
+/** Of `{"name":"x","type":"file"},`. */
+const nodeBytesMin = 26
+/** The longest string that the system has. */
+const treeBytesMax = 0x1fff_ffe8
+
+function requireFewNodes(bytes: Uint8Array): void {
+  let braces = 0
+  for (let at = bytes.indexOf(0x7b); at >= 0; at = bytes.indexOf(0x7b, at + 1)) braces += 1
+  sound(braces <= nodesMax + 1, `a tree of more than ${nodesMax} entries`)
 }
 
 function decodeNode(object: JsonObject): TreeNode {

@@ -4,6 +4,8 @@ import { DamageError, sound } from './damage.ts'
 
 /** Memory that is taken before it is known whether the bytes unfold to what they promise. */
 const promisedBytesMax = 16 << 20
+/** No sound program makes larger blobs: an honest bomb must not take all memory either. */
+const plainBytesMax = 1 << 29
 
 export function compressSync(bytes: Uint8Array, level: number): Buffer {
   return zstdCompressSync(bytes, {
@@ -16,6 +18,7 @@ export function compressSync(bytes: Uint8Array, level: number): Buffer {
 
 /** `plainBytes`: what they must unfold to, exactly. @throws DamageError */
 export function decompressSync(bytes: Uint8Array, plainBytes: number): Buffer {
+  sound(plainBytes <= plainBytesMax, `it claims to unfold to ${plainBytes} bytes`)
   let plaintext: Buffer
   try {
     const chunkSize = Math.min(Math.max(64, plainBytes + 1), promisedBytesMax)

@@ -7,6 +7,7 @@ import type { TreeNode } from '../format/tree.ts'
 import { readTree } from '../load/blob-reader.ts'
 import type { Vault } from '../vault.ts'
 import { type BlobSet, createBlobSet } from './blob-set.ts'
+import { createTreeGuard, type TreeGuard, tooDeep, treeDepthMax } from './bounded-tree.ts'
 import { walkNodes } from './walk-nodes.ts'
 
 export interface TreeChange {
@@ -51,6 +52,7 @@ interface Diff {
   readonly common: BlobSet
   readonly added: DiffAmount
   readonly removed: DiffAmount
+  readonly guard: TreeGuard
   changedFiles: number
   changedDirs: number
 }
@@ -66,12 +68,13 @@ export async function diffTrees(vault: Vault, options: DiffOptions): Promise<Dif
     common: createBlobSet(),
     added: nothing(),
     removed: nothing(),
+    guard: createTreeGuard(vault, [options.from, options.to], () => options.signal?.throwIfAborted()),
     changedFiles: 0,
     changedDirs: 0,
   }
   diff.before.add(options.from, 'tree')
   diff.after.add(options.to, 'tree')
-  await compare(diff, { from: options.from, to: options.to, path: '/' })
+  await compare(diff, { from: options.from, to: options.to, path: '/', depth: 0 })
   countBlobs(diff, { these: diff.before, others: diff.after, amount: diff.removed })
   countBlobs(diff, { these: diff.after, others: diff.before, amount: diff.added })
   return { changedFiles: diff.changedFiles, changedDirs: diff.changedDirs, added: diff.added, removed: diff.removed }
@@ -81,10 +84,14 @@ interface Pair {
   readonly from: TreeId
   readonly to: TreeId
   readonly path: string
+  readonly depth: number
 }
 
-async function compare(diff: Diff, { from, to, path }: Pair): Promise<void> {
+async function compare(diff: Diff, { from, to, path, depth }: Pair): Promise<void> {
   diff.options.signal?.throwIfAborted()
+  if (depth > treeDepthMax) throw tooDeep(to)
+  await diff.guard.enter(from)
+  await diff.guard.enter(to)
   const before = new Map((await readTree(diff.vault, from)).map((node) => [node.name, node]))
   const after = new Map((await readTree(diff.vault, to)).map((node) => [node.name, node]))
   const names = [...new Set([...before.keys(), ...after.keys()])]
@@ -95,7 +102,7 @@ async function compare(diff: Diff, { from, to, path }: Pair): Promise<void> {
     if (old !== undefined) addBlobs(diff.before, old)
     if (now !== undefined) addBlobs(diff.after, now)
     const at = `${path}${name}`
-    if (old !== undefined && now !== undefined) await compareNodes(diff, { old, now, at })
+    if (old !== undefined && now !== undefined) await compareNodes(diff, { old, now, at, depth })
     else if (old !== undefined) await oneSided(diff, { node: old, at, modifier: '-' })
     else if (now !== undefined) await oneSided(diff, { node: now, at, modifier: '+' })
   }
@@ -105,9 +112,11 @@ interface NodePair {
   readonly old: TreeNode
   readonly now: TreeNode
   readonly at: string
+  /** Of the directory that they are in. */
+  readonly depth: number
 }
 
-async function compareNodes(diff: Diff, { old, now, at }: NodePair): Promise<void> {
+async function compareNodes(diff: Diff, { old, now, at, depth }: NodePair): Promise<void> {
   const path = now.type === 'dir' ? `${at}/` : at
   let modifier = old.type === now.type ? '' : 'T'
   if (old.type === 'file' && now.type === 'file' && old.content.join() !== now.content.join()) {
@@ -118,7 +127,7 @@ async function compareNodes(diff: Diff, { old, now, at }: NodePair): Promise<voi
   if (old.type !== 'dir' || now.type !== 'dir') return
   if (old.subtree !== now.subtree) {
     diff.changedDirs += 1
-    return compare(diff, { from: old.subtree, to: now.subtree, path })
+    return compare(diff, { from: old.subtree, to: now.subtree, path, depth: depth + 1 })
   }
   await collect(diff, old.subtree)
 }

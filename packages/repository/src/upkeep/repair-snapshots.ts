@@ -14,13 +14,13 @@ import { encodeTree, type FileNode, type TreeNode } from '../format/tree.ts'
 import { readTree } from '../load/blob-reader.ts'
 import { listSnapshots, type Snapshot } from '../load/snapshots.ts'
 import type { Vault } from '../vault.ts'
+import { treeDepthMax } from './bounded-tree.ts'
 import { deleteIfThere } from './index-files.ts'
 import { readAgain } from './read-again.ts'
 import { createRepacker, type Repacker } from './repacker.ts'
 import { rewriteSnapshot } from './rewrite-snapshot.ts'
 
 export const repairedTag = 'repaired'
-const depthMax = 2048
 
 export interface RepairSnapshotsOptions {
   /** Default: all. */
@@ -50,8 +50,8 @@ interface Repair {
   readonly repacker: Repacker
   readonly abort: () => void
   readonly isDryRun: boolean
-  /** New trees by old ones. */
-  readonly done: Map<TreeId, { readonly tree: TreeId | undefined; readonly changes: readonly SnapshotRepair[] }>
+  /** Trees in which nothing has to change. */
+  readonly sound: Set<TreeId>
   readonly stored: Set<TreeId>
 }
 
@@ -67,11 +67,20 @@ export async function repairSnapshots(
   }
   await vault.index.refresh()
   const isDryRun = options.dryRun === true
-  const repair: Repair = { vault, repacker: createRepacker(vault), abort, isDryRun, done: new Map(), stored: new Set() }
+  const repair: Repair = {
+    vault,
+    repacker: createRepacker(vault),
+    abort,
+    isDryRun,
+    sound: new Set(),
+    stored: new Set(),
+  }
   const found: { snapshot: Snapshot; tree: TreeId | undefined; changes: readonly SnapshotRepair[] }[] = []
   for (const snapshot of options.snapshots ?? (await listSnapshots(vault))) {
     abort()
-    found.push({ snapshot, ...(await repairTree(repair, snapshot.tree, '/', 0)) })
+    const changes: SnapshotRepair[] = []
+    const whole = { ...repair, changes, changed: new Map() }
+    found.push({ snapshot, changes, tree: await repairTree(whole, snapshot.tree, '/', 0) })
   }
   if (!isDryRun) await repair.repacker.finish()
   const repaired: RepairedSnapshot[] = []
@@ -89,32 +98,50 @@ export async function repairSnapshots(
   return repaired
 }
 
-type TreeRepair = { readonly tree: TreeId | undefined; readonly changes: readonly SnapshotRepair[] }
+/** The repair of one snapshot. A directory that lies in it several times is repaired, and told, once. */
+interface SnapshotWork extends Repair {
+  readonly changes: SnapshotRepair[]
+  /** New trees by old ones. */
+  readonly changed: Map<TreeId, TreeId>
+}
 
-/** The tree, whole; undefined where it cannot be read. Paths of changes are below `path`. */
-async function repairTree(repair: Repair, tree: TreeId, path: string, depth: number): Promise<TreeRepair> {
+/** The tree, whole; undefined where it cannot be read. */
+async function repairTree(
+  repair: SnapshotWork,
+  tree: TreeId,
+  path: string,
+  depth: number,
+): Promise<TreeId | undefined> {
   repair.abort()
-  const known = repair.done.get(tree)
+  const known = repair.sound.has(tree) ? tree : repair.changed.get(tree)
   if (known !== undefined) return known
-  const nodes = depth > depthMax ? undefined : await readIfSound(repair.vault, tree)
-  if (nodes === undefined) return { tree: undefined, changes: [{ path, what: 'directory_emptied' }] }
-  const changes: SnapshotRepair[] = []
+  const nodes = depth > treeDepthMax ? undefined : await readIfSound(repair.vault, tree)
+  if (nodes === undefined) {
+    repair.changes.push({ path, what: 'directory_emptied' })
+    return undefined
+  }
   const repaired: TreeNode[] = []
+  let isSame = true
   for (const node of nodes) {
     const at = `${path}${node.name}`
     if (node.type === 'file') {
       const { file, change } = repairFile(repair.vault, node)
-      if (change !== undefined) changes.push({ path: at, what: change })
+      if (change !== undefined) repair.changes.push({ path: at, what: change })
+      isSame &&= change === undefined
       repaired.push(file)
     } else if (node.type === 'dir') {
-      const below = await repairTree(repair, node.subtree, `${at}/`, depth + 1)
-      changes.push(...below.changes)
-      repaired.push({ ...node, subtree: below.tree ?? (await storeTree(repair, [])) })
+      const below = (await repairTree(repair, node.subtree, `${at}/`, depth + 1)) ?? (await storeTree(repair, []))
+      isSame &&= below === node.subtree
+      repaired.push({ ...node, subtree: below })
     } else repaired.push(node)
   }
-  const result = { tree: changes.length === 0 ? tree : await rewriteTree(repair, { tree, nodes, repaired }), changes }
-  repair.done.set(tree, result)
-  return result
+  if (isSame) {
+    repair.sound.add(tree)
+    return tree
+  }
+  const rewritten = await rewriteTree(repair, { tree, nodes, repaired })
+  repair.changed.set(tree, rewritten)
+  return rewritten
 }
 
 async function readIfSound(vault: Vault, tree: TreeId): Promise<readonly TreeNode[] | undefined> {

@@ -4,6 +4,7 @@
  * Invariant: the new one is durable, and was found there, before anybody may delete the old one.
  */
 
+import { Failure } from '@stillpoint/core/kernel'
 import { confirmDocument } from '../confirm-stored.ts'
 import { type SnapshotId, snapshotId, type TreeId } from '../format/ids.ts'
 import { jsonObject, parseJson } from '../format/json.ts'
@@ -31,9 +32,20 @@ export async function rewriteSnapshot(vault: Vault, id: SnapshotId, change: Snap
   if (change.withoutParent === true) fields['parent'] = undefined
   fields['original'] ??= id
   const into = change.into ?? vault
-  const name = await writeDocument(into, 'snapshot', JSON.stringify(fields, exactNumbers))
+  const name = await writeDocument(into, 'snapshot', documentOf(id, fields))
   await confirmDocument(into, { kind: 'snapshot', name })
   return snapshotId(name)
+}
+
+/** @throws Failure `object_damaged` where unknown fields are nested so deep that they cannot be written again */
+function documentOf(id: SnapshotId, fields: Readonly<Record<string, unknown>>): string {
+  try {
+    return JSON.stringify(fields, exactNumbers)
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error
+    const message = `snapshot ${id} has fields that are nested too deep to be written again`
+    throw new Failure({ code: 'object_damaged', message, cause: error })
+  }
 }
 
 /** Whole numbers beyond those that JavaScript has are read as `bigint`; restic writes none in snapshots that large. */

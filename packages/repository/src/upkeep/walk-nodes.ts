@@ -1,8 +1,9 @@
 /** Owns walking a snapshot in the order of its trees, with paths: for lists, searches and archives. */
-import { Failure, type TreeId } from '@stillpoint/core/kernel'
+import type { TreeId } from '@stillpoint/core/kernel'
 import type { TreeNode } from '../format/tree.ts'
 import { readTree } from '../load/blob-reader.ts'
 import type { Vault } from '../vault.ts'
+import { createTreeGuard, tooDeep, treeDepthMax } from './bounded-tree.ts'
 
 export interface WalkedNode {
   /** From the root, beginning with "/". Names in it may be hostile. */
@@ -18,15 +19,13 @@ export interface WalkNodesOptions {
   readonly enter?: (walked: WalkedNode) => boolean
 }
 
-/** Deeper than any path that a system takes. */
-const depthMax = 2048
-
-/** A directory comes before what is in it. @throws Failure `object_missing`, `object_damaged`, `tree_unsafe` (too deep) */
+/** A directory comes before what is in it. @throws Failure `object_missing`, `object_damaged`, `tree_unsafe` (too deep, too much) */
 export async function* walkNodes(
   vault: Vault,
   root: TreeId,
   options: WalkNodesOptions = {},
 ): AsyncGenerator<WalkedNode> {
+  const guard = createTreeGuard(vault, [root], () => options.signal?.throwIfAborted())
   const open = [await folderOf(vault, root, '/')]
   for (let folder = open.at(-1); folder !== undefined; folder = open.at(-1)) {
     options.signal?.throwIfAborted()
@@ -39,9 +38,8 @@ export async function* walkNodes(
     const walked: WalkedNode = { path: `${folder.path}${node.name}`, node, parent: folder.tree }
     yield walked
     if (node.type !== 'dir' || options.enter?.(walked) === false) continue
-    if (open.length >= depthMax) {
-      throw new Failure({ code: 'tree_unsafe', message: `tree ${node.subtree} is nested deeper than ${depthMax}` })
-    }
+    if (open.length >= treeDepthMax) throw tooDeep(node.subtree)
+    await guard.enter(node.subtree)
     open.push(await folderOf(vault, node.subtree, `${walked.path}/`))
   }
 }
