@@ -30,6 +30,8 @@ export const requirements: readonly Requirement[] = [
   { tool: 'setfattr', package: 'attr', neededFor: 'extended attributes of files' },
   { tool: 'setfacl', package: 'acl', neededFor: 'ACLs of files' },
   { tool: 'restic', package: 'restic', neededFor: 'proving that repositories are compatible with restic' },
+  { tool: 'borg', package: 'borgbackup', neededFor: 'the benchmark, beside restic' },
+  { tool: 'time', package: 'time', neededFor: 'what a command of the benchmark costs' },
   {
     // The library alone: what brings its services brings syslog and uwsgi, too, and starts them.
     tool: 'OpenStack Swift',

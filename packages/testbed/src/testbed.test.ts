@@ -58,7 +58,16 @@ describe('tools and directories', () => {
     expect(requirements.map((each) => each.package)).toContain('restic')
     expect(missingRequirements().every((each) => !hasTool(each.tool))).toBe(true)
     const servers = ['postgresql', 'postgresql-client', 'redis-server']
-    expect(packagesOf(requirements)).toEqual([...servers, 'openssl', 'attr', 'acl', 'restic', 'python3-swift'])
+    expect(packagesOf(requirements)).toEqual([
+      ...servers,
+      'openssl',
+      'attr',
+      'acl',
+      'restic',
+      'borgbackup',
+      'time',
+      'python3-swift',
+    ])
   })
   test('a temporary directory is private, and removed with its content', async () => {
     const directory = await temporaryDirectory('x')
