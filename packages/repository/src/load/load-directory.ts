@@ -78,6 +78,8 @@ interface Where {
   readonly tree: TreeId
   readonly targetPath: string
   readonly lockSignal: AbortSignal
+  /** How many files are planned at a time, for tests. */
+  readonly sectionFilesMax?: number
 }
 
 interface Tally {
@@ -107,7 +109,12 @@ export async function loadDirectory(
   const directories: PlannedDirectories = new Map()
   const { select } = options
   const passOverDamage = options.onProblem === 'continue'
-  const plan = planSections(vault, where.tree, { abort, signal, select, problem, passOverDamage, directories })
+  const planned = { abort, signal, select, problem, passOverDamage, directories }
+  const { sectionFilesMax } = where
+  const plan = planSections(vault, where.tree, {
+    ...planned,
+    ...(sectionFilesMax === undefined ? {} : { sectionFilesMax }),
+  })
   // Planned, and its names found safe, before anything is written.
   const first = await plan.next()
   const root = await openTarget(where.targetPath, options)
