@@ -21,16 +21,21 @@ export interface CutChunks {
 export function cutChunks({ window, chunking, atEnd }: CutChunksInput, { gear }: TaskContext): CutChunks {
   const cutter = createCutter(chunking, gear)
   const ends: number[] = []
+  const ids: string[] = []
   let start = 0
+  // Each is hashed when it is found: it is still in the processor's cache.
+  const found = (end: number) => {
+    ids.push(sha256(window.subarray(start, end)))
+    ends.push(end)
+    start = end
+  }
   for (;;) {
     const rest = window.subarray(start)
     const length = cutter.cut(rest, rest.length)
     if (length === 0) break
-    start += length
-    ends.push(start)
+    found(start + length)
   }
-  if (atEnd && start < window.length) ends.push(window.length)
-  const ids = ends.map((end, at) => sha256(window.subarray(ends[at - 1] ?? 0, end)))
+  if (atEnd && start < window.length) found(window.length)
   return { ends, ids }
 }
 

@@ -16,9 +16,10 @@ import { createChooser, openPacks, packBlobsMax, packBytesTarget } from './open-
 import { empty, filledPart, regionBytes } from './pack-region.ts'
 
 /** The greatest blob that can be assigned to a pack that is nearly full, sealed, and the greatest header. */
-const packBytesMost = packBytesTarget + (9 << 20) + (1 << 20)
+const headerBytesMost = 1 << 20
+const packBytesMost = packBytesTarget + (9 << 20) + headerBytesMost
 /** Open ones, and those that are ended and stored meanwhile: who finds none waits. */
-const slabsMax: Readonly<Record<BlobType, number>> = { data: 5, tree: 4 }
+const slabsMax: Readonly<Record<BlobType, number>> = { data: 4, tree: 3 }
 
 export interface FillingPack {
   readonly type: BlobType
@@ -98,20 +99,27 @@ export function createFillingPacks(entropy: Entropy): FillingPacks {
     return true
   }
 
+  /** One of the open packs, and of those that memory can be found for. */
+  function chosen(type: BlobType, most: number): OpenPack | undefined {
+    const first = choose(slots[type].length)
+    for (let step = 0; step < slots[type].length; step += 1) {
+      const slot = (first + step) % slots[type].length
+      const pack = slots[type][slot]
+      if (pack !== undefined) {
+        if (pack.sealedBytes + pack.bytesAtMost + most <= packBytesMost - headerBytesMost) return pack
+        close(pack) // invariant 3
+      }
+      const slab = slabs[type].tryTake()
+      if (slab !== undefined) return openIn(type, slot, slab)
+    }
+    return undefined
+  }
+
   return {
     tryAssign(type, plainBytes) {
       const most = plainBytes + sealOverheadBytes
-      const slot = choose(slots[type].length)
-      let pack = slots[type][slot]
-      if (pack !== undefined && pack.sealedBytes + pack.bytesAtMost + most > packBytesMost - (1 << 20)) {
-        close(pack) // invariant 3
-        pack = undefined
-      }
-      if (pack === undefined) {
-        const slab = slabs[type].tryTake()
-        if (slab === undefined) return undefined
-        pack = openIn(type, slot, slab)
-      }
+      const pack = chosen(type, most)
+      if (pack === undefined) return undefined
       pack.sealing += 1
       pack.blobs += 1
       pack.bytesAtMost += most
