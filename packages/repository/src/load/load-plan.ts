@@ -9,6 +9,7 @@
 import { assert, Failure, isFailure, type TreeId } from '@stillpoint/core/kernel'
 import { sha256 } from '../format/ids.ts'
 import type { DirNode, ExtendedAttribute, FileNode, TreeNode } from '../format/tree.ts'
+import { createTreeGuard, type TreeGuard } from '../upkeep/bounded-tree.ts'
 import { damageHint, type Vault } from '../vault.ts'
 import { readTree } from './blob-reader.ts'
 import { createPlannedFiles, type PlannedFiles } from './planned-files.ts'
@@ -100,6 +101,7 @@ interface Planning {
   readonly options: PlanOptions
   /** Content of the first of several names, by device and inode. */
   readonly firstNames: Map<string, string>
+  readonly guard: TreeGuard
   directoryCount: number
   isRefreshed: boolean
 }
@@ -107,7 +109,8 @@ interface Planning {
 /** @throws Failure `tree_unsafe`, `object_missing`, `object_damaged` */
 export async function* planSections(vault: Vault, tree: TreeId, options: PlanOptions): AsyncGenerator<Section> {
   const { directories } = options
-  const planning: Planning = { vault, options, firstNames: new Map(), directoryCount: 1, isRefreshed: false }
+  const guard = createTreeGuard(vault, [tree], options.abort)
+  const planning: Planning = { vault, options, firstNames: new Map(), guard, directoryCount: 1, isRefreshed: false }
   directories.set(rootDirectory, {
     parent: rootDirectory,
     name: '',
@@ -186,6 +189,7 @@ async function addTree(planning: Planning, section: OpenSection, waiting: Waitin
   const { directories, select } = planning.options
   const tree = directories.get(waiting.directory)?.tree
   assert(tree !== undefined, 'what waits is planned')
+  await planning.guard.enter(tree)
   if (waiting.depth > depthMax) throw unsafe(tree, `directories nested deeper than ${depthMax}`)
   const prefix = pathOfDirectory(directories, waiting.directory)
   const nodes = await nodesOf(planning, waiting, { tree, path: prefix })

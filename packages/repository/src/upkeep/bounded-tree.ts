@@ -5,7 +5,8 @@
  * A tree that is met often is no proof: the same directory may lie in many places. So when one was met that often, the
  * whole tree is counted once, each distinct tree of it being read once.
  */
-import { Failure, type TreeId } from '@stillpoint/core/kernel'
+import { Failure, isFailure, type TreeId } from '@stillpoint/core/kernel'
+import type { TreeNode } from '../format/tree.ts'
 import { readTree } from '../load/blob-reader.ts'
 import type { Vault } from '../vault.ts'
 import { createBlobSet } from './blob-set.ts'
@@ -36,7 +37,7 @@ export function createTreeGuard(vault: Vault, roots: readonly TreeId[], abort: (
   }
 }
 
-/** @throws Failure `tree_unsafe`, `object_missing`, `object_damaged` */
+/** @throws Failure `tree_unsafe` */
 async function requireCountable(vault: Vault, root: TreeId, abort: () => void): Promise<void> {
   const known = new Map<TreeId, number>()
   async function count(tree: TreeId, depth: number): Promise<number> {
@@ -45,7 +46,7 @@ async function requireCountable(vault: Vault, root: TreeId, abort: () => void): 
     if (found !== undefined) return found
     if (depth > treeDepthMax) throw tooDeep(tree)
     let entries = 0
-    for (const node of await readTree(vault, tree)) {
+    for (const node of await readIfSound(vault, tree)) {
       entries += node.type === 'dir' ? 1 + (await count(node.subtree, depth + 1)) : 1
     }
     known.set(tree, entries)
@@ -55,6 +56,16 @@ async function requireCountable(vault: Vault, root: TreeId, abort: () => void): 
   if (entries <= entriesMax) return
   const message = `tree ${root} claims to have ${entries} entries, more than any file system holds`
   throw new Failure({ code: 'tree_unsafe', message, hint: unsoundHint })
+}
+
+/** What cannot be read counts for nothing: it is reported when its turn comes. */
+async function readIfSound(vault: Vault, tree: TreeId): Promise<readonly TreeNode[]> {
+  try {
+    return await readTree(vault, tree)
+  } catch (error) {
+    if (!isFailure(error, 'object_missing') && !isFailure(error, 'object_damaged')) throw error
+    return []
+  }
 }
 
 const unsoundHint = 'It was not written by a sound program: do not trust it.'
