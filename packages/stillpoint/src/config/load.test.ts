@@ -6,7 +6,7 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import { z } from 'zod'
 import { configBytesMax, loadConfig, parseConfig } from './load.ts'
 import { problemText } from './problems.ts'
-import { secretOptions } from './secret.ts'
+import { secretOptions } from './secret-options.ts'
 
 const optionSchemas = new Map<string, z.ZodType>([
   [

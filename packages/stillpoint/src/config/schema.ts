@@ -9,7 +9,7 @@ import { isFailure, participantName } from '@stillpoint/core/kernel'
 import { parseRestUrl, parseS3Location, s3StorageClasses } from '@stillpoint/repository'
 import { z } from 'zod'
 import { durationSchema, durationText } from './duration.ts'
-import { secretOptions } from './secret.ts'
+import { secretOptions } from './secret-options.ts'
 
 const dayMs = 24 * 3_600_000
 export const configFileName = 'stillpoint.yaml'

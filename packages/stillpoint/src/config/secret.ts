@@ -1,8 +1,8 @@
 /**
  * Reading a secret that the configuration names: from a file, or from the output of a command.
  *
- * Owns: the two options that every source and repository with a password takes, and the checks on what they yield.
- * Does not own: what the secret is for. A secret is never an option's own value, an argument, or part of a message.
+ * Owns: the checks on what the two options yield that every source and repository with a password takes.
+ * Does not own: their schema, see secret-options.ts; what the secret is for. A secret is never an option's own value, an argument, or part of a message.
  *
  * Invariants:
  * - No message, note or cause that leaves this file contains the secret: not even a command's output on failure, only
@@ -14,28 +14,10 @@ import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { Failure } from '@stillpoint/core/kernel'
-import { z } from 'zod'
 
 export const secretBytesMax = 64 * 1024
 export const secretCommandTimeoutMs = 30_000
 const stderrShownMax = 2_000
-
-/** A raw zod shape: spread it into the schema of the options that need a password. */
-export const secretOptions = {
-  passwordFile: z
-    .string()
-    .min(1)
-    .optional()
-    .describe(
-      'File that holds the password; relative paths start at the directory of the configuration file. One newline at its end is not part of the password. The file must not be writable by other users.',
-    ),
-  passwordCommand: z
-    .union([z.string().min(1), z.array(z.string()).min(1)])
-    .optional()
-    .describe(
-      'Command that prints the password: a string, which `sh -c` runs, or a list of program and arguments. It runs in the directory of the configuration file and has 30 seconds.',
-    ),
-} as const
 
 export interface SecretOptions {
   readonly passwordFile?: string | undefined

@@ -2,7 +2,7 @@
 import { resolve } from 'node:path'
 import { Failure } from '@stillpoint/core/kernel'
 import { z } from 'zod'
-import { secretOptions } from '../../config/secret.ts'
+import { secretOptions } from '../../config/secret-options.ts'
 
 const sslModes = ['disable', 'require', 'verify-ca', 'verify-full'] as const
 export type SslMode = (typeof sslModes)[number]

@@ -2,7 +2,7 @@
 import { isAbsolute, resolve } from 'node:path'
 import { Failure } from '@stillpoint/core/kernel'
 import { z } from 'zod'
-import { secretOptions } from '../../config/secret.ts'
+import { secretOptions } from '../../config/secret-options.ts'
 
 export const redisOptions = z
   .strictObject({
