@@ -37,5 +37,5 @@ export function dryVault(vault: Vault): Vault {
     },
     adopt: () => {},
   }
-  return { ...vault, store, index }
+  return { ...vault, store, direct: () => store, index }
 }
