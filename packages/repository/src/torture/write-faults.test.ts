@@ -2,8 +2,9 @@
  * Every step at which an operation writes to the disk fails once: the disk is full, it answers EIO (after which fsync
  * has lost the pages), the process dies, the power is cut. Enumerated, not sampled.
  */
+import { mkdirSync } from 'node:fs'
 import fileSystem from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { isFailure } from '@stillpoint/core/kernel'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { BlobStore } from '../blob/blob-store.ts'
@@ -102,6 +103,7 @@ function sloppyStore(path: string): BlobStore {
   return {
     ...store,
     async put(object, bytes) {
+      mkdirSync(dirname(store.locate(object)), { recursive: true })
       const handle = await fileSystem.open(store.locate(object), 'wx')
       try {
         await handle.writeFile(bytes)
