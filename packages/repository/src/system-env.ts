@@ -8,7 +8,7 @@ const timerMsMax = 2 ** 31 - 1
 export const systemClock: Clock = {
   monotonicMs: () => performance.now(),
   wallMs: () => Date.now(),
-  after(delayMs, wake) {
+  after(delayMs, wake, { keepsAlive = true } = {}) {
     const endMs = performance.now() + delayMs
     let timer: NodeJS.Timeout
     const arm = () => {
@@ -20,6 +20,7 @@ export const systemClock: Clock = {
         },
         Math.min(Math.max(0, Math.ceil(leftMs)), timerMsMax),
       )
+      if (!keepsAlive) timer.unref()
     }
     arm()
     return () => clearTimeout(timer)

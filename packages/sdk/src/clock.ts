@@ -5,8 +5,9 @@ import type { Clock, Random } from '@stillpoint/core/kernel'
 export const systemClock: Clock = {
   monotonicMs: () => performance.now(),
   wallMs: () => Date.now(),
-  after(delayMs, wake) {
+  after(delayMs, wake, { keepsAlive = true } = {}) {
     const timer = setTimeout(wake, Math.min(delayMs, timerMsMax))
+    if (!keepsAlive) timer.unref()
     return () => clearTimeout(timer)
   },
 }

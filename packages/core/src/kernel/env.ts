@@ -8,8 +8,11 @@ export interface Clock {
   monotonicMs(): number
   /** Milliseconds since 1970, UTC. For people to read; nothing is decided by it. */
   wallMs(): number
-  /** Calls `wake` once after `delayMs`, unless the returned function is called first. */
-  after(delayMs: number, wake: () => void): () => void
+  /**
+   * Calls `wake` once after `delayMs`, unless the returned function is called first. With `keepsAlive: false` a process
+   * that has nothing else to wait for ends without it. Default: true.
+   */
+  after(delayMs: number, wake: () => void, options?: { readonly keepsAlive?: boolean }): () => void
 }
 
 export interface Random {

@@ -73,11 +73,12 @@ export function createWorkPool(options: WorkPoolOptions): WorkPool {
   let stopIdling: (() => void) | undefined
 
   function endSoon(): void {
-    stopIdling ??= clock.after(idleMs, () => {
+    const wake = () => {
       stopIdling = undefined
       inlineBytes = 0
       for (const thread of threads) if (thread.tasks.size === 0) void end(thread)
-    })
+    }
+    stopIdling ??= clock.after(idleMs, wake, { keepsAlive: false })
   }
 
   function stayUp(): void {
