@@ -3,7 +3,8 @@
  * Does not own what is measured with it.
  */
 import { createCipheriv, createHash } from 'node:crypto'
-import { mkdir, open, rm, writeFile } from 'node:fs/promises'
+import { writeFileSync } from 'node:fs'
+import { mkdir, open, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 
 export interface DataSet {
@@ -114,13 +115,17 @@ function files(
             .subarray(0, length - random.length)
             .toString('base64')
             .slice(0, length - random.length)
-          await writeFile(join(parent, `${file}.dat`), Buffer.concat([random, Buffer.from(text)]))
+          writeFileSync(join(parent, `${file}.dat`), Buffer.concat([random, Buffer.from(text)]))
           bytes += length
         }
       }
       return bytes
     },
   }
+}
+
+export function tinyFiles(count: number): DataSet {
+  return files('large-tree', { count, bytesMin: 64, bytesMax: 2048 })
 }
 
 const pageBytes = 8 << 10
@@ -180,7 +185,7 @@ export function dataSets(scale: number): readonly DataSet[] {
     incompressible(megabytes(1024)),
     sqlText(megabytes(512)),
     files('small-files', { count: count(20_000), bytesMin: 4 << 10, bytesMax: 28 << 10 }),
-    files('large-tree', { count: count(100_000), bytesMin: 64, bytesMax: 2048 }),
+    tinyFiles(count(100_000)),
     databasePages(megabytes(512)),
   ]
 }

@@ -14,6 +14,7 @@ const password = (await readFile(passwordFile, 'utf8')).trimEnd()
 const repository = await openRepository({ store: openLocalStore(path), password })
 
 const save = await repository.startSave()
+// `saveStream` begins to read at once; what nobody reads when a program has ended, Node drops.
 const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] })
 const ended = once(child, 'close')
 const { content, bytes } = await save.saveStream(child.stdout)

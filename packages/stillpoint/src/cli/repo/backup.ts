@@ -16,7 +16,7 @@ import { withLine } from './live-line.ts'
 import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo } from './repository-access.ts'
 import { hostDefault, repeated, tagLists } from './selection.ts'
 import { timeShown } from './shown.ts'
-import { startCommand } from './stdin-command.ts'
+import { commandStream } from './stdin-command.ts'
 
 interface BackupFlags extends RepositoryOptions, ExcludeFlags, TargetFlags {
   readonly tag?: readonly (readonly string[])[]
@@ -185,7 +185,7 @@ async function sourceOf(
     if (stdin === true) return { source: { kind: 'stream', name, stream: process.stdin } }
     if (paths.length === 0) throw usage('name the command after "--"')
     const { cwd, signal, clock } = host
-    const { stream, stop } = startCommand({ command: paths, cwd, signal, clock })
+    const { stream, stop } = commandStream({ command: paths, cwd, signal, clock })
     return { source: { kind: 'stream', name, stream }, stop }
   }
   const sources = { cwd: host.cwd, stdin: process.stdin, warn: (text: string) => output.warning(text) }
