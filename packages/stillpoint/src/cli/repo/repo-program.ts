@@ -2,12 +2,18 @@
  * The program with nothing but `stillpoint repo`: who backs up ten small directories starts it ten times, and should not
  * load servers and database drivers each time.
  */
+import { setFlagsFromString } from 'node:v8'
 import { Command } from 'commander'
 import { type ProgramStreams, withManners } from '../manners.ts'
 import type { RunCommand } from '../session.ts'
 import { repositoryCommand } from './repo.ts'
 
+const heapGrowingPercent = 25
+
 /** For command lines that begin with `repo`. @throws CommanderError as `buildProgram` */
 export function buildRepoProgram(run: RunCommand, streams: ProgramStreams): Command {
+  // A backup makes much that is soon forgotten. V8 would let its heap grow to several times of what is in use; so it takes
+  // a tenth more of processor time, and for a million files a fifth less of memory (docs/benchmarks.md).
+  setFlagsFromString(`--heap-growing-percent=${heapGrowingPercent}`)
   return withManners(new Command('stillpoint').addCommand(repositoryCommand(run)), streams)
 }
