@@ -67,5 +67,7 @@ describe.skipIf(!hasRestic)('stillpoint repo, beside restic [needs restic]', () 
           .sort()
       expect(await files(`ours-${at}`), flags.join(' ')).toEqual(await files(`theirs-${at}`))
     }
+    const none = await bench.ours('restore', 'latest', '--target', 'none', '--include', '/no/such/path')
+    expect(none.stderr).toContain('nothing in the snapshot matches --include')
   })
 })

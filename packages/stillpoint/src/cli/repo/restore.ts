@@ -63,7 +63,15 @@ async function restore(session: CommandSession, id: string, options: RestoreFlag
   const [name = '', path = ''] = id.split(/:(.*)/s)
   const snapshot = await repository.upkeep.resolveSnapshot(name, selectionOf(host, options))
   const tree = await treeAt(repository, snapshot.tree, path)
-  const select = await selector(repository, { tree, include, exclude })
+  const select = await selector(repository, {
+    tree,
+    include,
+    exclude,
+    onNothing: () =>
+      output.warning(
+        'nothing in the snapshot matches --include: "ls" lists its paths, which need not be those of the source',
+      ),
+  })
   const target = resolve(host.cwd, options.target)
   if (options.delete === true && target === '/' && include.length === 0) {
     throw new Failure({ code: 'usage', message: '--delete with the target "/" needs --include' })
@@ -149,20 +157,24 @@ interface Selecting {
   readonly tree: TreeId
   readonly include: readonly PathPattern[]
   readonly exclude: readonly PathPattern[]
+  /** Called where nothing matches `include`. */
+  readonly onNothing: () => void
 }
 
 /** With `include`, directories are made only where something in them is restored. */
 async function selector(
   repository: Repository,
-  { tree, include, exclude }: Selecting,
+  { tree, include, exclude, onNothing }: Selecting,
 ): Promise<LoadDirectoryOptions['select']> {
   if (exclude.length > 0) return (path) => !anyMatches(exclude, `/${path}`)
   if (include.length === 0) return undefined
   const needed = new Set<string>()
+  let isAnyMatched = false
   const walk = repository.upkeep.walk(tree)
   try {
     for await (const { path } of walk) {
       if (!anyMatches(include, path)) continue
+      isAnyMatched = true
       for (let at = path.lastIndexOf('/'); at > 0; at = path.lastIndexOf('/', at - 1)) needed.add(path.slice(1, at))
     }
   } catch (error) {
@@ -170,5 +182,6 @@ async function selector(
     if (!isFailure(error, 'object_damaged') && !isFailure(error, 'object_missing')) throw error
     return (path, node) => node.type === 'dir' || anyMatches(include, `/${path}`)
   }
+  if (!isAnyMatched) onNothing()
   return (path: string, node: TreeNode) => (node.type === 'dir' && needed.has(path)) || anyMatches(include, `/${path}`)
 }
