@@ -122,7 +122,7 @@ describe.skipIf(!['initdb', 'redis-server'].every(hasTool))('the load [needs pos
         payments.query('BEGIN; LOCK TABLE payments IN EXCLUSIVE MODE'),
         counters.call('CLIENT', 'PAUSE', '10000', 'WRITE'),
       ])
-      const before = await untilEqual(files, 100)
+      const before = await untilEqual(files, 500)
       const held = await check(workers)
       await sleep(300)
       expect(await files()).toEqual(before)
