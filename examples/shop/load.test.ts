@@ -135,7 +135,8 @@ describe.skipIf(!['initdb', 'redis-server'].every(hasTool))('the load [needs pos
     }
     await sleep(200)
     const { stepMs } = await load.stop()
-    expect(stepMs.orders.max).toBeGreaterThan(400)
+    // Whichever store each worker met first.
+    expect(Math.max(...Object.values(stepMs).map(({ max }) => max))).toBeGreaterThan(400)
     expect(await check(0)).toMatchObject({ violations: [] })
   })
 
