@@ -10,6 +10,7 @@ import { readFile } from 'node:fs/promises'
 import { type IncomingMessage, type OutgoingHttpHeaders, Agent as PlainAgent, request as plainRequest } from 'node:http'
 import { Agent as TlsAgent, request as tlsRequest } from 'node:https'
 import { Failure } from '@stillpoint/core/kernel'
+import { answerBytes } from './answer-bytes.ts'
 import { readAuthorization } from './rest-credentials.ts'
 import { errnoOf, storageFailure } from './storage-failure.ts'
 
@@ -114,13 +115,13 @@ export async function connectRestServer(options: RestServerOptions): Promise<Res
     },
     async read(answer, request, bytesMax) {
       try {
-        return await collect(answer, bytesMax)
+        return await answerBytes(answer, bytesMax)
       } catch (error) {
         throw failed(error, request)
       }
     },
     async refusal(answer, request) {
-      const said = await collect(answer, refusalBytesMax).catch(() => undefined) // the status says enough
+      const said = await answerBytes(answer, refusalBytesMax).catch(() => undefined) // the status says enough
       return refusalFailure(answer.statusCode ?? 0, said, { doing: request.doing, where: locate(request.path) })
     },
   }
@@ -161,17 +162,6 @@ async function readCa(path: string): Promise<Buffer> {
   } catch (error) {
     throw storageFailure(error, 'reading the CA certificates', path)
   }
-}
-
-async function collect(answer: IncomingMessage, bytesMax: number): Promise<Buffer> {
-  const pieces: Buffer[] = []
-  let length = 0
-  for await (const piece of answer as AsyncIterable<Buffer>) {
-    length += piece.length
-    if (length > bytesMax) throw new Error(`the answer is longer than ${bytesMax} bytes`)
-    pieces.push(piece)
-  }
-  return pieces.length === 1 && pieces[0] !== undefined ? pieces[0] : Buffer.concat(pieces, length)
 }
 
 /** What a certificate is not trusted for; trying again changes nothing. */

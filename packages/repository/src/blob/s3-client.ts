@@ -13,6 +13,7 @@ import { Agent as TlsAgent } from 'node:https'
 import { addAbortSignal, Readable } from 'node:stream'
 import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3'
 import { Failure } from '@stillpoint/core/kernel'
+import { answerBytes } from './answer-bytes.ts'
 import { readS3Credentials } from './s3-credentials.ts'
 import { s3Failure } from './s3-failure.ts'
 import { parseS3Location } from './s3-location.ts'
@@ -189,12 +190,5 @@ function slots(count: number): <T>(action: () => Promise<T>) => Promise<T> {
 export async function bodyBytes(body: unknown, bytesMax: number, { abortSignal }: RequestOptions): Promise<Buffer> {
   if (!(body instanceof Readable)) throw new Failure({ code: 'storage_failed', message: 'an answer without a body' })
   if (abortSignal !== undefined) addAbortSignal(abortSignal, body)
-  const pieces: Buffer[] = []
-  let length = 0
-  for await (const piece of body as AsyncIterable<Buffer>) {
-    length += piece.length
-    if (length > bytesMax) throw new Error(`the answer is longer than ${bytesMax} bytes`)
-    pieces.push(piece)
-  }
-  return pieces.length === 1 && pieces[0] !== undefined ? pieces[0] : Buffer.concat(pieces, length)
+  return await answerBytes(body, bytesMax)
 }

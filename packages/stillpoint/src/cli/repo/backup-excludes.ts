@@ -160,7 +160,7 @@ async function otherFileSystems(targets: readonly string[]): Promise<Rule> {
   return async (path, status) => {
     if (isHome(path, status.dev)) return false
     if (!status.isDirectory()) return true
-    const above = await lstat(dirname(path), { bigint: true }).catch(() => undefined)
-    return above === undefined || !isHome(dirname(path), above.dev)
+    const above = await lstat(dirname(path), { bigint: true })
+    return !isHome(dirname(path), above.dev)
   }
 }
