@@ -12,8 +12,8 @@ const heapGrowingPercent = 25
 
 /** For command lines that begin with `repo`. @throws CommanderError as `buildProgram` */
 export function buildRepoProgram(run: RunCommand, streams: ProgramStreams): Command {
-  // A backup makes much that is soon forgotten. V8 would let its heap grow to several times of what is in use; so it takes
-  // a tenth more of processor time, and for a million files a fifth less of memory (docs/benchmarks.md).
+  // A backup makes much that is soon forgotten, and V8 would let its heap grow to several times of what is in use. What
+  // this saves and costs: docs/benchmarks.md.
   setFlagsFromString(`--heap-growing-percent=${heapGrowingPercent}`)
   return withManners(new Command('stillpoint').addCommand(repositoryCommand(run)), streams)
 }
