@@ -16,12 +16,12 @@ import {
   openSync,
   writeSync,
 } from 'node:fs'
-import { zstdDecompressSync } from 'node:zlib'
 import { assert } from '@stillpoint/core/kernel'
 import { errnoOf } from '../blob/storage-failure.ts'
-import { type CryptKeys, giveBack, sealOverheadBytes, unsealInto } from '../format/crypto.ts'
-import { DamageError, sound } from '../format/damage.ts'
-import { idBytes, sha256 } from '../format/ids.ts'
+import type { CryptKeys } from '../format/crypto.ts'
+import { DamageError } from '../format/damage.ts'
+import { idBytes } from '../format/ids.ts'
+import { openSealed } from '../work/open-sealed.ts'
 
 /** Rows of numbers, as columns cross threads without a copy of each object. */
 export const blobFields = 4
@@ -152,7 +152,6 @@ export function placeBlobs(input: PlaceBlobsInput, context: { readonly keys: Cry
         if (problem === 'replaced') problems.push({ kind: 'replaced', destination })
         else if (problem !== undefined) problems.push({ kind: 'system', destination, ...problem })
       }
-      if (!(plaintext instanceof DamageError) && !input.isOpen) giveBackLarge(plaintext)
     }
   } finally {
     file.close()
@@ -264,17 +263,6 @@ function writeAll(
   for (let at = from; at < to; ) at += writeSync(fd, bytes, at, to - at, position + at - from)
 }
 
-/** For one blob at a time, kept for the next: fresh memory costs page faults. */
-let scratch = Buffer.allocUnsafeSlow(1 << 20)
-
-function scratchOf(bytes: number): Buffer {
-  if (scratch.length >= bytes) return scratch
-  const wider = Math.max(bytes, scratch.length * 2)
-  giveBack(scratch)
-  scratch = Buffer.allocUnsafeSlow(wider)
-  return scratch
-}
-
 /** The plaintext, valid until the next call. */
 function openBlobRow(input: PlaceBlobsInput, blob: number, keys: CryptKeys): Uint8Array | DamageError {
   const at = blob * blobFields
@@ -285,44 +273,9 @@ function openBlobRow(input: PlaceBlobsInput, blob: number, keys: CryptKeys): Uin
   try {
     assert(sealed.length === length, 'a blob lies within what was read')
     const id = ids.toString('hex', blob * idBytes, (blob + 1) * idBytes)
-    return openVerified({ id, plainBytes }, sealed, keys)
+    return openSealed({ id, plainBytes: plainBytes === 0 ? undefined : plainBytes }, sealed, keys)
   } catch (error) {
     if (error instanceof DamageError) return error
     throw error
   }
 }
-
-function openVerified(
-  { id, plainBytes }: { readonly id: string; readonly plainBytes: number },
-  sealed: Uint8Array,
-  keys: CryptKeys,
-): Uint8Array {
-  const opened = scratchOf(Math.max(0, sealed.length - sealOverheadBytes))
-  const body = opened.subarray(0, unsealInto(keys, sealed, opened))
-  const plaintext = plainBytes === 0 ? body : inflate(body, plainBytes)
-  sound(sha256(plaintext) === id, 'its content does not match its id')
-  return plaintext
-}
-
-/** @throws DamageError */
-function inflate(bytes: Uint8Array, plainBytes: number): Uint8Array {
-  let plaintext: Buffer
-  try {
-    // One byte more than needed: then it is done in one piece.
-    plaintext = zstdDecompressSync(bytes, { maxOutputLength: plainBytes, chunkSize: Math.max(64, plainBytes + 1) })
-  } catch (error) {
-    throw new DamageError('it does not decompress', { cause: error })
-  }
-  sound(plaintext.length === plainBytes, 'its length is not as recorded')
-  return plaintext
-}
-
-/** What `inflate` has made is given back at once: garbage of megabytes would wait for a collection. */
-function giveBackLarge(plaintext: Uint8Array): void {
-  const { buffer } = plaintext
-  if (buffer !== scratch.buffer && buffer instanceof ArrayBuffer && buffer.byteLength >= sharedByteMax)
-    buffer.transfer(0)
-}
-
-/** Smaller buffers may be pieces of one that others use. */
-const sharedByteMax = 1 << 18

@@ -6,10 +6,11 @@
  */
 import { Failure } from '@stillpoint/core/kernel'
 import { dataLevel, documentLevel } from '../format/compression.ts'
-import { type CryptKeys, giveBack, ivBytes, sealInto, sealOverheadBytes, unseal, unsealsTo } from '../format/crypto.ts'
+import { type CryptKeys, ivBytes, sealInto, sealOverheadBytes, unsealInto, unsealsTo } from '../format/crypto.ts'
 import { DamageError } from '../format/damage.ts'
 import type { BlobType } from '../format/ids.ts'
-import { compressSync, decompressSync } from '../format/zstd.ts'
+import { createScratch } from '../format/scratch.ts'
+import { compressIn, decompressIn } from '../format/zstd.ts'
 import type { TaskContext } from '../work/tasks.ts'
 import { reserve } from './pack-region.ts'
 
@@ -31,6 +32,10 @@ export type SealedPlaces = Uint32Array
 
 export const sealedFields = 3
 
+const compressedMemory = createScratch()
+const unsealedMemory = createScratch()
+const unfoldedMemory = createScratch()
+
 /** @throws Failure `self_check_failed` */
 export function sealBlobs(input: SealBlobsInput, { keys }: TaskContext): SealedPlaces {
   const { places, ivs, window, regions } = input
@@ -41,13 +46,12 @@ export function sealBlobs(input: SealBlobsInput, { keys }: TaskContext): SealedP
     const [start = 0, length = 0, region = 0] = places.subarray(at * placeFields, (at + 1) * placeFields)
     const plaintext = window.subarray(start, start + length)
     const iv = ivs.subarray(at * ivBytes, (at + 1) * ivBytes)
-    const compressed = compressible(plaintext) ? compressSync(plaintext, level) : undefined
+    const compressed = compressible(plaintext) ? compressIn(compressedMemory, plaintext, level) : undefined
     const isSmaller = compressed !== undefined && compressed.length < plaintext.length
     const text = isSmaller ? compressed : plaintext
     const { offset, target } = reserve(regions[region], text.length + sealOverheadBytes)
     sealInto({ keys, plaintext: text, iv, target })
     prove(keys, target, { text, plaintext, isSmaller })
-    if (compressed !== undefined) giveBack(compressed)
     sealed.set([offset, target.length, isSmaller ? plaintext.length : 0], at * sealedFields)
   }
   return sealed
@@ -64,12 +68,10 @@ function prove(keys: CryptKeys, sealed: Uint8Array, { text, plaintext, isSmaller
   try {
     if (!isSmaller && unsealsTo(keys, sealed, text)) return
     if (isSmaller) {
-      const unsealed = unseal(keys, sealed)
-      const unfolded = decompressSync(unsealed, plaintext.length)
-      const isEqual = unfolded.equals(plaintext)
-      giveBack(unsealed)
-      giveBack(unfolded)
-      if (isEqual) return
+      const unsealed = unsealedMemory.of(sealed.length - sealOverheadBytes)
+      unsealInto(keys, sealed, unsealed)
+      const unfolded = decompressIn(unfoldedMemory, unsealed, plaintext.length)
+      if (Buffer.compare(unfolded, plaintext) === 0) return
     }
     throw new DamageError('what is sealed is not what was read')
   } catch (error) {
@@ -105,7 +107,7 @@ function compressible(plaintext: Uint8Array): boolean {
   for (let at = 0; at < samples; at += 1) {
     sample.set(plaintext.subarray(at * stride, at * stride + sampleBytes), at * sampleBytes)
   }
-  return compressSync(sample, 1).length < sample.length * (1 - probeGain)
+  return compressIn(compressedMemory, sample, 1).length < sample.length * (1 - probeGain)
 }
 
 const counts = new Uint32Array(256)

@@ -1,10 +1,6 @@
-/** Owns the task that opens sealed blobs: unseal, decompress, verify against the id. For load and upkeep. */
-
-import { unseal } from '../format/crypto.ts'
-import { DamageError, sound } from '../format/damage.ts'
-import { sha256 } from '../format/ids.ts'
-import type { PackEntry } from '../format/pack.ts'
-import { decompressSync } from '../format/zstd.ts'
+/** Owns the task that opens sealed blobs, see open-sealed.ts. For load and upkeep. */
+import { DamageError } from '../format/damage.ts'
+import { openSealed } from './open-sealed.ts'
 import type { TaskContext } from './tasks.ts'
 
 export interface SealedPlace {
@@ -48,16 +44,4 @@ export function openBlobs(input: OpenBlobsInput, { keys }: TaskContext): readonl
       return { kind: 'damaged', reason: error.message }
     }
   })
-}
-
-/** The plaintext, whose hash is the id. @throws DamageError */
-export function openSealed(
-  blob: Pick<PackEntry, 'id' | 'plainBytes'>,
-  sealed: Uint8Array,
-  keys: TaskContext['keys'],
-): Buffer {
-  const opened = unseal(keys, sealed)
-  const plaintext = blob.plainBytes === undefined ? opened : decompressSync(opened, blob.plainBytes)
-  sound(sha256(plaintext) === blob.id, 'its content does not match its id')
-  return plaintext
 }

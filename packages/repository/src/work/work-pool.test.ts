@@ -1,12 +1,12 @@
 import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { fileURLToPath } from 'node:url'
+import { zstdCompressSync } from 'node:zlib'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { deriveGearTable } from '../chunk/gear-table.ts'
 import { generateKeys, seal } from '../format/crypto.ts'
 import { DamageError } from '../format/damage.ts'
 import { sha256 } from '../format/ids.ts'
-import { compressSync } from '../format/zstd.ts'
 import { clock, entropy } from '../testing/world.ts'
 import { createSlabs } from './slabs.ts'
 import { decodeTaskError, encodeTaskError } from './task-error.ts'
@@ -26,7 +26,7 @@ function newPool(options: Partial<WorkPoolOptions> = {}): WorkPool {
 /** Two blobs, one of them compressed, in shared memory. */
 function sealedBlobs() {
   const [plain, text] = [randomBytes(300_000), Buffer.from('text '.repeat(50_000))]
-  const parts = [seal(keys, plain, entropy), seal(keys, compressSync(text, 1), entropy)]
+  const parts = [seal(keys, plain, entropy), seal(keys, zstdCompressSync(text), entropy)]
   const sealed = Buffer.from(new SharedArrayBuffer(parts.reduce((sum, part) => sum + part.length, 0)))
   let offset = 0
   const blobs = [plain, text].map((content, at) => {
