@@ -108,3 +108,4 @@ export { type RepositoryStats, type StatsMode, type StatsOptions, statsModes } f
 export type { TagChange, TaggedSnapshot } from './upkeep/tag.ts'
 export type { Upkeep } from './upkeep/upkeep.ts'
 export type { WalkedNode, WalkNodesOptions } from './upkeep/walk-nodes.ts'
+export { type CompressionMode, packBytesBounds, packBytesDefault } from './write-settings.ts'

@@ -35,6 +35,7 @@ import { createLockKeeper, createReadOnlyKeeper, type LockMode, readOnlyFailure 
 import { createUpkeep, type Upkeep } from './upkeep/upkeep.ts'
 import { damaged, type Vault } from './vault.ts'
 import { createWorkPool } from './work/work-pool.ts'
+import { type CompressionMode, writeSettings } from './write-settings.ts'
 
 export interface InitOptions {
   readonly store: BlobStore
@@ -65,6 +66,13 @@ export interface OpenOptions {
   readonly keyHint?: string
   /** Threads for hashing, compression and encryption; 0: none but this one. Default: one per processor. */
   readonly threads?: number
+  /** Of what is written. Default: `auto`. */
+  readonly compression?: CompressionMode
+  /**
+   * Packs are stored when they have so many bytes, 4 to 128 MiB. Default: 16 MiB. A save has up to seven in memory, as
+   * far as they are filled.
+   */
+  readonly packBytes?: number
   /** Keeps indexes, snapshots and packs of trees in a local directory. Default: only packs of trees, in memory. */
   readonly cache?: CacheSettings
   /**
@@ -176,6 +184,7 @@ export async function openRepository(options: OpenOptions): Promise<Repository> 
 /** As `openRepository`, for the modules and tests of this package. */
 export async function openVault(options: OpenOptions): Promise<Vault> {
   const { store, clock = systemClock, entropy = systemEntropy, random = systemRandom } = options
+  const writes = writeSettings(options)
   if ((await store.size(configObject)) === undefined) {
     throw new Failure({
       code: 'repository_absent',
@@ -211,6 +220,7 @@ export async function openVault(options: OpenOptions): Promise<Vault> {
     random,
     index,
     work,
+    writes,
   }
   if (options.index === 'whenNeeded') return vault
   await vault.index.refresh()

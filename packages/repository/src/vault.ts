@@ -14,6 +14,7 @@ import { DamageError, sound } from './format/damage.ts'
 import { sha256 } from './format/ids.ts'
 import type { LoadedIndex } from './loaded-index.ts'
 import type { WorkPool } from './work/work-pool.ts'
+import type { WriteSettings } from './write-settings.ts'
 
 export interface ObjectAccess {
   readonly store: BlobStore
@@ -32,6 +33,8 @@ export interface Vault extends ObjectAccess {
   readonly direct: () => BlobStore
   /** Threads for what is heavy; they start when it pays and end by themselves. */
   readonly work: WorkPool
+  /** How what is written is packed. */
+  readonly writes: WriteSettings
 }
 
 export const damageHint =

@@ -3,11 +3,12 @@
  * Each function depends only on its arguments, so that it can move into a worker.
  */
 import type { Entropy } from '@stillpoint/core/kernel'
-import { compress, dataLevel, decompress, documentLevel } from '../format/compression.ts'
+import { compress, decompress, levelOf } from '../format/compression.ts'
 import { type CryptKeys, seal, unseal } from '../format/crypto.ts'
 import { sound } from '../format/damage.ts'
 import { type BlobType, sha256 } from '../format/ids.ts'
 import type { PackEntry } from '../format/pack.ts'
+import type { CompressionMode } from '../write-settings.ts'
 
 export interface SealedBlob {
   readonly id: string
@@ -17,13 +18,19 @@ export interface SealedBlob {
   readonly plainBytes: number | undefined
 }
 
+export interface SealSettings {
+  readonly keys: CryptKeys
+  readonly entropy: Entropy
+  readonly compression: CompressionMode
+}
+
 export async function sealBlob(
   blob: { readonly id: string; readonly type: BlobType; readonly plaintext: Uint8Array },
-  keys: CryptKeys,
-  entropy: Entropy,
+  { keys, entropy, compression }: SealSettings,
 ): Promise<SealedBlob> {
   const { id, type, plaintext } = blob
-  const compressed = await compress(plaintext, type === 'tree' ? documentLevel : dataLevel)
+  const level = levelOf(type, compression)
+  const compressed = level === undefined ? plaintext : await compress(plaintext, level)
   const worthwhile = compressed.length < plaintext.length
   const sealed = seal(keys, worthwhile ? compressed : plaintext, entropy)
   return { id, type, sealed, plainBytes: worthwhile ? plaintext.length : undefined }

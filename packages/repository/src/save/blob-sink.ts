@@ -78,7 +78,8 @@ export function createBlobSink(vault: Vault): BlobSink {
     data: { blobs: [], bytes: 0 },
     tree: { blobs: [], bytes: 0 },
   }
-  const packs = createFillingPacks(vault.entropy)
+  const { compression, packBytes } = vault.writes
+  const packs = createFillingPacks(vault.entropy, packBytes)
   const writer = createPackWriter(vault, (indexed) => {
     // The index remembers them in less memory; that of a trial does not take them over.
     for (const { id, type } of indexed.flatMap(({ entries }) => entries)) {
@@ -112,7 +113,8 @@ export function createBlobSink(vault: Vault): BlobSink {
     })
     const ivs = new Uint8Array(assigned.length * ivBytes)
     vault.entropy.fill(ivs)
-    const sealed = await vault.work.run('sealBlobs', { type, window, places, ivs, regions }, { bytes })
+    const input = { type, compression, window, places, ivs, regions }
+    const sealed = await vault.work.run('sealBlobs', input, { bytes })
     return assigned.map(({ blob }, at): PackEntry => {
       const [offset = 0, length = 0, plain = 0] = sealed.subarray(at * sealedFields, (at + 1) * sealedFields)
       return { id: blob.id, type, offset, length, plainBytes: plain === 0 ? undefined : plain }
@@ -214,7 +216,7 @@ export function createBlobSink(vault: Vault): BlobSink {
         return { id, type, sealed: bytes.subarray(offset, offset + length), plainBytes }
       })
     })
-    for (const group of split(shuffled(vault.entropy, [...loose[type].blobs, ...blobs]))) {
+    for (const group of split(shuffled(vault.entropy, [...loose[type].blobs, ...blobs]), packBytes)) {
       const { pack, release } = await gatheredPack(vault, group, () => packs.takeMemory(type, work.signal))
       try {
         await writer.write(pack)

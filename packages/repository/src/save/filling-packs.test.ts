@@ -2,6 +2,7 @@ import { assert } from '@stillpoint/core/kernel'
 import { describe, expect, test } from 'vitest'
 import { sha256 } from '../format/ids.ts'
 import { entropy, seeded } from '../testing/world.ts'
+import { packBytesDefault } from '../write-settings.ts'
 import { createFillingPacks, type FillingPack } from './filling-packs.ts'
 import { reserve } from './pack-region.ts'
 
@@ -16,7 +17,7 @@ function sealInto(pack: FillingPack, sealedBytes: number) {
 describe('packs that are being filled', () => {
   test('get blobs at random, are given out when full and never overrun, however blobs compress', () => {
     const random = seeded(3)
-    const packs = createFillingPacks(entropy)
+    const packs = createFillingPacks(entropy, packBytesDefault)
     const full: number[] = []
     const waiting: { pack: FillingPack; plain: number }[] = []
     const order: FillingPack[] = []
@@ -55,7 +56,7 @@ describe('packs that are being filled', () => {
   })
 
   test('that many wait for are opened one after the other', async () => {
-    const packs = createFillingPacks(entropy)
+    const packs = createFillingPacks(entropy, packBytesDefault)
     const taken: FillingPack[] = []
     for (let pack = packs.tryAssign('tree', 8 << 20); pack !== undefined; pack = packs.tryAssign('tree', 8 << 20)) {
       taken.push(pack)

@@ -12,12 +12,12 @@ import { sealOverheadBytes } from '../format/crypto.ts'
 import type { BlobType } from '../format/ids.ts'
 import type { PackEntry } from '../format/pack.ts'
 import { createSlabs, type Slab } from '../work/slabs.ts'
-import { createChooser, openPacks, packBlobsMax, packBytesTarget } from './open-packs.ts'
+import { createChooser, openPacks, packBlobsMax } from './open-packs.ts'
 import { empty, filledPart, regionBytes } from './pack-region.ts'
 
 /** The greatest blob that can be assigned to a pack that is nearly full, sealed, and the greatest header. */
 const headerBytesMost = 1 << 20
-const packBytesMost = packBytesTarget + (9 << 20) + headerBytesMost
+const lastBlobBytesMost = 9 << 20
 /** Open ones, and those that are ended and stored meanwhile: who finds none waits. */
 const slabsMax: Readonly<Record<BlobType, number>> = { data: 4, tree: 3 }
 
@@ -56,7 +56,9 @@ export interface FillingPacks {
   takeMemory(type: BlobType, signal: AbortSignal): Promise<Slab>
 }
 
-export function createFillingPacks(entropy: Entropy): FillingPacks {
+/** @param packBytesTarget a pack is full when it has so many bytes */
+export function createFillingPacks(entropy: Entropy, packBytesTarget: number): FillingPacks {
+  const packBytesMost = packBytesTarget + lastBlobBytesMost + headerBytesMost
   const slabs = {
     data: createSlabs({ slabBytes: regionBytes(packBytesMost), slabsMax: slabsMax.data }),
     tree: createSlabs({ slabBytes: regionBytes(packBytesMost), slabsMax: slabsMax.tree }),

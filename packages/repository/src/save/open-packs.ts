@@ -9,8 +9,6 @@ import { assert, type Entropy } from '@stillpoint/core/kernel'
 import type { BlobType } from '../format/ids.ts'
 import type { SealedBlob } from './blob-coder.ts'
 
-/** restic's default target. */
-export const packBytesTarget = 16 << 20
 /** Keeps a pack of tiny blobs well below the largest header. */
 export const packBlobsMax = 20_000
 export const openPacks: Readonly<Record<BlobType, number>> = { data: 3, tree: 2 }
@@ -27,7 +25,8 @@ export interface OpenPacks {
   takeRest(type: BlobType): readonly (readonly SealedBlob[])[]
 }
 
-export function createOpenPacks(entropy: Entropy): OpenPacks {
+/** @param packBytes a pack is full when it has so many bytes */
+export function createOpenPacks(entropy: Entropy, packBytes: number): OpenPacks {
   const open: Record<BlobType, OpenPack[]> = { data: emptyPacks('data'), tree: emptyPacks('tree') }
   return {
     add(blob) {
@@ -36,7 +35,7 @@ export function createOpenPacks(entropy: Entropy): OpenPacks {
       assert(pack !== undefined, 'the choice is one of the open packs')
       pack.blobs.push(blob)
       pack.bytes += blob.sealed.length
-      if (pack.bytes < packBytesTarget && pack.blobs.length < packBlobsMax) return undefined
+      if (pack.bytes < packBytes && pack.blobs.length < packBlobsMax) return undefined
       const full = pack.blobs
       pack.blobs = []
       pack.bytes = 0
@@ -45,7 +44,7 @@ export function createOpenPacks(entropy: Entropy): OpenPacks {
     takeRest(type) {
       const blobs = open[type].flatMap((pack) => pack.blobs)
       open[type] = emptyPacks(type)
-      return split(shuffled(entropy, blobs))
+      return split(shuffled(entropy, blobs), packBytes)
     },
   }
 }
@@ -88,11 +87,11 @@ function emptyPacks(type: BlobType): OpenPack[] {
 }
 
 /** As few packs as possible. */
-export function split(blobs: readonly SealedBlob[]): SealedBlob[][] {
+export function split(blobs: readonly SealedBlob[], packBytes: number): SealedBlob[][] {
   const packs: SealedBlob[][] = []
   let bytes = Number.POSITIVE_INFINITY
   for (const blob of blobs) {
-    if (bytes >= packBytesTarget || (packs.at(-1)?.length ?? 0) >= packBlobsMax) {
+    if (bytes >= packBytes || (packs.at(-1)?.length ?? 0) >= packBlobsMax) {
       packs.push([])
       bytes = 0
     }

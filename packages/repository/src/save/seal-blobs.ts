@@ -5,17 +5,19 @@
  * compared with its plaintext. Memory errors and our own bugs are found before the source is gone.
  */
 import { Failure } from '@stillpoint/core/kernel'
-import { dataLevel, documentLevel } from '../format/compression.ts'
+import { levelOf } from '../format/compression.ts'
 import { type CryptKeys, ivBytes, sealInto, sealOverheadBytes, unsealInto, unsealsTo } from '../format/crypto.ts'
 import { DamageError } from '../format/damage.ts'
 import type { BlobType } from '../format/ids.ts'
 import { createScratch } from '../format/scratch.ts'
 import { compressIn, decompressIn } from '../format/zstd.ts'
 import type { TaskContext } from '../work/tasks.ts'
+import type { CompressionMode } from '../write-settings.ts'
 import { reserve } from './pack-region.ts'
 
 export interface SealBlobsInput {
   readonly type: BlobType
+  readonly compression: CompressionMode
   /** Shared memory that holds the plaintexts. */
   readonly window: Uint8Array
   /** Of each blob: where it begins in the window, its length, and to which of the regions it goes. */
@@ -41,12 +43,15 @@ export function sealBlobs(input: SealBlobsInput, { keys }: TaskContext): SealedP
   const { places, ivs, window, regions } = input
   const count = places.length / placeFields
   const sealed = new Uint32Array(count * sealedFields)
-  const level = input.type === 'tree' ? documentLevel : dataLevel
+  const level = levelOf(input.type, input.compression)
+  // Who wants it as small as can be has it tried.
+  const isTried = input.compression === 'max' ? (plaintext: Uint8Array) => plaintext.length > 0 : compressible
   for (let at = 0; at < count; at += 1) {
     const [start = 0, length = 0, region = 0] = places.subarray(at * placeFields, (at + 1) * placeFields)
     const plaintext = window.subarray(start, start + length)
     const iv = ivs.subarray(at * ivBytes, (at + 1) * ivBytes)
-    const compressed = compressible(plaintext) ? compressIn(compressedMemory, plaintext, level) : undefined
+    const compressed =
+      level !== undefined && isTried(plaintext) ? compressIn(compressedMemory, plaintext, level) : undefined
     const isSmaller = compressed !== undefined && compressed.length < plaintext.length
     const text = isSmaller ? compressed : plaintext
     const { offset, target } = reserve(regions[region], text.length + sealOverheadBytes)

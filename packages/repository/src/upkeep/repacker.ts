@@ -26,12 +26,13 @@ export interface Repacker {
 
 /** @param compressAll blobs that are not compressed are tried again */
 export function createRepacker(vault: Vault, compressAll = false): Repacker {
-  const open = createOpenPacks(vault.entropy)
+  const open = createOpenPacks(vault.entropy, vault.writes.packBytes)
   const index = createIndexWriter(vault)
+  const { keys, entropy } = vault
   let unindexedBytes = 0
 
   async function store(blobs: readonly SealedBlob[]): Promise<void> {
-    const pack = await buildPack(blobs, vault.keys, vault.entropy)
+    const pack = await buildPack(blobs, keys, entropy)
     await vault.store.put({ kind: 'pack', name: pack.id }, pack.bytes)
     await confirmPack(vault, { id: pack.id, bytes: pack.bytes.length })
     await index.add({ id: pack.id, entries: pack.entries })
@@ -48,7 +49,7 @@ export function createRepacker(vault: Vault, compressAll = false): Repacker {
       // Copied, lest one small blob keeps the range of which it is a part in memory.
       const blob = isKept
         ? { id, type, plainBytes, sealed: Uint8Array.from(sealed) }
-        : await sealBlob({ id, type, plaintext }, vault.keys, vault.entropy)
+        : await sealBlob({ id, type, plaintext }, { keys, entropy, compression: vault.writes.compression })
       const full = open.add(blob)
       if (full !== undefined) await store(full)
     },
