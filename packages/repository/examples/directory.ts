@@ -12,7 +12,7 @@ const [, , path = '', passwordFile = '', source = '', target = ''] = process.arg
 const password = (await readFile(passwordFile, 'utf8')).trimEnd()
 const store = openLocalStore(path)
 await initRepository({ store, password })
-const repository = await openRepository({ store, password })
+await using repository = await openRepository({ store, password })
 
 const save = await repository.startSave()
 const saved = await save.saveDirectory(resolve(source), { exclude: (name) => name.endsWith('.tmp') })

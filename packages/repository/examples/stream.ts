@@ -11,7 +11,7 @@ import { openLocalStore, openRepository, timestampFromMs } from '@stillpoint/rep
 
 const [, , path = '', passwordFile = '', command = '', ...args] = process.argv
 const password = (await readFile(passwordFile, 'utf8')).trimEnd()
-const repository = await openRepository({ store: openLocalStore(path), password })
+await using repository = await openRepository({ store: openLocalStore(path), password })
 
 const save = await repository.startSave()
 // `saveStream` begins to read at once; what nobody reads when a program has ended, Node drops.

@@ -8,7 +8,8 @@ import { openLocalStore, openRepository } from '@stillpoint/repository'
 
 const [, , path = '', passwordFile = ''] = process.argv
 const password = (await readFile(passwordFile, 'utf8')).trimEnd()
-const { upkeep, check } = await openRepository({ store: openLocalStore(path), password })
+await using repository = await openRepository({ store: openLocalStore(path), password })
+const { upkeep, check } = repository
 
 for (const { keep, remove } of await upkeep.planForget({ policy: { last: 2, counts: { monthly: 12 } } })) {
   for (const { snapshot, reasons } of keep) console.log(`keep   ${snapshot.id.slice(0, 8)}: ${reasons.join(', ')}`)

@@ -7,6 +7,7 @@ import { type Clock, type Entropy, Failure, isFailure, type Random, type TreeId 
 import { type BlobStore, configObject, type ObjectName } from './blob/blob-store.ts'
 import { type CacheSettings, openCaching } from './blob/caching.ts'
 import { deriveGearTable } from './chunk/gear-table.ts'
+import { createClosing } from './closing.ts'
 import { type Config, decodeConfig, encodeConfig } from './format/config.ts'
 import { type CryptKeys, generateKeys, seal, unseal } from './format/crypto.ts'
 import { DamageError } from './format/damage.ts'
@@ -115,6 +116,14 @@ export interface Repository {
   withLock<T>(mode: LockMode, action: (signal: AbortSignal) => Promise<T>): Promise<T>
   /** Removes stale locks, or all. Returns how many. */
   unlock(options?: { readonly all?: boolean }): Promise<number>
+  /**
+   * Ends its use: what is under way is aborted with Failure `repository_closed`, saves that have not ended are discarded,
+   * and when it resolves its locks are given back and its threads have ended. Every later call is refused. Idempotent.
+   * The store stays open: it is its maker's. Not to be awaited inside `withLock`, which it waits for.
+   */
+  close(): Promise<void>
+  /** For `await using`: the same. */
+  [Symbol.asyncDispose](): Promise<void>
 }
 
 const keyObject = (name: string): ObjectName => ({ kind: 'key', name })
@@ -273,16 +282,24 @@ function openConfig(store: BlobStore, sealed: Uint8Array, keys: CryptKeys): Conf
 
 type LockOptions = Pick<OpenOptions, 'readOnly' | 'lockWaitMs' | 'signal'>
 
-function repositoryOver(vault: Vault, { readOnly = false, lockWaitMs = 0, signal }: LockOptions): Repository {
-  const waiting = { waitMs: lockWaitMs, ...(signal === undefined ? {} : { signal }) }
-  const locks = readOnly ? createReadOnlyKeeper() : createLockKeeper(vault, waiting)
+function repositoryOver(opened: Vault, { readOnly = false, lockWaitMs = 0, signal }: LockOptions): Repository {
+  const closing = createClosing()
+  const store = closing.guard(opened.store)
+  const vault: Vault = { ...opened, store, direct: () => closing.guard(opened.direct()) }
+  const waiting = { waitMs: lockWaitMs, closed: closing.signal, ...(signal === undefined ? {} : { signal }) }
+  const locks = readOnly ? createReadOnlyKeeper(closing.signal) : createLockKeeper(vault, waiting)
   const begin = async () => {
     if (readOnly) throw readOnlyFailure()
     return startSave(vault, await locks.acquire('shared'))
   }
+  const close = () =>
+    closing.close(async () => {
+      await locks.idle()
+      await vault.work.close()
+    })
   return {
     id: vault.config.id,
-    startSave: begin,
+    startSave: async () => closing.track(await begin()),
     seal: (options) =>
       locks.withLock('shared', async (signal) => {
         const root = await composeRoot(options, await begin())
@@ -313,5 +330,7 @@ function repositoryOver(vault: Vault, { readOnly = false, lockWaitMs = 0, signal
     upkeep: createUpkeep(vault, locks, { readOnly }),
     withLock: (mode, action) => locks.withLock(mode, action),
     unlock: (options) => locks.unlock(options),
+    close,
+    [Symbol.asyncDispose]: close,
   }
 }

@@ -16,7 +16,7 @@ const decompressZstd = promisify(zstdDecompress)
 export const dataLevel = 2
 /** Of trees and documents: small, read often, kept long. */
 const documentLevel = 3
-/** Beyond it, text takes twice the time for another hundredth. */
+/** Text and programs take six times what level 2 takes, and get a tenth to a sixth smaller; 13 takes twice that for 1 %. */
 const greatestLevel = 12
 
 /** How hard a blob is compressed; undefined: not at all. */

@@ -41,6 +41,8 @@ export interface LockKeeper {
   withLock<T>(mode: LockMode, action: (signal: AbortSignal) => Promise<T>): Promise<T>
   /** Removes stale locks, or all. Returns how many. */
   unlock(options?: { readonly all?: boolean }): Promise<number>
+  /** Resolves when what is held at this time has been given back. */
+  idle(): Promise<void>
 }
 
 export interface LockKeeperOptions {
@@ -48,6 +50,8 @@ export interface LockKeeperOptions {
   readonly waitMs?: number
   /** Ends the waiting; its reason is thrown. */
   readonly signal?: AbortSignal
+  /** Once aborted, no lock is given out any more, and what runs under one is aborted; its reason is thrown. */
+  readonly closed?: AbortSignal
 }
 
 interface LockFile {
@@ -58,11 +62,18 @@ interface LockFile {
   stopTimer: () => void
   /** A renewal that is under way; release waits for it, lest it leaves a file behind. */
   renewing: Promise<void>
+  /** Settled when nobody holds it any more. */
+  readonly released: PromiseWithResolvers<void>
 }
 
 /** Locks for one opened repository. Holders of shared locks in it share one file. */
 export function createLockKeeper(vault: Vault, options: LockKeeperOptions = {}): LockKeeper {
   const around = new AsyncLocalStorage<LockFile>()
+  const { closed } = options
+  const held = new Set<LockFile>()
+  closed?.addEventListener('abort', () => {
+    for (const file of held) file.lost.abort(closed.reason)
+  })
   let shared: LockFile | undefined
   let last: Promise<unknown> = Promise.resolve()
 
@@ -85,7 +96,12 @@ export function createLockKeeper(vault: Vault, options: LockKeeperOptions = {}):
           file.holders -= 1
           if (file.holders > 0) return
           if (shared === file) shared = undefined
-          await removeLock(vault, file)
+          try {
+            await removeLock(vault, file)
+          } finally {
+            held.delete(file)
+            file.released.resolve()
+          }
         }),
     }
   }
@@ -93,11 +109,15 @@ export function createLockKeeper(vault: Vault, options: LockKeeperOptions = {}):
   function acquire(mode: LockMode): Promise<HeldLock> {
     const outer = around.getStore()
     return inTurn(async () => {
+      closed?.throwIfAborted()
       if (outer !== undefined && outer.holders > 0 && (outer.mode === 'exclusive' || mode === 'shared')) {
         return hold(outer)
       }
       if (mode === 'shared' && shared !== undefined && !shared.lost.signal.aborted) return hold(shared)
       const file = await createLock(vault, mode)
+      held.add(file)
+      // It was closed meanwhile: whoever is given this lock finds out by its signal.
+      if (closed?.aborted === true) file.lost.abort(closed.reason)
       if (mode === 'shared') shared = file
       return hold(file)
     })
@@ -117,6 +137,10 @@ export function createLockKeeper(vault: Vault, options: LockKeeperOptions = {}):
       }
     },
     unlock: (options) => unlock(vault, options?.all ?? false),
+    async idle() {
+      await last
+      await Promise.all([...held].map(({ released }) => released.promise))
+    },
   }
 }
 
@@ -126,15 +150,23 @@ export function readOnlyFailure(): Failure {
 }
 
 /** Takes no locks, for places that cannot be written, where nobody else can write either. */
-export function createReadOnlyKeeper(): LockKeeper {
+export function createReadOnlyKeeper(closed: AbortSignal = new AbortController().signal): LockKeeper {
+  const running = new Set<Promise<unknown>>()
   const acquire = async (mode: LockMode): Promise<HeldLock> => {
+    closed.throwIfAborted()
     if (mode === 'exclusive') throw readOnlyFailure()
-    return { signal: new AbortController().signal, release: async () => {} }
+    return { signal: closed, release: async () => {} }
   }
   return {
     acquire,
-    withLock: async (mode, action) => action((await acquire(mode)).signal),
+    async withLock(mode, action) {
+      const { signal } = await acquire(mode)
+      const work = action(signal)
+      running.add(work)
+      return work.finally(() => running.delete(work))
+    },
     unlock: () => Promise.reject(readOnlyFailure()),
+    idle: async () => void (await Promise.allSettled(running)),
   }
 }
 
@@ -144,10 +176,12 @@ const lockFiles = new WeakMap<AbortSignal, LockFile>()
 /** Tries again while others have it locked. Not in a turn: what this process holds must be released meanwhile. */
 async function waiting<T>(
   vault: Vault,
-  { waitMs = 0, signal }: LockKeeperOptions,
+  { waitMs = 0, signal: given, closed }: LockKeeperOptions,
   attempt: () => Promise<T>,
 ): Promise<T> {
   const { clock } = vault
+  const ends = [given, closed].filter((signal) => signal !== undefined)
+  const signal = ends.length > 1 ? AbortSignal.any(ends) : ends[0]
   const untilMs = clock.monotonicMs() + waitMs
   for (let pauseMs = retryLockMs; ; pauseMs = Math.min(pauseMs * 2, retryLockMsMax)) {
     try {
@@ -172,7 +206,15 @@ async function createLock(vault: Vault, mode: LockMode): Promise<LockFile> {
     throw error
   }
   const lost = new AbortController()
-  const file: LockFile = { mode, name, lost, holders: 0, stopTimer: () => {}, renewing: Promise.resolve() }
+  const file: LockFile = {
+    mode,
+    name,
+    lost,
+    holders: 0,
+    stopTimer: () => {},
+    renewing: Promise.resolve(),
+    released: Promise.withResolvers<void>(),
+  }
   lockFiles.set(lost.signal, file)
   keepFresh(vault, file, vault.clock.monotonicMs(), refreshMs)
   return file
