@@ -39,6 +39,11 @@ export const requirements: readonly Requirement[] = [
     package: 'python3-swift',
     neededFor: 'an S3 server of the tests’ own',
   },
+  ...(['ceph-mon', 'ceph-osd', 'radosgw'] as const).map((name) => ({
+    tool: name,
+    package: name,
+    neededFor: 'an S3 server with Object Lock of the tests’ own',
+  })),
 ]
 
 export function missingRequirements(): readonly Requirement[] {

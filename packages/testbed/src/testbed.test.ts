@@ -6,6 +6,7 @@ import { describe, expect, test } from 'vitest'
 import {
   findTool,
   freePort,
+  hasCeph,
   hasSwift,
   hasTool,
   missingRequirements,
@@ -13,6 +14,7 @@ import {
   type RedisServer,
   requirements,
   smallDisk,
+  startCeph,
   startPostgres,
   startRedis,
   startSwift,
@@ -67,6 +69,9 @@ describe('tools and directories', () => {
       'borgbackup',
       'time',
       'python3-swift',
+      'ceph-mon',
+      'ceph-osd',
+      'radosgw',
     ])
   })
   test('a temporary directory is private, and removed with its content', async () => {
@@ -168,5 +173,26 @@ describe.skipIf(!hasSwift())('a Swift cluster [needs python3-swift]', () => {
     await server.stop()
     expect(await exists(folder)).toBe(false)
     await expect(fetch(`${server.endpoint}/healthcheck`)).rejects.toThrow('fetch failed')
+  })
+})
+
+describe.skipIf(!hasCeph())('a Ceph cluster [needs ceph-mon, ceph-osd, radosgw]', () => {
+  test('serves users of its own, is killed, comes back, and leaves nothing', async () => {
+    await using server = await startCeph()
+    const ask = () => fetch(server.endpoint, { signal: AbortSignal.timeout(20_000) })
+    expect(await (await ask()).text()).toContain('<ListAllMyBucketsResult')
+    const other = await server.addUser('other')
+    expect(other.accessKeyId).not.toBe(server.accessKeyId)
+    await expect(server.addUser('other')).rejects.toThrow(/radosgw-admin .*other.* failed/)
+    await server.gateway.kill()
+    await expect(ask()).rejects.toThrow('fetch failed')
+    await server.storage[0]?.kill()
+    await server.storage[0]?.restart()
+    await server.gateway.restart()
+    expect((await ask()).status).toBe(200)
+    expect(await exists(server.folder)).toBe(true)
+    await server.stop()
+    expect(await exists(server.folder)).toBe(false)
+    await expect(ask()).rejects.toThrow('fetch failed')
   })
 })

@@ -1,0 +1,336 @@
+/**
+ * A real Ceph cluster that speaks S3, on the loopback with its data in a temporary directory: a monitor, storage daemons
+ * (BlueStore, each in a sparse file) and an object gateway (`radosgw`). It has what Swift has not: Object Lock, versions
+ * and conditional uploads. Storage daemons and the gateway can be killed and started again one by one.
+ *
+ * Runs as whoever starts it, root or not. Every copy of an object is on another storage daemon; with one of them, objects
+ * have one copy.
+ *
+ * Not there: a manager daemon (statistics and balancing), TLS (Swift has it), and Ceph's own authentication: whoever is
+ * on this machine while it runs may talk to its daemons. Users of the gateway have keys, as everywhere.
+ */
+import { execFile } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { connect } from 'node:net'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { Failure, isFailure } from '@stillpoint/core/kernel'
+import { type Daemon, daemon } from './daemon.ts'
+import { temporaryDirectory } from './directory.ts'
+import { freePort } from './port.ts'
+import { hasTool } from './tools.ts'
+
+export interface CephOptions {
+  /** Default: 1. With two or more, objects have two copies, and one daemon may be down. */
+  readonly storageDaemons?: 1 | 2 | 3
+}
+
+export interface CephDaemon {
+  /** Default SIGKILL. Its data stays. */
+  kill(signal?: NodeJS.Signals): Promise<void>
+  pause(): Promise<void>
+  unpause(): Promise<void>
+  /** Starts it again after `kill`, or stops and starts it; same port, same data. */
+  restart(): Promise<void>
+}
+
+export interface CephUser {
+  readonly accessKeyId: string
+  readonly secretAccessKey: string
+}
+
+export interface CephServer extends CephUser {
+  readonly host: string
+  /** Plain HTTP. */
+  readonly port: number
+  /** `http://host:port`, without a slash at its end. */
+  readonly endpoint: string
+  /** The server also answers to `BUCKET.` + this name, which no resolver knows. */
+  readonly hostStyleDomain: string
+  readonly region: string
+  /** Credentials and region as `restic` and AWS' tools read them. */
+  readonly env: Readonly<Record<'AWS_ACCESS_KEY_ID' | 'AWS_SECRET_ACCESS_KEY' | 'AWS_REGION', string>>
+  /** All is in here, and removed with it. */
+  readonly folder: string
+  readonly gateway: CephDaemon
+  readonly storage: readonly CephDaemon[]
+  /** Another user of the gateway, who may do nothing in the buckets of others unless their policies say so. */
+  addUser(name: string): Promise<CephUser>
+  log(): Promise<string>
+  /** Ends all and removes it. Idempotent. */
+  stop(): Promise<void>
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+const host = '127.0.0.1'
+const hostStyleDomain = 's3.stillpoint.test'
+/** That of Ceph's gateway where nobody has named another. */
+const region = 'default'
+const attempts = 5
+const blockBytes = 8 * 2 ** 30
+const commandMsMax = 60_000
+const run = promisify(execFile)
+const programs = ['ceph-mon', 'ceph-osd', 'radosgw', 'radosgw-admin', 'ceph', 'monmaptool'] as const
+
+export function hasCeph(): boolean {
+  return programs.every((name) => hasTool(name))
+}
+
+/** @throws Failure `tool_missing` | `server_did_not_start` */
+export async function startCeph(options: CephOptions = {}): Promise<CephServer> {
+  if (!hasCeph()) {
+    const hint = 'Install the packages ceph-mon, ceph-osd and radosgw.'
+    throw new Failure({ code: 'tool_missing', message: 'no Ceph', hint })
+  }
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await startOnFreePorts(options)
+    } catch (error) {
+      // Somebody else took a port between our look and the start.
+      const taken =
+        isFailure(error, 'server_did_not_start') && /Address already in use|unable to bind/i.test(error.message)
+      if (!taken || attempt === attempts) throw error
+    }
+  }
+}
+
+interface Layout {
+  readonly folder: string
+  readonly clusterId: string
+  readonly monitorPort: number
+  readonly port: number
+  readonly storageDaemons: number
+}
+
+async function startOnFreePorts({ storageDaemons = 1 }: CephOptions): Promise<CephServer> {
+  const directory = await temporaryDirectory('ceph')
+  const daemons: Daemon[] = []
+  const stop = async () => {
+    // Nothing of it is to be kept, so none is asked.
+    await Promise.all(daemons.map((each) => each.kill('SIGKILL')))
+    await directory.remove()
+  }
+  try {
+    const ports = { monitorPort: await freePort(), port: await freePort() }
+    const layout = { folder: directory.path, clusterId: randomUUID(), storageDaemons, ...ports }
+    await layOut(layout)
+    const monitor = monitorOf(layout)
+    const storage = Array.from({ length: storageDaemons }, (_, id) => storageOf(layout, id))
+    const gateway = gatewayOf(layout)
+    daemons.push(monitor, ...storage, gateway)
+    const ids = storage.map(() => randomUUID())
+    await Promise.all([makeStores(layout, ids), monitor.start().then(() => announce(layout, ids))])
+    await Promise.all([...storage, gateway].map((each) => each.start()))
+    const user = await addUser(layout, 'tester')
+    const names = ['monitor', 'gateway', ...ids.map((_, id) => `storage${id}`)]
+    return {
+      ...user,
+      host,
+      port: layout.port,
+      endpoint: `http://${host}:${layout.port}`,
+      hostStyleDomain,
+      region,
+      env: { AWS_ACCESS_KEY_ID: user.accessKeyId, AWS_SECRET_ACCESS_KEY: user.secretAccessKey, AWS_REGION: region },
+      folder: layout.folder,
+      gateway: handle(gateway),
+      storage: storage.map(handle),
+      addUser: (name) => addUser(layout, name),
+      log: async () => (await Promise.all(names.map((name) => readFile(logFileOf(layout, name), 'utf8')))).join(''),
+      stop,
+      [Symbol.asyncDispose]: stop,
+    }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}
+
+const configOf = ({ folder }: Layout) => join(folder, 'ceph.conf')
+const logFileOf = ({ folder }: Layout, name: string) => join(folder, `${name}.log`)
+
+async function layOut(layout: Layout): Promise<void> {
+  const { folder, clusterId, monitorPort } = layout
+  for (let id = 0; id < layout.storageDaemons; id += 1) await mkdir(join(folder, `osd${id}`))
+  await Promise.all([mkdir(join(folder, 'mon')), mkdir(join(folder, 'gateway'))])
+  await writeFile(configOf(layout), config(layout), { mode: 0o600 })
+  const map = join(folder, 'monmap')
+  const address = `[v2:${host}:${monitorPort}]`
+  await command(layout, 'monmaptool', ['--create', '--fsid', clusterId, '--addv', 'a', address, map])
+  await command(layout, 'ceph-mon', ['--mkfs', '-i', 'a', '--monmap', map])
+}
+
+function config({ folder, clusterId, monitorPort, port, storageDaemons }: Layout): string {
+  return [
+    '[global]',
+    `fsid = ${clusterId}`,
+    `mon_host = [v2:${host}:${monitorPort}/0]`,
+    'ms_bind_msgr1 = false',
+    `public_addr = ${host}`,
+    `cluster_addr = ${host}`,
+    ...['cluster', 'service', 'client'].map((part) => `auth_${part}_required = none`),
+    // What the gateway wants else cannot be had without authentication.
+    'ms_mon_client_mode = crc',
+    `run_dir = ${folder}`,
+    `crash_dir = ${folder}`,
+    // Empty: not there. Else they would be looked for in directories of the machine's own.
+    ...['admin_socket', 'pid_file', 'log_file', 'heartbeat_file'].map((name) => `${name} =`),
+    'log_to_file = false',
+    'log_to_stderr = true',
+    'mon_cluster_log_to_file = false',
+    ...['mon', 'paxos', 'rocksdb', 'bluestore', 'bluefs', 'bdev', 'ms'].map((part) => `debug_${part} = 0`),
+    'debug_osd = 1', // says when it is there
+    `osd_pool_default_size = ${Math.min(2, storageDaemons)}`,
+    'osd_pool_default_min_size = 1',
+    'osd_pool_default_pg_num = 1',
+    'osd_pool_default_pgp_num = 1',
+    'osd_pool_default_pg_autoscale_mode = off',
+    'osd_crush_chooseleaf_type = 0', // copies on different daemons, not on different machines
+    'mon_allow_pool_size_one = true',
+    'rgw_rados_pool_pg_num_min = 1',
+    '[mon.a]',
+    `mon_data = ${join(folder, 'mon')}`,
+    // A machine of many tests may have little room left: that is not what is tested.
+    'mon_data_avail_crit = 1',
+    // One monitor has nobody to wait for.
+    'paxos_propose_interval = 0.02',
+    'paxos_min_wait = 0.01',
+    'mon_tick_interval = 1',
+    'mon_osd_min_down_reporters = 1',
+    'mon_osd_reporter_subtree_level = osd',
+    '[osd]',
+    `osd_data = ${join(folder, 'osd$id')}`,
+    'osd_objectstore = bluestore',
+    `bluestore_block_size = ${blockBytes}`,
+    'bluestore_cache_autotune = false',
+    'bluestore_cache_size = 67108864',
+    'osd_heartbeat_interval = 1',
+    'osd_heartbeat_grace = 10',
+    // What waits for an answer of a gateway that was killed waits no longer than this.
+    'osd_client_watch_timeout = 3',
+    '[client.rgw]',
+    'auth_client_required = none',
+    `rgw_frontends = beast endpoint=${host}:${port}`,
+    `rgw_dns_name = ${hostStyleDomain}`,
+    `rgw_data = ${join(folder, 'gateway')}`,
+    '',
+  ].join('\n')
+}
+
+async function command(layout: Layout, program: (typeof programs)[number], args: readonly string[]): Promise<string> {
+  const all = ['-c', configOf(layout), ...args]
+  const options = { cwd: '/', timeout: commandMsMax, maxBuffer: 1 << 26, env: environment }
+  try {
+    return (await run(program, all, options)).stdout
+  } catch (error) {
+    const said = error instanceof Error && 'stderr' in error ? String(error.stderr) : String(error)
+    const message = `${program} ${args.join(' ')} failed:\n${said.slice(-2000)}`
+    throw new Failure({ code: 'server_did_not_start', message, retry: 'later', cause: error })
+  }
+}
+
+const environment = { PATH: `${process.env['PATH'] ?? ''}:/usr/bin:/bin:/usr/sbin:/sbin`, LC_ALL: 'C.UTF-8' }
+
+/** The empty stores, while the monitor starts. */
+async function makeStores(layout: Layout, ids: readonly string[]): Promise<void> {
+  const make = (id: string, at: number) =>
+    command(layout, 'ceph-osd', ['--mkfs', '-i', String(at), '--osd-uuid', id, '--no-mon-config'])
+  await Promise.all(ids.map(make))
+}
+
+/** In this order they get the numbers 0, 1, … */
+async function announce(layout: Layout, ids: readonly string[]): Promise<void> {
+  for (const id of ids) await command(layout, 'ceph', ['osd', 'new', id])
+}
+
+async function addUser(layout: Layout, name: string): Promise<CephUser> {
+  // It makes the keys itself: none is in the list of processes.
+  const said = await command(layout, 'radosgw-admin', [
+    ...['-n', 'client.rgw', 'user', 'create'],
+    ...['--uid', name, '--display-name', name],
+  ])
+  const [, accessKeyId] = /"access_key": "([^"]+)"/.exec(said) ?? []
+  const [, secretAccessKey] = /"secret_key": ("[^"]+")/.exec(said) ?? []
+  if (accessKeyId === undefined || secretAccessKey === undefined) throw new Error('a new user has keys')
+  return { accessKeyId, secretAccessKey: String(JSON.parse(secretAccessKey)) } // it may have an escaped slash
+}
+
+function monitorOf(layout: Layout): Daemon {
+  return cephDaemon(layout, {
+    name: 'monitor',
+    program: 'ceph-mon',
+    args: ['-i', 'a'],
+    isReady: () => isListening(layout.monitorPort),
+  })
+}
+
+function storageOf(layout: Layout, id: number): Daemon {
+  return cephDaemon(layout, {
+    name: `storage${id}`,
+    program: 'ceph-osd',
+    args: ['-i', String(id)],
+    isReady: async (log) => /state: booting -> active/.test(log),
+  })
+}
+
+function gatewayOf(layout: Layout): Daemon {
+  return cephDaemon(layout, {
+    name: 'gateway',
+    program: 'radosgw',
+    args: ['-n', 'client.rgw'],
+    isReady: () => isServing(`http://${host}:${layout.port}/`),
+  })
+}
+
+interface Program {
+  readonly name: string
+  readonly program: (typeof programs)[number]
+  readonly args: readonly string[]
+  readonly isReady: (log: string) => Promise<boolean>
+}
+
+function cephDaemon(layout: Layout, { name, program, args, isReady }: Program): Daemon {
+  return daemon({
+    name: `ceph ${name}`,
+    program,
+    args: ['-f', '-c', configOf(layout), ...args],
+    env: environment,
+    logFile: logFileOf(layout, name),
+    isReady,
+    stopSignal: 'SIGTERM',
+    lastSignal: 'KILL',
+  })
+}
+
+function isListening(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ host, port })
+    const answer = (isThere: boolean) => {
+      socket.destroy()
+      resolve(isThere)
+    }
+    socket.once('connect', () => answer(true))
+    socket.once('error', () => answer(false))
+  })
+}
+
+async function isServing(url: string): Promise<boolean> {
+  try {
+    const { status } = await fetch(url, { signal: AbortSignal.timeout(5_000) })
+    return status === 200
+  } catch {
+    return false // not yet: asked again until the daemon's time is over
+  }
+}
+
+function handle(server: Daemon): CephDaemon {
+  return {
+    kill: (signal = 'SIGKILL') => server.kill(signal),
+    pause: server.pause,
+    unpause: server.unpause,
+    async restart() {
+      await server.stop()
+      await server.start()
+    },
+  }
+}
