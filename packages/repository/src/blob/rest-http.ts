@@ -7,8 +7,7 @@
  * message has a credential in it: they are in a header only, and URLs with a password are refused.
  */
 import { readFile } from 'node:fs/promises'
-import { type IncomingMessage, type OutgoingHttpHeaders, Agent as PlainAgent, request as plainRequest } from 'node:http'
-import { Agent as TlsAgent, request as tlsRequest } from 'node:https'
+import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http'
 import { Failure } from '@stillpoint/core/kernel'
 import { answerBytes } from './answer-bytes.ts'
 import { readAuthorization } from './rest-credentials.ts'
@@ -71,7 +70,9 @@ export async function connectRestServer(options: RestServerOptions): Promise<Res
   // `lifo`: few connections that are in use, rather than many that the server is about to close.
   const pool = { keepAlive: true, maxSockets, scheduling: 'lifo' } as const
   const ca = options.caFile === undefined ? {} : { ca: await readCa(options.caFile) }
-  const agent = isTls ? new TlsAgent({ ...pool, ...ca, minVersion: 'TLSv1.2' }) : new PlainAgent(pool)
+  // Loaded here and not above: they bring half of Node's own modules, which a repository on a disk has no use for.
+  const { Agent, request: start } = isTls ? await import('node:https') : await import('node:http')
+  const agent = new Agent(isTls ? { ...pool, ...ca, minVersion: 'TLSv1.2' } : pool)
   const silenceMsMax = options.silenceMsMax ?? defaultSilenceMsMax
   const locate = (path: string) => new URL(path, base).href
   const { signal } = options
@@ -81,7 +82,6 @@ export async function connectRestServer(options: RestServerOptions): Promise<Res
     const length = method === 'POST' ? { 'content-length': body?.length ?? 0 } : {}
     const authorized = authorization === undefined ? {} : { authorization }
     return new Promise((resolve) => {
-      const start = isTls ? tlsRequest : plainRequest
       const sent = start(new URL(path, base), {
         agent,
         method,

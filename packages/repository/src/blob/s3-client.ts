@@ -8,8 +8,6 @@
  * asked for; what is uploaded is covered by the signature, and what is read by the repository's own.
  */
 import { readFile } from 'node:fs/promises'
-import { Agent as PlainAgent } from 'node:http'
-import { Agent as TlsAgent } from 'node:https'
 import { addAbortSignal, Readable } from 'node:stream'
 import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3'
 import { Failure } from '@stillpoint/core/kernel'
@@ -133,6 +131,9 @@ async function handlerOptions(options: S3ClientOptions): Promise<NonNullable<S3C
   // Slots bound the requests (invariant 1). `lifo`: few connections that are in use, rather than many that idle.
   const pool = { keepAlive: true, scheduling: 'lifo' } as const
   const ca = options.caFile === undefined ? {} : { ca: await readCa(options.caFile) }
+  // As the SDK: loaded when the first store on S3 is opened and not before.
+  const { Agent: PlainAgent } = await import('node:http')
+  const { Agent: TlsAgent } = await import('node:https')
   return {
     httpAgent: new PlainAgent(pool),
     httpsAgent: new TlsAgent({ ...pool, ...ca, minVersion: 'TLSv1.2' }),
