@@ -7,6 +7,7 @@
  */
 import { type Cipheriv, createCipheriv, timingSafeEqual } from 'node:crypto'
 import { assert, type Entropy } from '@stillpoint/core/kernel'
+import { copyBytes } from './copy-bytes.ts'
 import { sound } from './damage.ts'
 import { poly1305Into } from './poly1305.ts'
 
@@ -45,7 +46,7 @@ export function sealInto(sealing: {
   const end = ivBytes + plaintext.length
   assert(iv.length === ivBytes && target.length >= end + macBytes, 'what is sealed fits')
   target.set(iv)
-  applyKeyStream(keys, iv, plaintext, (piece, at) => target.set(piece, ivBytes + at))
+  applyKeyStream(keys, iv, plaintext, (piece, at) => copyBytes(piece, target, ivBytes + at))
   authenticate(keys, target.subarray(0, end), target.subarray(end, end + macBytes))
   return end + macBytes
 }
@@ -54,7 +55,7 @@ export function sealInto(sealing: {
 export function unseal(keys: CryptKeys, sealed: Uint8Array): Buffer {
   const body = authentic(keys, sealed)
   const plaintext = Buffer.allocUnsafeSlow(body.length)
-  applyKeyStream(keys, sealed.subarray(0, ivBytes), body, (piece, at) => plaintext.set(piece, at))
+  applyKeyStream(keys, sealed.subarray(0, ivBytes), body, (piece, at) => copyBytes(piece, plaintext, at))
   return plaintext
 }
 
@@ -62,7 +63,7 @@ export function unseal(keys: CryptKeys, sealed: Uint8Array): Buffer {
 export function unsealInto(keys: CryptKeys, sealed: Uint8Array, target: Uint8Array): number {
   const body = authentic(keys, sealed)
   assert(target.length >= body.length, 'what is unsealed fits')
-  applyKeyStream(keys, sealed.subarray(0, ivBytes), body, (piece, at) => target.set(piece, at))
+  applyKeyStream(keys, sealed.subarray(0, ivBytes), body, (piece, at) => copyBytes(piece, target, at))
   return body.length
 }
 
@@ -162,7 +163,7 @@ function applyShortKeyStream(keys: CryptKeys, iv: Uint8Array, text: Uint8Array):
     counterView.setUint32(at + 12, low + block)
   }
   const stream = ciphersOf(keys).blocks.update(counters.subarray(0, blocks * blockBytes))
-  wordBytes.set(text)
+  copyBytes(text, wordBytes, 0)
   const streamWords = new Uint32Array(stream.buffer, stream.byteOffset, blocks * 4)
   for (let at = 0; at < streamWords.length; at += 1) words[at] = (words[at] ?? 0) ^ (streamWords[at] ?? 0)
   giveBack(stream)

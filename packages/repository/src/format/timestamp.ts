@@ -23,10 +23,22 @@ export function msFromTimestamp(time: Timestamp): number {
 
 export function formatTimestamp(time: Timestamp): string {
   const clamped = time < earliest ? earliest : time > latest ? latest : time
-  const nanoseconds = ((clamped % second) + second) % second
-  const date = new Date(Number((clamped - nanoseconds) / 1_000_000n)).toISOString().slice(0, 19)
-  if (nanoseconds === 0n) return `${date}Z`
-  return `${date}.${nanoseconds.toString().padStart(9, '0').replace(/0+$/, '')}Z`
+  const remainder = Number(clamped % second)
+  const nanoseconds = remainder < 0 ? remainder + 1e9 : remainder
+  const seconds = Number((clamped - BigInt(nanoseconds)) / second)
+  if (nanoseconds === 0) return `${dateText(seconds)}Z`
+  return `${dateText(seconds)}.${String(nanoseconds).padStart(9, '0').replace(/0+$/, '')}Z`
+}
+
+const lastDate = { seconds: Number.NaN, text: '' }
+
+/** Files that lie together were mostly written together: the last answer is often the next one. */
+function dateText(seconds: number): string {
+  if (lastDate.seconds !== seconds) {
+    lastDate.seconds = seconds
+    lastDate.text = new Date(seconds * 1000).toISOString().slice(0, 19)
+  }
+  return lastDate.text
 }
 
 const pattern = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)$/

@@ -9,6 +9,7 @@
  * end comes, what is left of all packs is shuffled: see filling-packs.ts.
  */
 import { Failure } from '@stillpoint/core/kernel'
+import { copyBytes } from '../format/copy-bytes.ts'
 import { ivBytes, sealOverheadBytes } from '../format/crypto.ts'
 import type { BlobType } from '../format/ids.ts'
 import { encodePackHeader, type PackEntry } from '../format/pack.ts'
@@ -196,7 +197,7 @@ export function createBlobSink(vault: Vault): BlobSink {
     const window = slab?.bytes ?? Buffer.from(new SharedArrayBuffer(bytes))
     let filled = 0
     const placed = blobs.map(({ id, plaintext }): WindowBlob => {
-      window.set(plaintext, filled)
+      copyBytes(plaintext, window, filled)
       filled += plaintext.length
       return { id, offset: filled - plaintext.length, length: plaintext.length }
     })

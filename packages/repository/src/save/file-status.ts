@@ -54,6 +54,13 @@ export function metadataOf(name: string, status: BigIntStats, accounts: AccountN
   }
 }
 
+/** Whether two statuses are of the same file with the same content, as far as statuses tell. */
+export function isSameContent(left: BigIntStats, right: BigIntStats, ctimeTells: boolean): boolean {
+  if (left.ino !== right.ino || left.dev !== right.dev || left.mode !== right.mode) return false
+  if (left.size !== right.size || left.mtimeNs !== right.mtimeNs) return false
+  return !ctimeTells || left.ctimeNs === right.ctimeNs
+}
+
 /** Differs where the file differs. Of a directory only its being one: its entries tell the rest. */
 export function fingerprintOf(status: BigIntStats, ctimeTells = true): string {
   const type = typeOf(status)

@@ -1,5 +1,6 @@
 /** Owns ending a pack whose blobs are sealed: in the memory in which they were sealed, or gathered from several. */
 import { assert } from '@stillpoint/core/kernel'
+import { copyBytes } from '../format/copy-bytes.ts'
 import { ivBytes } from '../format/crypto.ts'
 import { encodePackHeader, type PackEntry } from '../format/pack.ts'
 import type { Vault } from '../vault.ts'
@@ -58,7 +59,7 @@ export async function gatheredPack(
   const bytesMax = filled + headerRoom(encodePackHeader(entries))
   const slab = bytesMax > ownBytesMax ? await takeMemory() : undefined
   const bytes = slab === undefined ? Buffer.from(new SharedArrayBuffer(bytesMax)) : packPart(slab.bytes)
-  for (const [at, { sealed }] of blobs.entries()) bytes.set(sealed, entries[at]?.offset)
+  for (const [at, { sealed }] of blobs.entries()) copyBytes(sealed, bytes, entries[at]?.offset ?? 0)
   const pack = await ended(vault, { bytes, filled, entries })
   return { pack, release: () => slab?.release() }
 }

@@ -13,7 +13,7 @@ import { sha256 } from '../format/ids.ts'
 import { bytesFromName, nameFromBytes } from '../format/node-name.ts'
 import type { Timestamp } from '../format/timestamp.ts'
 import type { FileNode, TreeNode } from '../format/tree.ts'
-import { type AccountNames, fingerprintOf, metadataOf } from './file-status.ts'
+import { type AccountNames, fingerprintOf, isSameContent, metadataOf } from './file-status.ts'
 import { createParentTree, encodedNode, type ParentTree, unchangedSince, withContent } from './parent-tree.ts'
 
 export interface ScanRules {
@@ -173,16 +173,16 @@ function readUnchanged(
   // Non-blocking: what was a file when we looked may be a fifo without a writer now.
   const descriptor = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
   try {
+    const { status, ctimeTells } = expected
     let filled = 0
-    while (filled < target.length) {
+    // A read that ends where the file should end was cut short there: another one would find nothing.
+    do {
       const bytes = readSync(descriptor, target, filled, target.length - filled, null)
       if (bytes === 0) break
       filled += bytes
-    }
+    } while (filled < target.length - 1)
     const after = fstatSync(descriptor, { bigint: true })
-    const { status, ctimeTells } = expected
-    const isSame = fingerprintOf(after, ctimeTells) === fingerprintOf(status, ctimeTells)
-    return isSame && after.dev === status.dev && after.nlink === status.nlink && filled === Number(status.size)
+    return filled === target.length - 1 && after.nlink === status.nlink && isSameContent(after, status, ctimeTells)
   } finally {
     closeSync(descriptor)
   }

@@ -90,8 +90,8 @@ function prove(keys: CryptKeys, sealed: Uint8Array, { text, plaintext, isSmaller
   }
 }
 
-/** Below it, trying costs no more than finding out. */
-const countedBytesMin = 2 << 10
+/** Below it, counts say nothing. */
+const countedBytesMin = 256
 const countedBytes = 4 << 10
 /** Below it, the sample would be most of the blob. */
 const probedBytesMin = 512 << 10
@@ -119,7 +119,7 @@ const counts = new Uint32Array(256)
 
 /**
  * Whether the first bytes are as evenly distributed as chance would have them: the sum of the squares of their counts is
- * then n + n·(n−1)/256, with a standard deviation of 1 % at 2 KiB. Text is far from it.
+ * then n + n·(n−1)/256, with a standard deviation of √2·n/16. Text has ten times as much.
  */
 function looksRandom(plaintext: Uint8Array): boolean {
   const n = Math.min(countedBytes, plaintext.length)
@@ -131,5 +131,5 @@ function looksRandom(plaintext: Uint8Array): boolean {
   let squares = 0
   for (const count of counts) squares += count * count
   const expected = n + (n * (n - 1)) / 256
-  return squares < expected * 1.03 && squares > expected * 0.97
+  return Math.abs(squares - expected) < Math.max(0.03 * expected, (3 * Math.SQRT2 * n) / 16)
 }

@@ -10,6 +10,7 @@
  */
 import { createHash, type Hash } from 'node:crypto'
 import type { ObjectName, StoredObject } from '../blob/blob-store.ts'
+import { copyBytes } from '../format/copy-bytes.ts'
 import { giveBack, unseal } from '../format/crypto.ts'
 import { DamageError, sound } from '../format/damage.ts'
 import { packId } from '../format/ids.ts'
@@ -122,7 +123,7 @@ async function verifyRanges({ vault, slabs, reading }: PackReading, { object, en
       hash?.update(read)
       const sealed = slab?.bytes.subarray(0, range.length) ?? read
       if (slab !== undefined) {
-        slab.bytes.set(read)
+        copyBytes(read, slab.bytes, 0)
         giveBack(read)
       }
       const blobs = range.entries.map((entry) => ({ ...entry, offset: entry.offset - range.offset }))

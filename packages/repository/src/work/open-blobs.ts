@@ -1,4 +1,5 @@
 /** Owns the task that opens sealed blobs, see open-sealed.ts. For load and upkeep. */
+import { copyBytes } from '../format/copy-bytes.ts'
 import { DamageError } from '../format/damage.ts'
 import { openSealed } from './open-sealed.ts'
 import type { TaskContext } from './tasks.ts'
@@ -35,7 +36,7 @@ export function openBlobs(input: OpenBlobsInput, { keys }: TaskContext): readonl
       const plaintext = openSealed(blob, input.sealed.subarray(blob.offset, blob.offset + blob.length), keys)
       const offset = filled
       if (input.target !== undefined) {
-        input.target.set(plaintext, offset)
+        copyBytes(plaintext, input.target, offset)
         filled += plaintext.length
       }
       return { kind: 'opened', offset, length: plaintext.length }
