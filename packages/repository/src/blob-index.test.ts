@@ -78,7 +78,7 @@ describe('an index in memory', () => {
         else for (const pack of packs) index.add(pack)
         expectModel(index, model)
         const summaries = new Map<string, { blobs: number; fileBytes: number }>()
-        index.eachPack(({ id, blobs, fileBytes }) => summaries.set(id, { blobs, fileBytes }))
+        index.eachPack(({ number, ...summary }) => summaries.set(index.packId(number), summary))
         for (const id of new Set(packs.map((pack) => pack.id))) {
           const places = [...model.values()].filter(({ pack }) => pack === id)
           expect(summaries.get(id)).toEqual({ blobs: places.length, fileBytes: packBytes(places) })

@@ -19,14 +19,14 @@ import { emptyPackBytes, headerEntryBytes, type PackEntry } from './format/pack.
 import { createBlobLengths } from './index-memory/blob-lengths.ts'
 import { createFingerprinter, type Fingerprint } from './index-memory/fingerprint.ts'
 import { createFingerprintTable } from './index-memory/fingerprint-table.ts'
-import { createPackTable, runRowsMax } from './index-memory/pack-table.ts'
+import { createPackTable, type Run, runRowsMax } from './index-memory/pack-table.ts'
 
 export interface BlobPlace extends PackEntry {
   readonly pack: PackId
 }
 
 export interface PackSummary {
-  readonly id: PackId
+  readonly number: number
   readonly blobs: number
   /** What the file measures if it has these blobs and no others. */
   readonly fileBytes: number
@@ -42,16 +42,37 @@ export interface BlobIndex {
   /** Places in packs that are removed. */
   readonly removedRows: number
   readonly isContradictory: boolean
+  /** All numbers of packs are below it. */
+  readonly packNumberEnd: number
   add(pack: IndexedPack): void
-  /** Adds all packs of an index file. Returns their numbers, in ascending order. */
+  /** Adds all packs of an index file. Returns their numbers, in the order of the file. */
   addColumns(columns: IndexColumns): Uint32Array
   has(id: string, type: BlobType): boolean
   /** Every place of a blob, the first known first. */
   places(id: string, type: BlobType): BlobPlace[]
   /** Length of a blob's plaintext, wherever it lies; undefined where it is not known. */
   plainBytes(id: string, type: BlobType): number | undefined
+  /** The same of a data blob whose id has its digits there, which were validated before. */
+  plainBytesOfDigits(digits: Digits): number | undefined
+  /** The row of each place of a blob, in no particular order, until `visit` returns true. */
+  findRow(id: string, type: BlobType, visit: (row: number) => boolean): void
+  /** The same of a data blob whose id has its digits there, which were validated before. */
+  findRowOfDigits(digits: Digits, visit: (row: number) => boolean): void
+  /** All rows of the blob that has this row, the first known first. */
+  rowsLike(row: number): number[]
+  rowPlace(row: number): RowPlace
+  /** Rows of a pack in the order of their offsets. What is given out changes with the next one. */
+  eachRowOf(pack: number, visit: (row: PackRow) => void): void
+  /** Packs that are not removed, in the order of their numbers. */
   eachPack(visit: (pack: PackSummary) => void): void
   hasPack(id: string): boolean
+  /** The number of a pack that is not removed, or -1. */
+  packNumber(id: string): number
+  packId(pack: number): PackId
+  /** Negative where the id of `pack` comes before the one of `other`. */
+  comparePacks(pack: number, other: number): number
+  /** A pack of which two index files say different things. */
+  contradictoryPack(): PackId | undefined
   /** What a pack of trees measures; undefined where the pack is not known or holds data. */
   treePackBytes(id: string): number | undefined
   /** Whether exactly these are the entries that are known of the pack. */
@@ -60,6 +81,28 @@ export interface BlobIndex {
   removePacks(isKept: (packNumber: number) => boolean): void
   /** Makes place for as many blobs in all. */
   expect(blobs: number): void
+}
+
+/** Where the 64 digits of an id lie. */
+export interface Digits {
+  readonly bytes: Uint8Array
+  at: number
+}
+
+export interface RowPlace {
+  readonly pack: number
+  readonly offset: number
+  /** Of the sealed blob. */
+  readonly length: number
+  /** Length of the plaintext, also where the blob is not compressed. */
+  readonly plainBytes: number
+}
+
+export interface PackRow {
+  readonly row: number
+  readonly type: BlobType
+  readonly length: number
+  readonly isCompressed: boolean
 }
 
 /** A row of a pack that is given anew. */
@@ -76,7 +119,8 @@ export function createBlobIndex(entropy: Entropy): BlobIndex {
   const lengths = createBlobLengths()
   const packs = createPackTable()
   let removedRows = 0
-  let isContradictory = false
+  /** Of the last one that was contradicted, or -1. */
+  let contradictory = -1
   const idDigits = Buffer.alloc(64)
 
   // The run that is being filled: how many rows it can still take, and where in the pack it ends.
@@ -104,7 +148,7 @@ export function createBlobIndex(entropy: Entropy): BlobIndex {
     return run + 1 < packs.runs ? packs.runAt(run + 1).firstRow : rows.size
   }
 
-  function summaryOf(firstRun: number, endRun: number): Omit<PackSummary, 'id'> {
+  function summaryOf(firstRun: number, endRun: number): Omit<PackSummary, 'number'> {
     let [blobs, fileBytes] = [0, emptyPackBytes]
     for (let run = firstRun; run < endRun; run += 1) {
       for (let row = packs.runAt(run).firstRow, end = endOfRun(run); row < end; row += 1) {
@@ -180,7 +224,7 @@ export function createBlobIndex(entropy: Entropy): BlobIndex {
       return known
     }
     if (isLive) {
-      isContradictory = true
+      contradictory = known
       remove(known, before.length, true)
     }
     const number = beginPack(digits, at)
@@ -196,10 +240,9 @@ export function createBlobIndex(entropy: Entropy): BlobIndex {
 
   function placeAt(row: number, id: string): BlobPlace {
     const run = packs.runOfRow(row)
-    let { offset } = run
-    for (let before = run.firstRow; before < row; before += 1) offset += lengths.sealed(before)
     const plain = lengths.plain(row)
     const plainBytes = plain === 0 ? undefined : plain
+    const offset = offsetOf(row, run)
     return { pack: packs.id(run.pack), id, type: run.type, offset, length: lengths.sealed(row), plainBytes }
   }
 
@@ -212,7 +255,22 @@ export function createBlobIndex(entropy: Entropy): BlobIndex {
       numbers[pack] = addPack(columns, pack, from, end)
       from = end
     }
-    return numbers.sort()
+    return numbers
+  }
+
+  function plainBytesAt(row: number): number | undefined {
+    return row < 0 ? undefined : lengths.plain(row) || lengths.sealed(row) - sealOverheadBytes
+  }
+
+  /** Of the fingerprint that was made last. */
+  function findRow(visit: (row: number) => boolean): void {
+    rows.find(fingerprinter.last, packs.live === packs.size ? visit : (row) => isThere(row) && visit(row))
+  }
+
+  function offsetOf(row: number, run: Run): number {
+    let { offset } = run
+    for (let before = run.firstRow; before < row; before += 1) offset += lengths.sealed(before)
+    return offset
   }
 
   return {
@@ -229,7 +287,10 @@ export function createBlobIndex(entropy: Entropy): BlobIndex {
       return removedRows
     },
     get isContradictory() {
-      return isContradictory
+      return contradictory >= 0
+    },
+    get packNumberEnd() {
+      return packs.size
     },
     addColumns,
     add: (pack) => void addColumns(columnsOf([pack])),
@@ -246,17 +307,61 @@ export function createBlobIndex(entropy: Entropy): BlobIndex {
     },
     plainBytes(id, type) {
       fingerprinter.ofText(id, type)
-      const row = rows.find(fingerprinter.last, isThere)
-      return row < 0 ? undefined : lengths.plain(row) || lengths.sealed(row) - sealOverheadBytes
+      return plainBytesAt(rows.find(fingerprinter.last, isThere))
+    },
+    plainBytesOfDigits({ bytes, at }) {
+      fingerprinter.ofDigits(bytes, at, false)
+      return plainBytesAt(rows.find(fingerprinter.last, isThere))
+    },
+    findRow(id, type, visit) {
+      fingerprinter.ofText(id, type)
+      findRow(visit)
+    },
+    findRowOfDigits({ bytes, at }, visit) {
+      fingerprinter.ofDigits(bytes, at, false)
+      findRow(visit)
+    },
+    rowsLike(row) {
+      const fingerprint = { a: 0, b: 0, c: 0 }
+      rows.fingerprintAt(row, fingerprint)
+      return rows.rowsOf(fingerprint).filter(isThere)
+    },
+    rowPlace(row) {
+      const run = packs.runOfRow(row)
+      const [length, plain] = [lengths.sealed(row), lengths.plain(row)]
+      return { pack: run.pack, offset: offsetOf(row, run), length, plainBytes: plain || length - sealOverheadBytes }
+    },
+    eachRowOf(pack, visit) {
+      const { first, end } = packs.runsOf(pack)
+      const given: { -readonly [K in keyof PackRow]: PackRow[K] } = {
+        row: 0,
+        type: 'data',
+        length: 0,
+        isCompressed: false,
+      }
+      for (let run = first; run < end; run += 1) {
+        const { type, firstRow } = packs.runAt(run)
+        given.type = type
+        for (let row = firstRow, rowEnd = endOfRun(run); row < rowEnd; row += 1) {
+          given.row = row
+          given.length = lengths.sealed(row)
+          given.isCompressed = lengths.plain(row) !== 0
+          visit(given)
+        }
+      }
     },
     eachPack(visit) {
-      for (let pack = 0, run = 0; pack < packs.size; pack += 1) {
+      for (let number = 0, run = 0; number < packs.size; number += 1) {
         const first = run
-        while (run < packs.runs && packs.runAt(run).pack === pack) run += 1
-        if (!packs.isRemoved(pack)) visit({ id: packs.id(pack), ...summaryOf(first, run) })
+        while (run < packs.runs && packs.packOfRun(run) === number) run += 1
+        if (!packs.isRemoved(number)) visit({ number, ...summaryOf(first, run) })
       }
     },
     hasPack: (id) => livePack(id) >= 0,
+    packNumber: livePack,
+    packId: packs.id,
+    comparePacks: packs.compare,
+    contradictoryPack: () => (contradictory < 0 ? undefined : packs.id(contradictory)),
     treePackBytes(id) {
       const pack = livePack(id)
       if (pack < 0) return undefined

@@ -11,13 +11,19 @@
 import { isFailure } from '@stillpoint/core/kernel'
 import type { StoredObject } from './blob/blob-store.ts'
 import { type BlobIndex, createBlobIndex } from './blob-index.ts'
+import { giveBack } from './format/crypto.ts'
 import { columnsOf, type IndexedPack, readIndexColumns } from './format/index-file.ts'
 import type { IndexColumns } from './format/index-scan.ts'
+import { createBitSet } from './index-memory/bit-set.ts'
 import { eachOf } from './parallel.ts'
 import { type ObjectAccess, readDocumentBytes } from './vault.ts'
 
 export interface LoadedIndex {
   readonly blobs: BlobIndex
+  /** Index files that `blobs` is made of, each with the numbers of its packs in the order of the file. */
+  readonly files: ReadonlyMap<string, Uint32Array>
+  /** Damaged ones that were passed over; among `files`, without packs. */
+  readonly passedOver: ReadonlySet<string>
   /** Reads what has changed in the store. Callers at the same time share one reading that began after their call. */
   refresh(): Promise<void>
   /** Takes over an index file that this process has just stored. */
@@ -34,7 +40,7 @@ export interface LoadedIndexOptions {
   readonly skipDamaged?: boolean
 }
 
-/** An index and the files that it is made of, each with the numbers of its packs. */
+/** An index and the files that it is made of. */
 interface Loaded {
   readonly blobs: BlobIndex
   readonly files: Map<string, Uint32Array>
@@ -43,6 +49,7 @@ interface Loaded {
 export function createLoadedIndex(access: ObjectAccess, options: LoadedIndexOptions = {}): LoadedIndex {
   const empty = (): Loaded => ({ blobs: createBlobIndex(access.entropy), files: new Map() })
   let loaded = empty()
+  const passedOver = new Set<string>()
   /** What is being read to replace `loaded`. */
   let rebuilding: Loaded | undefined
   let running: Promise<void> = Promise.resolve()
@@ -99,6 +106,7 @@ export function createLoadedIndex(access: ObjectAccess, options: LoadedIndexOpti
       }
       isEstimated = true
       target.files.set(name, target.blobs.addColumns(columns))
+      giveBack(columns.bytes)
     })
   }
 
@@ -106,8 +114,9 @@ export function createLoadedIndex(access: ObjectAccess, options: LoadedIndexOpti
     try {
       return await readDocumentBytes(access, { kind: 'index', name }, readIndexColumns)
     } catch (error) {
-      if (options.skipDamaged === true && isFailure(error, 'object_damaged')) return columnsOf([])
-      throw error
+      if (options.skipDamaged !== true || !isFailure(error, 'object_damaged')) throw error
+      passedOver.add(name)
+      return columnsOf([])
     }
   }
 
@@ -115,6 +124,10 @@ export function createLoadedIndex(access: ObjectAccess, options: LoadedIndexOpti
     get blobs() {
       return loaded.blobs
     },
+    get files() {
+      return loaded.files
+    },
+    passedOver,
     refresh() {
       queued ??= running
         .catch(() => undefined) // its own callers have been told
@@ -135,9 +148,7 @@ export function createLoadedIndex(access: ObjectAccess, options: LoadedIndexOpti
 }
 
 function forgetUnnamed({ blobs, files }: Loaded): void {
-  let end = 0
-  for (const numbers of files.values()) end = Math.max(end, (numbers.at(-1) ?? -1) + 1)
-  const isNamed = new Uint8Array(end)
-  for (const numbers of files.values()) for (const number of numbers) isNamed[number] = 1
-  blobs.removePacks((number) => isNamed[number] === 1)
+  const named = createBitSet(blobs.packNumberEnd)
+  for (const numbers of files.values()) for (const number of numbers) named.add(number)
+  blobs.removePacks(named.has)
 }

@@ -33,12 +33,15 @@ export interface PackTable {
   /** Adds a run of the last pack, from this row on. */
   addRun(run: Omit<Run, 'pack'>): void
   runAt(run: number): Run
+  packOfRun(run: number): number
   /** The run that the row is in. */
   runOfRow(row: number): Run
   /** Runs of a pack: from `first` up to, not with, `end`. */
   runsOf(pack: number): { readonly first: number; readonly end: number }
   packOfRow(row: number): number
   id(pack: number): PackId
+  /** Negative where the id of `pack` comes before the one of `other`. */
+  compare(pack: number, other: number): number
   isRemoved(pack: number): boolean
   setRemoved(pack: number, isRemoved: boolean): void
 }
@@ -148,8 +151,18 @@ export function createPackTable(): PackTable {
       while (first > 0 && packOfRun(first - 1) === pack) first -= 1
       return packOfRun(last) === pack ? { first, end: last + 1 } : { first: 0, end: 0 }
     },
+    packOfRun,
     packOfRow: (row) => packOfRun(runOfRow(row)),
     id: (pack) => packId(idOf(pack).toString('hex')),
+    compare(pack, other) {
+      const [bytes, otherBytes] = [ids.segment(pack), ids.segment(other)]
+      const [at, otherAt] = [ids.rowAt(pack), ids.rowAt(other)]
+      for (let byte = 0; byte < idBytes; byte += 1) {
+        const difference = (bytes[at + byte] ?? 0) - (otherBytes[otherAt + byte] ?? 0)
+        if (difference !== 0) return difference
+      }
+      return 0
+    },
     isRemoved: (pack) => ids.segment(pack)[ids.rowAt(pack) + idBytes] === 1,
     setRemoved(pack, isRemoved) {
       const segment = ids.segment(pack)

@@ -184,6 +184,9 @@ function countingIndex(index: LoadedIndex, added: Added): LoadedIndex {
     get blobs() {
       return index.blobs
     },
+    get files() {
+      return index.files
+    },
     adopt(name, packs: readonly IndexedPack[]) {
       for (const entry of packs.flatMap(({ entries }) => entries)) {
         if (entry.type === 'data') added.dataBlobs += 1

@@ -21,6 +21,8 @@ export interface BlobSet {
   readonly counts: { get(row: number): number; increment(row: number): void }
   /** Blobs in the order in which they were added. */
   each(visit: (id: string, type: BlobType, row: number) => void): void
+  /** The blob that has this row. */
+  at(row: number): { readonly id: string; readonly type: BlobType }
 }
 
 /** The beginning of an id is what it is found by, the rest is compared: so that no id is taken for another. */
@@ -54,6 +56,18 @@ export function createBlobSet(): BlobSet {
     return begins.find(begin, isWanted)
   }
 
+  const id = Buffer.alloc(idBytes)
+  function at(row: number): { readonly id: string; readonly type: BlobType } {
+    begins.fingerprintAt(row, begin)
+    id.writeUInt32LE(begin.a, 0)
+    id.writeUInt32LE(begin.b, 4)
+    id.writeUInt32LE(begin.c, 8)
+    const segment = rests.segment(row)
+    const rest = rests.rowAt(row)
+    id.set(segment.subarray(rest, rest + restBytes), beginBytes)
+    return { id: id.toString('hex'), type: segment[rest + typeAt] === 1 ? 'tree' : 'data' }
+  }
+
   return {
     get size() {
       return begins.size
@@ -79,17 +93,11 @@ export function createBlobSet(): BlobSet {
         if (count < 255) segment[at] = count + 1
       },
     },
+    at,
     each(visit) {
-      const id = Buffer.alloc(idBytes)
       for (let row = 0; row < begins.size; row += 1) {
-        begins.fingerprintAt(row, begin)
-        id.writeUInt32LE(begin.a, 0)
-        id.writeUInt32LE(begin.b, 4)
-        id.writeUInt32LE(begin.c, 8)
-        const segment = rests.segment(row)
-        const at = rests.rowAt(row)
-        id.set(segment.subarray(at, at + restBytes), beginBytes)
-        visit(id.toString('hex'), segment[at + typeAt] === 1 ? 'tree' : 'data', row)
+        const { id: blob, type } = at(row)
+        visit(blob, type, row)
       }
     },
   }

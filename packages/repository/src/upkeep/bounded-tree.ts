@@ -12,7 +12,7 @@ import type { Vault } from '../vault.ts'
 import { createBlobSet } from './blob-set.ts'
 
 /** More than any file system holds: inodes have 32 bits on most. */
-const entriesMax = 2 ** 36
+export const entriesMax = 2 ** 36
 const meetingsMax = 200
 /** Deeper than any path that a system takes (4096 bytes). */
 export const treeDepthMax = 2048

@@ -5,25 +5,20 @@
  * Invariant: a problem names the object's kind, id and path. A check that finds nothing has looked at everything that
  * the report counts.
  */
-import { Failure, isFailure, type TreeId } from '@stillpoint/core/kernel'
+import { Failure, isFailure } from '@stillpoint/core/kernel'
 import type { ObjectName, StoredObject } from '../blob/blob-store.ts'
 import { errnoOf } from '../blob/storage-failure.ts'
-import { type BlobId, type PackId, packId } from '../format/ids.ts'
-import { readIndexColumns } from '../format/index-file.ts'
+import type { PackId } from '../format/ids.ts'
 import { decodeKeyFile } from '../format/key-file.ts'
-import type { TreeNode } from '../format/tree.ts'
-import { readTree } from '../load/blob-reader.ts'
 import { listSnapshots } from '../load/snapshots.ts'
-import { requireSafeNames } from '../load/tree-survey.ts'
-import { eachOf } from '../parallel.ts'
-import { namingDamage, readDocumentBytes, readObject, type Vault } from '../vault.ts'
-import { createBlobSet } from './blob-set.ts'
-import { readPacks } from './check-data.ts'
+import { namingDamage, readObject, type Vault } from '../vault.ts'
+import { type DataRead, readPacks } from './check-data.ts'
+import { checkTrees } from './check-trees.ts'
 import type { CoverageStore } from './coverage-file.ts'
 import { type DataSubset, packsToRead } from './data-subset.ts'
+import { verifyIndexFile } from './index-files.ts'
+import { type PackListing, packListing } from './pack-listing.ts'
 import { coverageOf, packsInBudget, type ReadBudget, type ReadCoverage, type ReadTimes } from './read-coverage.ts'
-
-const treesInFlightMax = 8
 
 export interface CheckProgress {
   readonly stage: 'keys' | 'indexes' | 'packs' | 'trees' | 'data'
@@ -88,17 +83,20 @@ export async function checkRepository(
   // Before the index: what a snapshot needs was indexed before it was written.
   const snapshots = await listSnapshots(vault, { onDamaged: (failure) => check.problems.push(failure) })
   await checkIndexes(check)
-  const unreferencedPacks = await checkPacks(check)
+  const listing = await checkPacks(check)
   const roots = snapshots.map((snapshot) => ({ tree: snapshot.tree, path: `snapshot ${snapshot.id}:/` }))
-  const trees = await checkTrees(check, roots)
-  const packs = await vault.store.list('pack')
-  const { read, coverage } = await checkData(check, packs, options)
+  const trees = await checkTrees(vault, roots, {
+    noting: (part, path) => noting(check, part, path),
+    report: (problem) => check.problems.push(problem),
+    onTree: (done) => check.progress({ stage: 'trees', done }),
+  })
+  const { read, coverage } = await checkData(check, options)
   return {
     problems: check.problems,
-    unreferencedPacks,
+    unreferencedPacks: listing.unknown.map(({ id }) => id),
     snapshots: snapshots.length,
     trees,
-    packs: packs.length,
+    packs: listing.count,
     packsRead: read.packs,
     bytesRead: read.bytes,
     coverage,
@@ -110,14 +108,28 @@ const coverageWithinDefaultMs = 30 * dayMs
 /** What a crash may make be read again. */
 const rememberEveryMs = 30_000
 
+interface DataCheck {
+  readonly read: DataRead
+  readonly coverage: ReadCoverage | undefined
+}
+
 /** Reads the packs that the options name, also those in no index. */
-async function checkData(check: Check, packs: readonly StoredObject[], options: CheckOptions) {
+async function checkData(check: Check, options: CheckOptions): Promise<DataCheck> {
   const { clock } = check.vault
-  const { readBudget, coverage: store, coverageWithinMs: withinMs = coverageWithinDefaultMs } = options
+  const {
+    readData = false,
+    dataSubset,
+    readBudget,
+    coverage: store,
+    coverageWithinMs: withinMs = coverageWithinDefaultMs,
+  } = options
   if (readBudget !== undefined && store === undefined) {
     const message = 'a budget for reading data needs a place that remembers what was read'
     throw new Failure({ code: 'options_invalid', message })
   }
+  const isWanted = readData || dataSubset !== undefined || readBudget !== undefined || store !== undefined
+  if (!isWanted) return { read: { packs: 0, bytes: 0 }, coverage: undefined }
+  const packs = await check.vault.store.list('pack')
   const times = await (store?.load() ?? new Map<string, number>())
   const chosen = chosenPacks(check, { packs, options, times })
   const untilMs = readBudget?.kind === 'time' ? clock.monotonicMs() + readBudget.durationMs : undefined
@@ -166,6 +178,7 @@ interface Choice {
 
 function chosenPacks(check: Check, { packs, options, times }: Choice): readonly StoredObject[] {
   if (options.readBudget !== undefined) return packsInBudget(packs, options.readBudget, times)
+  if (options.readData === true && options.dataSubset === undefined) return packs
   const names = new Set(packsToRead(packs, options, check.vault.random))
   return packs.filter(({ name }) => names.has(name))
 }
@@ -206,90 +219,37 @@ async function checkIndexes(check: Check): Promise<void> {
   const indexes = await check.vault.store.list('index')
   const before = check.problems.length
   for (const [done, { name }] of indexes.entries()) {
-    await noting(check, async () => {
-      await readDocumentBytes(check.vault, { kind: 'index', name }, readIndexColumns)
-    })
+    await noting(check, () => verifyIndexFile(check.vault, name))
     check.progress({ stage: 'indexes', done: done + 1, total: indexes.length })
   }
   // With a damaged index file, the others are what there is to check by.
   if (check.problems.length === before) await check.vault.index.refresh()
 }
 
-/** Every pack of the index is there and as long as its entries say. Returns packs that are in no index. */
-async function checkPacks(check: Check): Promise<PackId[]> {
+/** Every pack of the index is there and as long as its entries say. */
+async function checkPacks(check: Check): Promise<PackListing> {
   const { store, index } = check.vault
-  const stored = new Map((await store.list('pack')).map((object) => [object.name, object.bytes]))
+  const listing = packListing(await store.list('pack'), index.blobs)
   let done = 0
-  index.blobs.eachPack(({ id, fileBytes }) => {
+  index.blobs.eachPack(({ number, fileBytes }) => {
     check.abort()
-    const object: ObjectName = { kind: 'pack', name: id }
-    const bytes = stored.get(id)
-    if (bytes === undefined) check.problems.push(missingPack(check, object))
-    else if (bytes !== fileBytes) {
-      const message = `pack ${id} at ${store.locate(object)} is damaged: it has ${bytes} bytes and should have ${fileBytes}`
-      check.problems.push(new Failure({ code: 'object_damaged', message }))
-    }
+    const bytes = listing.bytesOf(number)
+    if (bytes !== fileBytes) check.problems.push(wrongPack(check, index.blobs.packId(number), { bytes, fileBytes }))
     done += 1
     check.progress({ stage: 'packs', done, total: index.blobs.packs })
   })
-  return [...stored.keys()].map((name) => packId(name)).filter((id) => !index.blobs.hasPack(id))
+  return listing
 }
 
-function missingPack(check: Check, object: ObjectName): Failure {
-  const message = `pack ${object.name} is in the index, but not at ${check.vault.store.locate(object)}`
-  return new Failure({ code: 'object_missing', message })
-}
-
-interface TreeAt {
-  readonly tree: TreeId
-  readonly path: string
-}
-
-async function checkTrees(check: Check, roots: readonly TreeAt[]): Promise<number> {
-  const seen = createBlobSet()
-  const waiting = roots.filter(({ tree }) => seen.add(tree, 'tree'))
-  let done = 0
-  // Depth first in batches: what waits is bounded by the width of a path, not of the whole repository.
-  while (waiting.length > 0) {
-    await eachOf(waiting.splice(-treesInFlightMax), treesInFlightMax, async (at) => {
-      await noting(
-        check,
-        () => checkTree(check, at, (below) => seen.add(below.tree, 'tree') && waiting.push(below)),
-        at.path,
-      )
-      done += 1
-      check.progress({ stage: 'trees', done })
-    })
+function wrongPack(
+  { vault: { store } }: Check,
+  id: PackId,
+  { bytes, fileBytes }: { readonly bytes: number | undefined; readonly fileBytes: number },
+): Failure {
+  const where = store.locate({ kind: 'pack', name: id })
+  if (bytes === undefined) {
+    return new Failure({ code: 'object_missing', message: `pack ${id} is in the index, but not at ${where}` })
   }
-  return seen.size
-}
-
-async function checkTree(check: Check, { tree, path }: TreeAt, onFolder: (below: TreeAt) => void): Promise<void> {
-  const nodes = await readTree(check.vault, tree)
-  requireSafeNames(tree, nodes)
-  for (const node of nodes) {
-    if (node.type === 'dir') onFolder({ tree: node.subtree, path: `${path}${node.name}/` })
-    if (node.type === 'file') checkContent(check, node, `${path}${node.name}`)
-  }
-}
-
-function checkContent(check: Check, node: Extract<TreeNode, { type: 'file' }>, path: string): void {
-  let bytes = 0
-  let whole = true
-  for (const id of node.content) {
-    const length = plainBytesOf(check.vault, id)
-    if (length === undefined) {
-      whole = false
-      const message = `data blob ${id} of ${path} is in no index`
-      check.problems.push(new Failure({ code: 'object_missing', message }))
-    }
-    bytes += length ?? 0
-  }
-  if (!whole || bytes === node.bytes) return
-  const message = `${path} should have ${node.bytes} bytes, but its content has ${bytes}`
-  check.problems.push(new Failure({ code: 'object_damaged', message }))
-}
-
-function plainBytesOf(vault: Vault, id: BlobId): number | undefined {
-  return vault.index.blobs.plainBytes(id, 'data')
+  const message = `pack ${id} at ${where} is damaged: it has ${bytes} bytes and should have ${fileBytes}`
+  return new Failure({ code: 'object_damaged', message })
 }

@@ -6,15 +6,17 @@
  */
 
 import { Failure } from '@stillpoint/core/kernel'
+import type { BlobPlace } from '../blob-index.ts'
 import type { PackId, SnapshotId } from '../format/ids.ts'
 import type { PackEntry } from '../format/pack.ts'
 import { listSnapshots, type Snapshot } from '../load/snapshots.ts'
 import type { Vault } from '../vault.ts'
-import { createBlobSet } from './blob-set.ts'
+import { type BlobSet, createBlobSet } from './blob-set.ts'
 import { readPackBlobs } from './pack-stream.ts'
 import { createRepacker } from './repacker.ts'
 import { rewriteSnapshot } from './rewrite-snapshot.ts'
-import { reachableBlobs } from './walk-trees.ts'
+import { idOfDigits } from './scan-tree.ts'
+import { type WalkSink, walkTrees } from './walk-trees.ts'
 
 export interface CopyProgress {
   readonly snapshot: SnapshotId
@@ -63,19 +65,10 @@ export async function copySnapshots(
       continue
     }
     const root = { tree: snapshot.tree, path: `snapshot ${snapshot.id.slice(0, 8)}:/` }
-    const reached = await reachableBlobs(source, [root], { abort })
-    const missing = new Map<PackId, PackEntry[]>()
-    let blobsTotal = 0
-    reached.each((id, type) => {
-      if (target.index.blobs.has(id, type) || !copiedBlobs.add(id, type)) return
-      const [place] = source.index.blobs.places(id, type)
-      if (place === undefined) throw lost(id, type)
-      const entries = missing.get(place.pack)
-      if (entries === undefined) missing.set(place.pack, [place])
-      else entries.push(place)
-      blobsTotal += 1
-    })
-    const bytesCopied = await copyBlobs({ source, target, abort }, missing, (blobs) =>
+    const first = copiedBlobs.size
+    await walkTrees(source, [root], { abort, sink: missingInto(copiedBlobs, target) })
+    const blobsTotal = copiedBlobs.size - first
+    const bytesCopied = await copyBlobs({ source, target, abort }, { blobs: copiedBlobs, first }, (blobs) =>
       options.onProgress?.({ snapshot: snapshot.id, blobs, blobsTotal }),
     )
     const id = await rewriteSnapshot(source, snapshot.id, { into: target, withoutParent: true })
@@ -85,21 +78,46 @@ export async function copySnapshots(
   return copied
 }
 
+/** Adds what the target does not have. */
+function missingInto(missing: BlobSet, target: Vault): WalkSink {
+  const seen = createBlobSet()
+  const there = target.index.blobs
+  return {
+    addTree(tree) {
+      if (!seen.add(tree, 'tree')) return false
+      if (!there.has(tree, 'tree')) missing.add(tree, 'tree')
+      return true
+    },
+    addContent(content) {
+      for (let at = 0; at < content.count; at += 1) {
+        const digits = content.digits(at)
+        if (there.plainBytesOfDigits(digits) === undefined) missing.add(idOfDigits(digits), 'data')
+      }
+    },
+  }
+}
+
 function lost(id: string, type: string): Failure {
   const message = `${type} blob ${id} is in no index of the source`
   return new Failure({ code: 'object_missing', message, hint: 'Check the source and repair it first.' })
 }
 
+/** From the row `first` on. */
+interface Missing {
+  readonly blobs: BlobSet
+  readonly first: number
+}
+
 /** Returns the bytes of the plaintexts. All of them are durable and in an index when it resolves. */
 async function copyBlobs(
   { source, target, abort }: Copy,
-  missing: ReadonlyMap<PackId, readonly PackEntry[]>,
+  missing: Missing,
   onDone: (blobs: number) => void,
 ): Promise<number> {
   const repacker = createRepacker(target)
   let blobs = 0
   let bytes = 0
-  for (const [pack, entries] of missing) {
+  for (const { pack, entries } of placesOf(source, missing)) {
     for await (const { entry, plaintext } of readPackBlobs(source, pack, entries)) {
       abort()
       // Sealed anew: the target has other keys.
@@ -111,6 +129,43 @@ async function copyBlobs(
   }
   await repacker.finish()
   return bytes
+}
+
+/** Pack by pack; places are made up when their pack's turn comes, for there may be very many. */
+function* placesOf(
+  { index: { blobs: index } }: Vault,
+  { blobs, first }: Missing,
+): Generator<{ readonly pack: PackId; readonly entries: readonly PackEntry[] }> {
+  const count = blobs.size - first
+  const placeOf = (at: number): BlobPlace => {
+    const { id, type } = blobs.at(first + at)
+    const [place] = index.places(id, type)
+    if (place === undefined) throw lost(id, type)
+    return place
+  }
+  const packs = new Uint32Array(count)
+  /** Where the blobs of each pack end in `ordered`: a counting sort. */
+  const ends = new Uint32Array(index.packNumberEnd + 1)
+  for (let at = 0; at < count; at += 1) {
+    const pack = index.packNumber(placeOf(at).pack)
+    packs[at] = pack
+    ends[pack + 1] = (ends[pack + 1] ?? 0) + 1
+  }
+  for (let pack = 0; pack < ends.length - 1; pack += 1) ends[pack + 1] = (ends[pack + 1] ?? 0) + (ends[pack] ?? 0)
+  const ordered = new Uint32Array(count)
+  for (let at = 0; at < count; at += 1) {
+    const pack = packs[at] ?? 0
+    const to = ends[pack] ?? 0
+    ordered[to] = at
+    ends[pack] = to + 1
+  }
+  for (let from = 0; from < count; ) {
+    const pack = packs[ordered[from] ?? 0] ?? 0
+    const end = ends[pack] ?? 0
+    const entries = Array.from(ordered.subarray(from, end), placeOf)
+    yield { pack: index.packId(pack), entries }
+    from = end
+  }
 }
 
 /** Of the same origin and equal in all that tells snapshots apart, as restic decides it. */

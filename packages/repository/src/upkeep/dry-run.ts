@@ -35,6 +35,9 @@ export function dryVault(vault: Vault): Vault {
     get blobs() {
       return vault.index.blobs
     },
+    get files() {
+      return vault.index.files
+    },
     adopt: () => {},
   }
   return { ...vault, store, direct: () => store, index }

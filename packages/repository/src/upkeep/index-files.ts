@@ -7,8 +7,15 @@
 import { isFailure } from '@stillpoint/core/kernel'
 import { confirmDocument } from '../confirm-stored.ts'
 import type { PackId } from '../format/ids.ts'
-import { decodeIndexBytes, encodeIndex, type IndexedPack, indexBlobsMax } from '../format/index-file.ts'
-import { readDocumentBytes, type Vault, writeDocument } from '../vault.ts'
+import {
+  decodeIndexBytes,
+  encodeIndex,
+  type IndexedPack,
+  indexBlobsMax,
+  readIndexColumns,
+} from '../format/index-file.ts'
+import { readDocumentBytes, readObject, type Vault, writeDocument } from '../vault.ts'
+import { createBlobSet } from './blob-set.ts'
 
 export async function listIndexFiles(vault: Vault): Promise<readonly string[]> {
   return (await vault.store.list('index')).map(({ name }) => name).sort()
@@ -17,6 +24,16 @@ export async function listIndexFiles(vault: Vault): Promise<readonly string[]> {
 /** @throws Failure `object_damaged`, `object_missing` */
 export function readIndexFile(vault: Vault, name: string): Promise<readonly IndexedPack[]> {
   return readDocumentBytes(vault, { kind: 'index', name }, decodeIndexBytes)
+}
+
+/**
+ * Finds that an index file lies in the repository as the index was made of it: its name is the hash of its bytes.
+ * @throws Failure `object_damaged`, `object_missing`
+ */
+export async function verifyIndexFile(vault: Vault, name: string): Promise<void> {
+  const { files, passedOver } = vault.index
+  if (files.has(name) && !passedOver.has(name)) await readObject(vault.store, { kind: 'index', name })
+  else await readDocumentBytes(vault, { kind: 'index', name }, readIndexColumns)
 }
 
 export interface IndexWriter {
@@ -56,19 +73,18 @@ export interface IndexRewrite {
   /** The files that are replaced. */
   readonly files: readonly string[]
   /** Packs that no index names afterwards. */
-  readonly drop: ReadonlySet<string>
+  readonly isDropped: (pack: PackId) => boolean
   readonly abort: () => void
 }
 
 /** Replaces index files by ones without some packs. */
-export async function rewriteIndexFiles(vault: Vault, { files, drop, abort }: IndexRewrite): Promise<void> {
+export async function rewriteIndexFiles(vault: Vault, { files, isDropped, abort }: IndexRewrite): Promise<void> {
   const writer = createIndexWriter(vault)
-  const kept = new Set<PackId>()
+  const kept = createBlobSet()
   for (const name of files) {
     abort()
     for (const pack of await readIndexFile(vault, name)) {
-      if (drop.has(pack.id) || kept.has(pack.id)) continue
-      kept.add(pack.id)
+      if (isDropped(pack.id) || !kept.add(pack.id, 'data')) continue
       await writer.add(pack)
     }
   }

@@ -3,8 +3,7 @@
  * The rules are restic's: packs with trees are repacked whenever anything in them is unused, others beginning with the
  * emptiest until no more than the tolerated share is unused.
  */
-import type { PackId } from '../format/ids.ts'
-import type { PackState, PruneSurvey } from './prune-survey.ts'
+import type { PackUse, PruneSurvey } from './prune-survey.ts'
 
 /** How much unused data may stay: a share of the repository in percent, bytes, or any. */
 export type UnusedLimit =
@@ -30,15 +29,16 @@ export interface PruneAmount {
   readonly bytes: number
 }
 
+/** Packs are numbers of the index. */
 export interface PrunePlan {
   /** Packs whose used blobs move into new ones. */
-  readonly repack: readonly PackState[]
+  readonly repack: readonly number[]
   /** Packs in an index without any used blob. */
-  readonly remove: readonly PackState[]
+  readonly remove: readonly number[]
   /** Packs in no index. */
   readonly orphans: PruneSurvey['orphans']
   /** What the index names and is not there as it should be; nobody needs it. */
-  readonly drop: readonly PackState[]
+  readonly drop: readonly number[]
   readonly stats: PruneStats
 }
 
@@ -61,53 +61,63 @@ const packBytesUsual = 16 << 20
 const maxUnusedDefault: UnusedLimit = { kind: 'percent', percent: 5 }
 
 export function planPrune(survey: PruneSurvey, policy: PrunePolicy): PrunePlan {
-  const all = [...survey.packs.values()]
-  const drop = all.filter(({ bytes }) => bytes === undefined)
-  const whole = all.filter(({ bytes }) => bytes !== undefined)
-  const remove = whole.filter(({ usedBlobs }) => usedBlobs === 0)
-  const candidates = whole.filter((pack) => pack.usedBlobs > 0 && isCandidate(pack, policy)).sort(byGain)
-  const repack = choose(candidates, { whole, remove, policy })
+  const { named, use } = survey
+  const of = (column: Uint32Array | Float64Array, pack: number) => column[pack] ?? 0
+  const drop: number[] = []
+  const whole: number[] = []
+  for (const pack of named.order) (use.isWhole(pack) ? whole : drop).push(pack)
+  const remove = whole.filter((pack) => of(use.usedBlobs, pack) === 0)
+  const candidates = whole.filter((pack) => of(use.usedBlobs, pack) > 0 && isCandidate(use, pack, policy))
+  candidates.sort(byGain(survey))
+  const repack = choose(candidates, { whole, remove, policy, use })
   return { repack, remove, drop, orphans: survey.orphans, stats: statsOf({ whole, remove, repack, survey }) }
 }
 
-function isCandidate(pack: PackState, policy: PrunePolicy): boolean {
-  if (policy.repackTreesOnly === true && pack.type !== 'tree') return false
-  if (pack.unusedBlobs > 0 || pack.type === 'mixed') return true
-  if (policy.repackSmall === true && pack.usedBytes < packBytesUsual * 0.8) return true
-  return policy.repackUncompressed === true && pack.hasUncompressed
+const isMixed = (use: PackUse, pack: number) => use.hasTrees(pack) && use.hasData(pack)
+/** Of nothing but data; also a pack of nothing at all. */
+const isData = (use: PackUse, pack: number) => !use.hasTrees(pack)
+
+function isCandidate(use: PackUse, pack: number, policy: PrunePolicy): boolean {
+  if (policy.repackTreesOnly === true && (isData(use, pack) || isMixed(use, pack))) return false
+  if ((use.unusedBlobs[pack] ?? 0) > 0 || isMixed(use, pack)) return true
+  if (policy.repackSmall === true && (use.usedBytes[pack] ?? 0) < packBytesUsual * 0.8) return true
+  return policy.repackUncompressed === true && use.hasUncompressed(pack)
 }
 
 /** Trees first, then by how much is freed for what has to be copied. Equal inputs, equal order. */
-function byGain(left: PackState, right: PackState): number {
-  const isData = (pack: PackState) => (pack.type === 'data' ? 1 : 0)
-  if (isData(left) !== isData(right)) return isData(left) - isData(right)
-  const gain = right.unusedBytes * left.usedBytes - left.unusedBytes * right.usedBytes
-  return gain !== 0 ? gain : left.id < right.id ? -1 : 1
+function byGain({ index, use }: PruneSurvey): (left: number, right: number) => number {
+  const { usedBytes, unusedBytes } = use
+  return (left, right) => {
+    if (isData(use, left) !== isData(use, right)) return isData(use, left) ? 1 : -1
+    const gain = (unusedBytes[right] ?? 0) * (usedBytes[left] ?? 0) - (unusedBytes[left] ?? 0) * (usedBytes[right] ?? 0)
+    return gain !== 0 ? gain : index.comparePacks(left, right)
+  }
 }
 
 interface Choosing {
-  readonly whole: readonly PackState[]
-  readonly remove: readonly PackState[]
+  readonly whole: readonly number[]
+  readonly remove: readonly number[]
   readonly policy: PrunePolicy
+  readonly use: PackUse
 }
 
-function choose(candidates: readonly PackState[], { whole, remove, policy }: Choosing): readonly PackState[] {
-  const usedBytes = sumOf(whole, ({ usedBytes }) => usedBytes)
-  const unusedMax = unusedBytesMax(policy.maxUnused ?? maxUnusedDefault, usedBytes)
-  let unused = sumOf(whole, ({ unusedBytes }) => unusedBytes) - sumOf(remove, ({ unusedBytes }) => unusedBytes)
+function choose(candidates: readonly number[], { whole, remove, policy, use }: Choosing): readonly number[] {
+  const unusedMax = unusedBytesMax(policy.maxUnused ?? maxUnusedDefault, sumOf(whole, use.usedBytes))
+  const bytesOf = (pack: number) => (use.usedBytes[pack] ?? 0) + (use.unusedBytes[pack] ?? 0)
+  let unused = sumOf(whole, use.unusedBytes) - sumOf(remove, use.unusedBytes)
   let repackBytes = 0
-  const chosen: PackState[] = []
-  const small = candidates.filter((pack) => pack.usedBytes + pack.unusedBytes < packBytesUsual * 0.8).length
+  const chosen: number[] = []
+  const small = candidates.filter((pack) => bytesOf(pack) < packBytesUsual * 0.8).length
   for (const pack of candidates) {
-    const bytes = pack.usedBytes + pack.unusedBytes
+    const bytes = bytesOf(pack)
     if (repackBytes + bytes > (policy.maxRepackBytes ?? Number.POSITIVE_INFINITY)) continue
-    const isForced = pack.type !== 'data' || (policy.repackUncompressed === true && pack.hasUncompressed)
+    const isForced = !isData(use, pack) || (policy.repackUncompressed === true && use.hasUncompressed(pack))
     const isLarge = bytes >= packBytesUsual * 0.8
-    if (pack.unusedBlobs === 0 && !isForced && small < 2) continue // alone it would become the same pack again
+    if (use.unusedBlobs[pack] === 0 && !isForced && small < 2) continue // alone it would become the same pack again
     if (!isForced && unused <= unusedMax && (isLarge || policy.repackSmall !== true)) continue
     chosen.push(pack)
     repackBytes += bytes
-    unused -= pack.unusedBytes
+    unused -= use.unusedBytes[pack] ?? 0
   }
   return chosen
 }
@@ -124,29 +134,30 @@ function unusedBytesMax(limit: UnusedLimit, usedBytes: number): number {
   }
 }
 
-function sumOf(packs: readonly PackState[], of: (pack: PackState) => number): number {
-  return packs.reduce((sum, pack) => sum + of(pack), 0)
+function sumOf(packs: readonly number[], column: Uint32Array | Float64Array): number {
+  return packs.reduce((sum, pack) => sum + (column[pack] ?? 0), 0)
 }
 
 interface Chosen {
-  readonly whole: readonly PackState[]
-  readonly remove: readonly PackState[]
-  readonly repack: readonly PackState[]
+  readonly whole: readonly number[]
+  readonly remove: readonly number[]
+  readonly repack: readonly number[]
   readonly survey: PruneSurvey
 }
 
 function statsOf({ whole, remove, repack, survey }: Chosen): PruneStats {
-  const used = (packs: readonly PackState[]): PruneAmount => ({
-    blobs: sumOf(packs, ({ usedBlobs }) => usedBlobs),
-    bytes: sumOf(packs, ({ usedBytes }) => usedBytes),
+  const { use, orphans } = survey
+  const used = (packs: readonly number[]): PruneAmount => ({
+    blobs: sumOf(packs, use.usedBlobs),
+    bytes: sumOf(packs, use.usedBytes),
   })
-  const unused = (packs: readonly PackState[]): PruneAmount => ({
-    blobs: sumOf(packs, ({ unusedBlobs }) => unusedBlobs),
-    bytes: sumOf(packs, ({ unusedBytes }) => unusedBytes),
+  const unused = (packs: readonly number[]): PruneAmount => ({
+    blobs: sumOf(packs, use.unusedBlobs),
+    bytes: sumOf(packs, use.unusedBytes),
   })
   const [allUsed, allUnused, repackUsed, repackRemoves] = [used(whole), unused(whole), used(repack), unused(repack)]
   const removed = unused(remove)
-  const orphanBytes = survey.orphans.reduce((sum, { bytes }) => sum + bytes, 0)
+  const orphanBytes = orphans.reduce((sum, { bytes }) => sum + bytes, 0)
   const stay = allUnused.blobs - repackRemoves.blobs - removed.blobs
   const stayBytes = allUnused.bytes - repackRemoves.bytes - removed.bytes
   return {
@@ -159,10 +170,6 @@ function statsOf({ whole, remove, repack, survey }: Chosen): PruneStats {
     unusedAfterBytes: stayBytes,
     packsKept: whole.length - remove.length - repack.length,
     packsRepacked: repack.length,
-    packsDeleted: remove.length + survey.orphans.length,
+    packsDeleted: remove.length + orphans.length,
   }
-}
-
-export function idsOf(packs: readonly { readonly id: PackId }[]): readonly PackId[] {
-  return packs.map(({ id }) => id)
 }

@@ -54,7 +54,7 @@ export async function repairPacks(
     repaired.push(await salvage(vault, { id, reads, known: known ?? [], repacker }))
   }
   await repacker.finish()
-  await rewriteIndexFiles(vault, { files, drop: wanted, abort })
+  await rewriteIndexFiles(vault, { files, isDropped: (id) => wanted.has(id), abort })
   for (const id of wanted) await deleteIfThere(vault, 'pack', id)
   await vault.index.refresh()
   return repaired

@@ -1,9 +1,9 @@
 /** Owns how much snapshots hold: as they would be restored, as they are stored, by distinct content. restic's modes. */
 import { sha256 } from '../format/ids.ts'
-import { blobPlainBytes } from '../format/pack.ts'
 import type { FileNode, TreeNode } from '../format/tree.ts'
 import type { Snapshot } from '../load/snapshots.ts'
 import type { Vault } from '../vault.ts'
+import { type BlobSet, createBlobSet } from './blob-set.ts'
 import { walkNodes } from './walk-nodes.ts'
 import { reachableBlobs } from './walk-trees.ts'
 
@@ -31,8 +31,8 @@ export async function repositoryStats(vault: Vault, options: StatsOptions): Prom
   const { mode = 'restore-size', snapshots } = options
   if (mode === 'raw-data') return rawData(vault, options)
   const counted = { snapshots: snapshots.length, totalBytes: 0, files: 0, blobs: 0, plainBytes: undefined }
-  const contents = new Set<string>()
-  const blobsByPath = new Map<string, Set<string>>()
+  const contents = createBlobSet()
+  const seen: SeenOfPaths = { paths: createBlobSet(), blobs: createBlobSet() }
   for (const { tree } of snapshots) {
     const inodes = new Set<string>()
     const walk = options.signal === undefined ? {} : { signal: options.signal }
@@ -45,7 +45,7 @@ export async function repositoryStats(vault: Vault, options: StatsOptions): Prom
         if (mode === 'files-by-contents') {
           counted.files += 1
           counted.totalBytes += node.type === 'file' ? node.bytes : 0
-        } else if (node.type === 'file') addBlobsOf(vault, { node, path, seen: blobsByPath, counted })
+        } else if (node.type === 'file') addBlobsOf(vault, { node, path, seen, counted })
       }
     }
   }
@@ -61,35 +61,33 @@ function isFirstName(node: TreeNode, inodes: Set<string>): boolean {
 }
 
 /** What has no content (links, devices) counts as one, as restic counts it. */
-function isNewContent(node: TreeNode, contents: Set<string>): boolean {
+function isNewContent(node: TreeNode, contents: BlobSet): boolean {
   const key = node.type === 'file' ? sha256(Buffer.from(node.content.join(''))) : sha256(Buffer.alloc(0))
-  if (contents.has(key)) return false
-  contents.add(key)
-  return true
+  return contents.add(key, 'data')
+}
+
+/** By hashes: of paths, and of paths together with ids. */
+interface SeenOfPaths {
+  readonly paths: BlobSet
+  readonly blobs: BlobSet
 }
 
 interface PathBlobs {
   readonly node: FileNode
   readonly path: string
-  readonly seen: Map<string, Set<string>>
+  readonly seen: SeenOfPaths
   readonly counted: { files: number; totalBytes: number; blobs: number }
 }
 
 /** Each blob counts once for each path that it is part of. */
 function addBlobsOf(vault: Vault, { node, path, seen, counted }: PathBlobs): void {
   if (node.content.length === 0) return
-  let known = seen.get(path)
-  if (known === undefined) {
-    known = new Set()
-    seen.set(path, known)
-    counted.files += 1
-  }
+  if (seen.paths.add(sha256(Buffer.from(path)), 'data')) counted.files += 1
   for (const id of node.content) {
-    const [place] = vault.index.blobs.places(id, 'data')
-    if (known.has(id) || place === undefined) continue
-    known.add(id)
+    const plainBytes = vault.index.blobs.plainBytes(id, 'data')
+    if (plainBytes === undefined || !seen.blobs.add(sha256(Buffer.from(`${id}${path}`)), 'data')) continue
     counted.blobs += 1
-    counted.totalBytes += blobPlainBytes(place)
+    counted.totalBytes += plainBytes
   }
 }
 
@@ -98,11 +96,10 @@ async function rawData(vault: Vault, { snapshots, signal }: StatsOptions): Promi
   const reached = await reachableBlobs(vault, roots, { abort: () => signal?.throwIfAborted() })
   let totalBytes = 0
   let plainBytes = 0
-  reached.each((id, type) => {
-    const [place] = vault.index.blobs.places(id, type)
-    if (place === undefined) return
+  reached.eachFirst((row) => {
+    const place = reached.index.rowPlace(row)
     totalBytes += place.length
-    plainBytes += blobPlainBytes(place)
+    plainBytes += place.plainBytes
   })
   return { snapshots: snapshots.length, totalBytes, files: 0, blobs: reached.size, plainBytes }
 }

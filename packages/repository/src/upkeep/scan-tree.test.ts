@@ -1,0 +1,156 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { DamageError } from '../format/damage.ts'
+import { blobId, sha256, treeId } from '../format/ids.ts'
+import { decodeTree, encodeTree, type TreeNode } from '../format/tree.ts'
+import { idOfDigits, scanTreeBytes } from './scan-tree.ts'
+
+const idOf = (number: number) => sha256(Buffer.from(`${number}`))
+
+/** Everything that is given out, as whole nodes. */
+function scanned(bytes: Buffer): TreeNode[] {
+  const nodes: TreeNode[] = []
+  scanTreeBytes(bytes, (node) => {
+    if (node.type !== 'file') nodes.push(node)
+    else {
+      const ids = Array.from({ length: node.content.count }, (_, at) => idOfDigits(node.content.digits(at)))
+      nodes.push({ ...node, content: ids })
+    }
+  })
+  return nodes
+}
+
+function outcome(read: () => TreeNode[]): unknown {
+  try {
+    return read()
+  } catch (error) {
+    if (error instanceof DamageError) return 'damaged'
+    throw error
+  }
+}
+
+function expectSame(bytes: Buffer): void {
+  expect(outcome(() => scanned(bytes))).toEqual(outcome(() => decodeTree(bytes)))
+}
+
+const name = fc.oneof(
+  fc.constantFrom('"content":["', '\\', '"', '{', ']}', 'a"content', 'ü', '\u{1f600}', '\udc80', '<&>\u2028', '\n'),
+  fc.string({ minLength: 1, maxLength: 8, unit: 'binary' }),
+)
+const common = {
+  permissions: fc.constantFrom(0, 0o644),
+  mtime: fc.constant(0n),
+  atime: fc.constant(0n),
+  ctime: fc.constant(0n),
+  uid: fc.nat(9),
+  gid: fc.nat(9),
+  user: fc.constantFrom('', '"}'),
+  group: fc.constant(''),
+  inode: fc.constantFrom(0n, 7n, (1n << 64n) - 1n),
+  deviceId: fc.constant(1n),
+  links: fc.constant(1n),
+  extendedAttributes: fc.constantFrom([], [{ name: '"content":[', value: Buffer.from('x') }]),
+}
+const content = fc.oneof(
+  fc
+    .record({ type: fc.constant('file' as const), bytes: fc.nat(99), ids: fc.constantFrom(0, 1, 2, 900) })
+    .map((file) => {
+      const ids = Array.from({ length: file.ids }, (_, at) => blobId(idOf(at)))
+      return { type: file.type, bytes: file.bytes, content: ids }
+    }),
+  fc.constant({ type: 'dir' as const, subtree: treeId(idOf(1)) }),
+  fc.record({ type: fc.constant('symlink' as const), target: name }),
+  fc.constant({ type: 'fifo' as const }),
+)
+const nodes = fc
+  .uniqueArray(fc.tuple(name, fc.record(common), content), { selector: ([first]) => first, maxLength: 12 })
+  .map((list): TreeNode[] => list.map(([first, metadata, what]) => ({ ...metadata, name: first, ...what })))
+
+/** Two names may be the same bytes, or no names: what cannot be written is not looked at. */
+function encoded(list: readonly TreeNode[]): Buffer {
+  try {
+    return encodeTree(list)
+  } catch {
+    return encodeTree([])
+  }
+}
+
+describe('looking at a tree entry by entry', () => {
+  test('gives what decoding as a whole gives, whatever is in it', () => {
+    fc.assert(
+      fc.property(nodes, (list) => expectSame(encoded(list))),
+      { numRuns: 300 },
+    )
+  })
+
+  test('says the same of what is damaged anywhere', () => {
+    const mutation = fc.record({ at: fc.nat(), byte: fc.constantFrom(...Buffer.from('"\\{}[],:0a \n'), 0xff) })
+    fc.assert(
+      fc.property(nodes, fc.array(mutation, { minLength: 1, maxLength: 3 }), (list, mutations) => {
+        const bytes = encoded(list)
+        for (const { at, byte } of mutations) bytes[at % bytes.length] = byte
+        expectSame(bytes)
+      }),
+      { numRuns: 600 },
+    )
+  })
+
+  const [one, other] = [idOf(1), idOf(2)]
+  test.each([
+    ['white space', `{"nodes": [{"name":"a","type":"file","content":["${one}"]}]}`],
+    ['white space before a field', `{"nodes":[{"name":"a","type":"file","content" :["${one}"]}]}`],
+    ['white space in content', `{"nodes":[{"name":"a","type":"file","content":["${one}", "${other}"]}]}`],
+    ['another field', `{"nodes":[{"name":"a","type":"file","content":["${one}"],"new":{"content":["${other}"]}}]}`],
+    ['content before the type', `{"nodes":[{"content":["${one}"],"name":"a","type":"file"}]}`],
+    ['content of a directory', `{"nodes":[{"name":"a","type":"dir","content":["${one}"],"subtree":"${other}"}]}`],
+    ['content twice', `{"nodes":[{"name":"a","type":"file","content":["${one}"],"content":["${other}"]}]}`],
+    ['content twice, none at last', `{"nodes":[{"name":"a","type":"file","content":["${one}"],"content":[]}]}`],
+    ['content in disguise', `{"nodes":[{"name":"a","type":"file","content":["${one}"],"c\\u006fntent":["${other}"]}]}`],
+    ['no content in disguise', `{"nodes":[{"name":"a","type":"file","content":["${one}"],"c\\u006fntent":null}]}`],
+    ['nodes twice', `{"nodes":[{"name":"a","type":"fifo"}],"nodes":[{"name":"b","type":"fifo"}]}`],
+    ['another field beside', `{"nodes":[{"name":"a","type":"fifo"}],"more":1}`],
+    ['capital digits', `{"nodes":[{"name":"a","type":"file","content":["${one.toUpperCase()}"]}]}`],
+    ['a content of numbers', '{"nodes":[{"name":"a","type":"file","content":[1]}]}'],
+    ['a content of nothing', '{"nodes":[{"name":"a","type":"file","content":[]}]}'],
+    ['a comma too many', '{"nodes":[{"name":"a","type":"fifo"},]}'],
+    ['brackets of two kinds', '{"nodes":[{"name":"a","type":"fifo"],{"name":"b","type":"fifo"}]}'],
+    ['an end in a string', `{"nodes":[{"name":"a`],
+    ['an end in content', `{"nodes":[{"name":"a","type":"file","content":["${one}"`],
+    ['nothing', ''],
+    ['no nodes', '{}'],
+    ['null', '{"nodes":null}'],
+    ['an empty tree', '{"nodes":[]}\n'],
+  ])('%s', (_, json) => expectSame(Buffer.from(json)))
+
+  test('refuses more entries than can be read, as decoding as a whole does', () => {
+    const entry = '{"name":"x","type":"fifo"},'
+    const many = Buffer.from(`{"nodes":[${entry.repeat((2 << 20) + 1)}{"name":"y","type":"fifo"}]}`)
+    expect(outcome(() => decodeTree(many))).toBe('damaged')
+    expect(outcome(() => scanned(many))).toBe('damaged')
+  })
+
+  test('an entry that is larger than a piece', () => {
+    const value = Buffer.alloc(100_000, 1)
+    const list = ['a', 'b', 'c'].map((own, at) => ({
+      ...plain,
+      name: own,
+      extendedAttributes: at === 1 ? [{ name: 'u', value }] : [],
+    }))
+    expectSame(encodeTree(list))
+  })
+})
+
+const plain = {
+  permissions: 0,
+  mtime: 0n,
+  atime: 0n,
+  ctime: 0n,
+  uid: 0,
+  gid: 0,
+  user: '',
+  group: '',
+  inode: 0n,
+  deviceId: 0n,
+  links: 1n,
+  type: 'fifo',
+} as const
