@@ -33,7 +33,7 @@ import { composeRoot, type SealOptions, sealSnapshot } from './save/seal.ts'
 import { systemClock, systemEntropy, systemRandom } from './system-env.ts'
 import { type CheckOptions, type CheckReport, checkRepository } from './upkeep/check.ts'
 import { createLockKeeper, createReadOnlyKeeper, type LockMode, readOnlyFailure } from './upkeep/lock.ts'
-import { createUpkeep, type Upkeep } from './upkeep/upkeep.ts'
+import { createUpkeep, type Upkeep, vaultOf } from './upkeep/upkeep.ts'
 import { damaged, type Vault } from './vault.ts'
 import { createWorkPool } from './work/work-pool.ts'
 import { type CompressionMode, writeSettings } from './write-settings.ts'
@@ -48,6 +48,11 @@ export interface InitOptions {
   readonly clock?: Clock
   /** What guessing the password costs. Default: 64 MiB and about 0.3 s per guess. */
   readonly scryptCost?: ScryptCost
+  /**
+   * Takes over from it the polynomial by which restic cuts files, so that restic's backups into both share what a copy
+   * has brought. Ours are cut by a secret of each repository, which is not taken over. Default: a random one.
+   */
+  readonly copyChunkerFrom?: Repository
 }
 
 export interface OpenOptions {
@@ -135,7 +140,7 @@ const passwordBytes = (password: Uint8Array | string) =>
  * @throws Failure `repository_exists`, `no_space`, `storage_denied`, `storage_failed`
  */
 export async function initRepository(options: InitOptions): Promise<void> {
-  const { store, entropy = systemEntropy, clock = systemClock, scryptCost } = options
+  const { store, entropy = systemEntropy, clock = systemClock, scryptCost, copyChunkerFrom } = options
   const exists = () =>
     new Failure({
       code: 'repository_exists',
@@ -160,7 +165,11 @@ export async function initRepository(options: InitOptions): Promise<void> {
   await store.put(key, keyFile)
   const id = Buffer.alloc(32)
   entropy.fill(id)
-  const config: Config = { id: id.toString('hex'), chunkerPolynomial: generatePolynomial(entropy) }
+  const chunkerPolynomial =
+    copyChunkerFrom === undefined
+      ? generatePolynomial(entropy)
+      : vaultOf(copyChunkerFrom.upkeep).config.chunkerPolynomial
+  const config: Config = { id: id.toString('hex'), chunkerPolynomial }
   if ((await store.put(configObject, seal(master, encodeConfig(config), entropy))) === 'exists') {
     await store.delete(key)
     throw exists()

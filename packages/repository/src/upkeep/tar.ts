@@ -2,12 +2,11 @@
  * Owns writing a directory of a snapshot as a tar archive: POSIX.1-2001 (pax), so that names of any length, sizes beyond
  * 8 GiB and fractions of seconds are kept. Does not own where it goes.
  */
-import { Failure, type TreeId } from '@stillpoint/core/kernel'
+import type { TreeId } from '@stillpoint/core/kernel'
 import { bytesFromName } from '../format/node-name.ts'
-import { type TreeNode, unsafeName } from '../format/tree.ts'
-import { readFile } from '../load/read-file.ts'
+import type { TreeNode } from '../format/tree.ts'
 import type { Vault } from '../vault.ts'
-import { walkNodes } from './walk-nodes.ts'
+import { archiveEntries, entryContent } from './archive-entries.ts'
 
 const blockBytes = 512
 const typeFlags: Readonly<Partial<Record<TreeNode['type'], string>>> = {
@@ -26,31 +25,15 @@ const sizeMax = 0o77777777777
  * @throws Failure `tree_unsafe` (a name that leads elsewhere), `object_damaged` (a size that is not the content's), …
  */
 export async function* tarOf(vault: Vault, root: TreeId, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
-  const options = signal === undefined ? {} : { signal }
-  for await (const { node, path, parent } of walkNodes(vault, root, options)) {
+  for await (const { node, path } of archiveEntries(vault, root, signal)) {
     const type = typeFlags[node.type]
     if (type === undefined) continue
-    const reason = unsafeName(node.name)
-    // Whoever unpacks it may trust it.
-    if (reason !== undefined) throw new Failure({ code: 'tree_unsafe', message: `tree ${parent} has ${reason}` })
-    // Relative: nobody wants to unpack over the root of the file system.
-    yield* header(node, `${path.slice(1)}${node.type === 'dir' ? '/' : ''}`, type)
+    yield* header(node, `${path}${node.type === 'dir' ? '/' : ''}`, type)
     if (node.type !== 'file') continue
-    let bytes = 0
-    for await (const piece of readFile(vault, node, signal)) {
-      bytes += piece.length
-      if (bytes <= node.bytes) yield piece
-    }
-    // What follows would be read as content, or content as what follows.
-    if (bytes !== node.bytes) throw wrongSize(path, node.bytes, bytes)
+    yield* entryContent(vault, { node, path }, signal)
     yield padding(node.bytes)
   }
   yield Buffer.alloc(blockBytes * 2)
-}
-
-function wrongSize(path: string, claimed: number, bytes: number): Failure {
-  const message = `${JSON.stringify(path)} should have ${claimed} bytes, but its content has ${bytes}`
-  return new Failure({ code: 'object_damaged', message })
 }
 
 function* header(node: TreeNode, path: string, type: string): Generator<Uint8Array> {

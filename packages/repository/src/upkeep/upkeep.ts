@@ -34,6 +34,7 @@ import { type RepositoryStats, repositoryStats, type StatsOptions } from './stat
 import { type TagChange, type TaggedSnapshot, tagSnapshots } from './tag.ts'
 import { tarOf } from './tar.ts'
 import { type WalkedNode, type WalkNodesOptions, walkNodes } from './walk-nodes.ts'
+import { zipOf } from './zip.ts'
 
 export interface Upkeep {
   /** By ids, their beginnings or `latest`; where none is given, all that are selected. @throws Failure `snapshot_absent`, … */
@@ -85,6 +86,8 @@ export interface Upkeep {
   diff(options: DiffOptions): Promise<DiffStats>
   /** The entries below a tree as a tar archive. */
   tar(tree: TreeId, signal?: AbortSignal): AsyncGenerator<Uint8Array>
+  /** The same as a zip archive: files, directories and links. */
+  zip(tree: TreeId, signal?: AbortSignal): AsyncGenerator<Uint8Array>
   /** Where the blobs of each pack lie, as the index says. */
   packsOf(id: string, type: BlobType): readonly PackId[]
 }
@@ -97,7 +100,7 @@ function modeOf(options: { readonly dryRun?: boolean } | undefined): LockMode {
 /** From one repository's upkeep to what another one needs to copy from it. */
 const vaults = new WeakMap<Upkeep, Vault>()
 
-function vaultOf(upkeep: Upkeep): Vault {
+export function vaultOf(upkeep: Upkeep): Vault {
   return defined(vaults.get(upkeep), 'the vault of a repository that this package opened')
 }
 
@@ -172,6 +175,7 @@ export function createUpkeep(vault: Vault, locks: LockKeeper, { readOnly }: Upke
     walk: (tree, options) => walkNodes(vault, tree, options),
     diff: (options) => locks.withLock('shared', () => diffTrees(vault, options)),
     tar: (tree, signal) => tarOf(vault, tree, signal),
+    zip: (tree, signal) => zipOf(vault, tree, signal === undefined ? {} : { signal }),
     packsOf: (id, type) => vault.index.blobs.places(id, type).map(({ pack }) => pack),
   }
   vaults.set(upkeep, vault)
