@@ -1,5 +1,6 @@
 /** Real servers for tests and examples: started on free ports in temporary directories, and never left behind. */
 
+export { type BreakingProxy, type BreakingProxyOptions, startBreakingProxy } from './breaking-proxy.ts'
 export { type CephDaemon, type CephOptions, type CephServer, type CephUser, hasCeph, startCeph } from './ceph.ts'
 export { smallDisk, type TemporaryDirectory, temporaryDirectory } from './directory.ts'
 export { type Guardian, guard, guardDirectory, guardProcess } from './guardian.ts'

@@ -1,9 +1,7 @@
 /** Connections that break, a server that hangs, and a storage node that dies while a backup runs. */
 import { mkdir, writeFile } from 'node:fs/promises'
-import { connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
-import type { Random } from '@stillpoint/core/kernel'
-import { hasSwift } from '@stillpoint/testbed'
+import { hasSwift, startBreakingProxy } from '@stillpoint/testbed'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { sha256 } from '../format/ids.ts'
 import { initRepository, openRepository } from '../repository.ts'
@@ -34,7 +32,7 @@ describe.skipIf(!hasSwift() || !hasTool('restic'))('outages of Swift [needs pyth
       const place = await startS3Place()
       onTestFinished(() => place.stop())
       const random = seeded(seed)
-      const proxy = await breakingProxy(place.swift.port, random)
+      await using proxy = await startBreakingProxy({ port: place.swift.port, random, bytesMax: 1_000_000 })
       const path = place.newPath()
       const rest = await place.open(path, { location: `s3:${proxy.url}/${path}` })
       const retry = { clock, random, pauseMs: 2, pauseMsMax: 20, attemptsMax: 30 }
@@ -92,36 +90,3 @@ describe.skipIf(!hasSwift() || !hasTool('restic'))('outages of Swift [needs pyth
     expect(await resticOn(place, path, 'check', '--read-data')).toContain('no errors were found')
   })
 })
-
-/** Passes on bytes to a port; each connection is cut, in either direction, after a number of them. */
-async function breakingProxy(port: number, random: Random): Promise<{ readonly url: string; cuts(): number }> {
-  let cuts = 0
-  const server = createServer((client) => {
-    const upstream = connect(port, '127.0.0.1')
-    let left = random.uint32() % 1_000_000
-    const pass = (data: Buffer, to: Socket) => {
-      left -= data.length
-      if (left > 0) return void to.write(data)
-      if (!client.destroyed) cuts += 1
-      // Some of it still arrives: half a request, or half an answer.
-      to.write(data.subarray(0, Math.max(0, data.length + left)), () => {
-        client.destroy()
-        upstream.destroy()
-      })
-    }
-    client.on('data', (data) => pass(data, upstream))
-    upstream.on('data', (data) => pass(data, client))
-    for (const [one, other] of [
-      [client, upstream],
-      [upstream, client],
-    ] as const) {
-      one.on('error', () => {}) // followed by close
-      one.on('close', () => other.destroy())
-    }
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  onTestFinished(() => void server.close())
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return { url: `http://127.0.0.1:${address.port}`, cuts: () => cuts }
-}

@@ -1,10 +1,10 @@
 /** A whole repository over connections that break at random places, from a seed: nothing is lost, and nothing doubled. */
 import { mkdir, readdir, writeFile } from 'node:fs/promises'
-import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import type { Random } from '@stillpoint/core/kernel'
 import { initRepository, openLocalStore, openRepository, openRestStore, retryingStore } from '@stillpoint/repository'
-import { describe, expect, onTestFinished, test } from 'vitest'
+import { startBreakingProxy } from '@stillpoint/testbed'
+import { describe, expect, test } from 'vitest'
 import { systemClock, systemEntropy } from '../system-env.ts'
 import { startVaultBench } from './workbench.ts'
 
@@ -21,44 +21,12 @@ function seeded(seed: number): Random {
   }
 }
 
-/** Passes on bytes to a port; each connection is cut, in either direction, after a number of them. */
-async function breakingProxy(port: number, random: Random): Promise<{ readonly url: string; cuts(): number }> {
-  let cuts = 0
-  const server = createServer((client) => {
-    const upstream = connect(port, '127.0.0.1')
-    let left = random.uint32() % 700_000
-    const pass = (data: Buffer, to: typeof client) => {
-      left -= data.length
-      if (left > 0) return void to.write(data)
-      if (!client.destroyed) cuts += 1
-      // Some of it still arrives: half a request, or half an answer.
-      to.write(data.subarray(0, Math.max(0, data.length + left)), () => {
-        client.destroy()
-        upstream.destroy()
-      })
-    }
-    client.on('data', (data) => pass(data, upstream))
-    upstream.on('data', (data) => pass(data, client))
-    for (const [one, other] of [
-      [client, upstream],
-      [upstream, client],
-    ] as const) {
-      one.on('error', () => {}) // followed by close
-      one.on('close', () => other.destroy())
-    }
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  onTestFinished(() => void server.close())
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return { url: `http://127.0.0.1:${address.port}`, cuts: () => cuts }
-}
-
 describe('over a network that breaks', () => {
   test.each([1, 2, 3])('seed %i', async (seed) => {
     await using bench = await startVaultBench()
     const random = seeded(seed)
-    const proxy = await breakingProxy(Number(new URL(bench.url('/')).port), random)
+    const port = Number(new URL(bench.url('/')).port)
+    await using proxy = await startBreakingProxy({ port, random, bytesMax: 700_000 })
     const rest = await openRestStore({ url: `${proxy.url}/alice/`, credentialsFile: await bench.credentials('alice') })
     const retry = { clock: systemClock, random, pauseMs: 2, pauseMsMax: 20, attemptsMax: 30 }
     const world = { password: 'p', clock: systemClock, entropy: systemEntropy, random }
