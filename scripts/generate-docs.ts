@@ -152,8 +152,8 @@ function configurationDocument(): string {
   ].join('\n')}`
 }
 
-function cliReference(): string {
-  const program = buildProgram(async () => {}, '', plainStreams)
+async function cliReference(): Promise<string> {
+  const program = await buildProgram(async () => {}, plainStreams, { version: '' })
   const helper = program.createHelp()
   const commands = program.commands.flatMap(withSubcommands).filter((command) => command.commands.length === 0)
   const sections = commands.flatMap((command) => {
@@ -200,7 +200,7 @@ async function documents(): Promise<ReadonlyMap<string, string>> {
   const begin = cli.indexOf(beginMark)
   const end = cli.indexOf(endMark)
   if (begin === -1 || end < begin) throw new Error(`docs/cli.md has lost its marks: ${beginMark} … ${endMark}`)
-  texts.set('docs/cli.md', `${cli.slice(0, begin + beginMark.length)}\n\n${cliReference()}\n${cli.slice(end)}`)
+  texts.set('docs/cli.md', `${cli.slice(0, begin + beginMark.length)}\n\n${await cliReference()}\n${cli.slice(end)}`)
   for (const [name, schema] of resultSchemas) {
     const json = z.toJSONSchema(schema, { io: 'output', unrepresentable: 'any' })
     texts.set(schemaPath(name), `${JSON.stringify(json, null, 2)}\n`)

@@ -5,7 +5,6 @@
  * once, and the holds end by their leases.
  */
 import { readFileSync } from 'node:fs'
-import { createInterface } from 'node:readline/promises'
 import type { WriteStream } from 'node:tty'
 import { Failure } from '@stillpoint/core/kernel'
 import { type Command, CommanderError } from 'commander'
@@ -70,12 +69,13 @@ export async function main(args: readonly string[]): Promise<number> {
 
 /** What the command line needs, and no more. */
 async function loadProgram(args: readonly string[], run: RunCommand, streams: ProgramStreams): Promise<Command> {
-  if (args[0] === 'repo') {
+  const [word, next] = args
+  if (word === 'repo') {
     const { buildRepoProgram } = await import('./cli/repo/repo-program.ts')
-    return buildRepoProgram(run, streams)
+    return buildRepoProgram(run, streams, next)
   }
   const { buildProgram } = await import('./cli/program.ts')
-  return buildProgram(run, readVersion(), streams)
+  return buildProgram(run, streams, { version: readVersion(), word })
 }
 
 function usageFailure(error: CommanderError): Failure {
@@ -116,6 +116,8 @@ function openTerminal(failedWrites: Error[]): Terminal {
     color: (NO_COLOR === undefined || NO_COLOR === '') && TERM !== 'dumb',
     async ask(question, signal) {
       if (!process.stdin.isTTY || !process.stderr.isTTY) return null
+      const { createInterface } = await import('node:readline/promises')
+      signal.throwIfAborted()
       const reader = createInterface({ input: process.stdin, output: process.stderr })
       // On a terminal in raw mode Ctrl-C is a key, not a signal.
       reader.on('SIGINT', () => process.kill(process.pid, 'SIGINT'))

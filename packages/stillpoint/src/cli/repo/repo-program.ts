@@ -10,10 +10,14 @@ import { repositoryCommand } from './repo.ts'
 
 const heapGrowingPercent = 25
 
-/** For command lines that begin with `repo`. @throws CommanderError as `buildProgram` */
-export function buildRepoProgram(run: RunCommand, streams: ProgramStreams): Command {
+/** For command lines that begin with `repo`; `word` is the next one. @throws CommanderError as `buildProgram` */
+export async function buildRepoProgram(
+  run: RunCommand,
+  streams: ProgramStreams,
+  word: string | undefined,
+): Promise<Command> {
   // A backup makes much that is soon forgotten, and V8 would let its heap grow to several times of what is in use. What
   // this saves and costs: docs/benchmarks.md.
   setFlagsFromString(`--heap-growing-percent=${heapGrowingPercent}`)
-  return withManners(new Command('stillpoint').addCommand(repositoryCommand(run)), streams)
+  return withManners(new Command('stillpoint').addCommand(await repositoryCommand(run, word)), streams)
 }

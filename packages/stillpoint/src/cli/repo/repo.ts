@@ -1,58 +1,40 @@
 /** `stillpoint repo …`: a repository in restic's format, with the words that restic's users know. */
 import { Command } from 'commander'
+import { type CommandLoaders, loadCommands } from '../command-loaders.ts'
 import { withExamples, withJson } from '../help.ts'
 import type { RunCommand } from '../session.ts'
-import { repoBackupCommand } from './backup.ts'
-import { repoCatCommand } from './cat.ts'
-import { repoCheckCommand } from './check.ts'
-import { repoCopyCommand } from './copy.ts'
-import { repoDiffCommand } from './diff.ts'
-import { repoDumpCommand } from './dump.ts'
-import { repoFindCommand } from './find.ts'
-import { repoForgetCommand } from './forget.ts'
-import { repoInitCommand } from './init.ts'
-import { repoKeyCommand } from './key.ts'
-import { repoListCommand } from './list.ts'
-import { repoLsCommand } from './ls.ts'
-import { repoPruneCommand } from './prune.ts'
-import { repoRecoverCommand } from './recover.ts'
-import { repoRepairCommand } from './repair.ts'
 import { inheritOptions, withRepositoryOptions } from './repository-access.ts'
-import { repoRestoreCommand } from './restore.ts'
-import { repoRewriteCommand } from './rewrite.ts'
-import { repoSnapshotsCommand } from './snapshots.ts'
-import { repoStatsCommand } from './stats.ts'
-import { repoTagCommand } from './tag.ts'
-import { repoUnlockCommand } from './unlock.ts'
 
-export function repositoryCommand(run: RunCommand): Command {
+const loaders: CommandLoaders = {
+  init: async () => (await import('./init.ts')).repoInitCommand,
+  backup: async () => (await import('./backup.ts')).repoBackupCommand,
+  restore: async () => (await import('./restore.ts')).repoRestoreCommand,
+  snapshots: async () => (await import('./snapshots.ts')).repoSnapshotsCommand,
+  ls: async () => (await import('./ls.ts')).repoLsCommand,
+  find: async () => (await import('./find.ts')).repoFindCommand,
+  dump: async () => (await import('./dump.ts')).repoDumpCommand,
+  diff: async () => (await import('./diff.ts')).repoDiffCommand,
+  check: async () => (await import('./check.ts')).repoCheckCommand,
+  forget: async () => (await import('./forget.ts')).repoForgetCommand,
+  prune: async () => (await import('./prune.ts')).repoPruneCommand,
+  repair: async () => (await import('./repair.ts')).repoRepairCommand,
+  copy: async () => (await import('./copy.ts')).repoCopyCommand,
+  key: async () => (await import('./key.ts')).repoKeyCommand,
+  stats: async () => (await import('./stats.ts')).repoStatsCommand,
+  unlock: async () => (await import('./unlock.ts')).repoUnlockCommand,
+  tag: async () => (await import('./tag.ts')).repoTagCommand,
+  rewrite: async () => (await import('./rewrite.ts')).repoRewriteCommand,
+  recover: async () => (await import('./recover.ts')).repoRecoverCommand,
+  list: async () => (await import('./list.ts')).repoListCommand,
+  cat: async () => (await import('./cat.ts')).repoCatCommand,
+}
+
+/** @param word that follows `repo`: where it names a subcommand, no other is loaded */
+export async function repositoryCommand(run: RunCommand, word?: string): Promise<Command> {
   const group = new Command('repo')
     .summary('work with a repository as restic does')
     .description('Works with any repository in restic’s format, with the words that restic’s users know: docs/repo.md.')
-  const commands = [
-    repoInitCommand,
-    repoBackupCommand,
-    repoRestoreCommand,
-    repoSnapshotsCommand,
-    repoLsCommand,
-    repoFindCommand,
-    repoDumpCommand,
-    repoDiffCommand,
-    repoCheckCommand,
-    repoForgetCommand,
-    repoPruneCommand,
-    repoRepairCommand,
-    repoCopyCommand,
-    repoKeyCommand,
-    repoStatsCommand,
-    repoUnlockCommand,
-    repoTagCommand,
-    repoRewriteCommand,
-    repoRecoverCommand,
-    repoListCommand,
-    repoCatCommand,
-  ]
-  for (const make of commands) group.addCommand(make(run))
+  for (const command of await loadCommands(loaders, word, run)) group.addCommand(command)
   withRepositoryOptions(withJson(group))
   inheritOptions(group)
   return withExamples(group, [
