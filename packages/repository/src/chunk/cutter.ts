@@ -11,6 +11,8 @@
 import { Failure } from '@stillpoint/core/kernel'
 import type { GearTable } from './gear-table.ts'
 
+const highBits = (count: number) => -1 << (32 - count)
+
 /** The limits that restic uses. */
 export const chunkBytesMin = 512 << 10
 export const chunkBytesAverage = 1 << 20
@@ -18,8 +20,8 @@ export const chunkBytesMax = 8 << 20
 /** Bytes that the 32-bit hash remembers. */
 const windowBytes = 32
 /** 2^20 is the average; normalisation asks for two bits more before it, and for two less after it. */
-const hardShift = 32 - 22
-const easyShift = 32 - 18
+const hardMask = highBits(22)
+const easyMask = highBits(18)
 
 const pageBytesMin = 512
 /** A changed page costs one chunk: small enough to be cheap, large enough to keep the index small. */
@@ -64,10 +66,10 @@ function contentCutter(gear: GearTable): Cutter {
     cut(buffer, length) {
       const end = Math.min(length, chunkBytesMax)
       warmUp(search, table, buffer, Math.min(end, chunkBytesMin - 1))
-      if (scan(search, table, buffer, { end: Math.min(end, chunkBytesAverage), shift: hardShift })) {
+      if (scan(search, table, buffer, { end: Math.min(end, chunkBytesAverage), mask: hardMask })) {
         return reset(search.position)
       }
-      if (scan(search, table, buffer, { end, shift: easyShift })) return reset(search.position)
+      if (scan(search, table, buffer, { end, mask: easyMask })) return reset(search.position)
       return length >= chunkBytesMax ? reset(chunkBytesMax) : 0
     },
   }
@@ -90,7 +92,7 @@ function scan(
   search: Search,
   table: Int32Array,
   buffer: Uint8Array,
-  { end, shift }: { readonly end: number; readonly shift: number },
+  { end, mask }: { readonly end: number; readonly mask: number },
 ): boolean {
   let { hash, position } = search
   const base = buffer.byteOffset
@@ -105,19 +107,15 @@ function scan(
         const second = ((first << 1) + (table[(four >>> 8) & 255] ?? 0)) | 0
         const third = ((second << 1) + (table[(four >>> 16) & 255] ?? 0)) | 0
         const fourth = ((third << 1) + (table[four >>> 24] ?? 0)) | 0
-        // Negative where one of them is 0: the bytes are then looked at one by one.
-        if (
-          (((first >>> shift) - 1) | ((second >>> shift) - 1) | ((third >>> shift) - 1) | ((fourth >>> shift) - 1)) <
-          0
-        )
-          break
+        // The bytes are then looked at one by one. A test of bits and a jump are one instruction.
+        if ((first & mask) === 0 || (second & mask) === 0 || (third & mask) === 0 || (fourth & mask) === 0) break
         hash = fourth
       }
       position = word * 4 - base
       if (position >= end) break
     }
     hash = ((hash << 1) + (table[buffer[position] ?? 0] ?? 0)) | 0
-    if (hash >>> shift !== 0) continue
+    if ((hash & mask) !== 0) continue
     search.position = position + 1
     return true
   }
