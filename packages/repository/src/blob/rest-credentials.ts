@@ -29,10 +29,26 @@ export async function readAuthorization(path: string): Promise<string> {
       hint,
     })
   }
-  if (line.includes(':')) return `Basic ${Buffer.from(line, 'utf8').toString('base64')}`
+  if (line.includes(':')) return basicOf(line)
   if (/^[\w.~+/=-]+$/.test(line)) return `Bearer ${line}`
   const hint = 'A line without a colon is a token: letters, digits and "-._~+/=" only.'
   throw new Failure({ code: 'secret_not_text', message: `the credentials file ${path} holds no token`, hint })
+}
+
+export interface RestCredentials {
+  readonly name: string
+  readonly password: string
+}
+
+/** The value of the `authorization` header for these (RFC 7617). @throws Failure `secret_not_text` */
+export function basicAuthorization({ name, password }: RestCredentials): string {
+  if (!name.includes(':') && !/\p{Cc}/u.test(name + password)) return basicOf(`${name}:${password}`)
+  const message = 'the name or the password for the REST server has characters that cannot be sent'
+  throw new Failure({ code: 'secret_not_text', message, hint: 'No control characters, and no ":" in the name.' })
+}
+
+function basicOf(credentials: string): string {
+  return `Basic ${Buffer.from(credentials, 'utf8').toString('base64')}`
 }
 
 /** A file of credentials as text: regular, not writable by all, of at most 16 KiB. @throws Failure `secret_…` */

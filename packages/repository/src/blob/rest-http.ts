@@ -6,20 +6,20 @@
  * Invariants: 1. an answer that was cut off never looks complete: Node fails the body whose end did not come. 2. No
  * message has a credential in it: they are in a header only, and URLs with a password are refused.
  */
-import { readFile } from 'node:fs/promises'
 import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http'
 import { Failure } from '@stillpoint/core/kernel'
 import { answerBytes } from './answer-bytes.ts'
-import { readAuthorization } from './rest-credentials.ts'
+import { basicAuthorization, type RestCredentials, readAuthorization } from './rest-credentials.ts'
 import { errnoOf, storageFailure } from './storage-failure.ts'
+import { readTlsSettings, type TlsOptions } from './tls-options.ts'
 
-export interface RestServerOptions {
+export interface RestServerOptions extends TlsOptions {
   /** `https://host[:port]/path/` of the repository, with or without `rest:` before it. No user or password. */
   readonly url: string
   /** File with one line: `name:password`, or a token. */
   readonly credentialsFile?: string
-  /** PEM file of the certificates to trust instead of the system's. */
-  readonly caFile?: string
+  /** The same for who has them in memory; a file wins. */
+  readonly credentials?: RestCredentials
   /** Sends credentials over plain HTTP to other machines too. */
   readonly insecureHttp?: boolean
   /** The longest silence of the server. Default: 60 s. */
@@ -63,16 +63,17 @@ export const restProtocol = 'application/vnd.x.restic.rest.v2'
 export async function connectRestServer(options: RestServerOptions): Promise<RestServer> {
   const base = parseRestUrl(options.url)
   const authorization =
-    options.credentialsFile === undefined ? undefined : await readAuthorization(options.credentialsFile)
+    options.credentialsFile === undefined
+      ? options.credentials && basicAuthorization(options.credentials)
+      : await readAuthorization(options.credentialsFile)
   refusePlainCredentials(base, authorization, options)
   const isTls = base.protocol === 'https:'
   const maxSockets = options.connectionsMax ?? defaultConnectionsMax
   // `lifo`: few connections that are in use, rather than many that the server is about to close.
   const pool = { keepAlive: true, maxSockets, scheduling: 'lifo' } as const
-  const ca = options.caFile === undefined ? {} : { ca: await readCa(options.caFile) }
   // Loaded here and not above: they bring half of Node's own modules, which a repository on a disk has no use for.
   const { Agent, request: start } = isTls ? await import('node:https') : await import('node:http')
-  const agent = new Agent(isTls ? { ...pool, ...ca, minVersion: 'TLSv1.2' } : pool)
+  const agent = new Agent(isTls ? { ...pool, ...(await readTlsSettings(options)) } : pool)
   const silenceMsMax = options.silenceMsMax ?? defaultSilenceMsMax
   const locate = (path: string) => new URL(path, base).href
   const { signal } = options
@@ -154,14 +155,6 @@ function refusePlainCredentials(base: URL, authorization: string | undefined, op
     message: `the password for ${base.host} would be sent over plain HTTP, for everybody on the way to read`,
     hint: 'Use an https: URL; or, inside a network that is encrypted itself, set insecureHttp.',
   })
-}
-
-async function readCa(path: string): Promise<Buffer> {
-  try {
-    return await readFile(path)
-  } catch (error) {
-    throw storageFailure(error, 'reading the CA certificates', path)
-  }
 }
 
 /** What a certificate is not trusted for; trying again changes nothing. */

@@ -7,7 +7,6 @@
  * inside the SDK, and its timeouts would count that. 2. Checksums that older servers do not know are neither sent nor
  * asked for; what is uploaded is covered by the signature, and what is read by the repository's own.
  */
-import { readFile } from 'node:fs/promises'
 import { addAbortSignal, Readable } from 'node:stream'
 import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3'
 import { Failure } from '@stillpoint/core/kernel'
@@ -15,9 +14,9 @@ import { answerBytes } from './answer-bytes.ts'
 import { readS3Credentials } from './s3-credentials.ts'
 import { s3Failure } from './s3-failure.ts'
 import { parseS3Location } from './s3-location.ts'
-import { storageFailure } from './storage-failure.ts'
+import { readTlsSettings, type TlsOptions } from './tls-options.ts'
 
-export interface S3ClientOptions {
+export interface S3ClientOptions extends TlsOptions {
   /** `s3:https://HOST[:PORT]/BUCKET[/PREFIX]` or `s3:HOST/BUCKET[/PREFIX]`. */
   readonly location: string
   /** Default: what the host's name says, `AWS_REGION`, `AWS_DEFAULT_REGION`, the profile; then `us-east-1`. */
@@ -26,8 +25,6 @@ export interface S3ClientOptions {
   readonly profile?: string
   /** File as ~/.aws/credentials, which then is the only place where credentials come from. */
   readonly credentialsFile?: string
-  /** PEM file of the certificates to trust instead of the system's. */
-  readonly caFile?: string
   /** Where the bucket's name stands: in the path or in the host's name. Default: `host` on Amazon, else `path`. */
   readonly addressing?: 'path' | 'host'
   /** The longest silence of the server. Default: 60 s. */
@@ -130,23 +127,14 @@ async function credentialsOf({ credentialsFile, profile }: S3ClientOptions): Pro
 async function handlerOptions(options: S3ClientOptions): Promise<NonNullable<S3ClientConfig['requestHandler']>> {
   // Slots bound the requests (invariant 1). `lifo`: few connections that are in use, rather than many that idle.
   const pool = { keepAlive: true, scheduling: 'lifo' } as const
-  const ca = options.caFile === undefined ? {} : { ca: await readCa(options.caFile) }
   // As the SDK: loaded when the first store on S3 is opened and not before.
   const { Agent: PlainAgent } = await import('node:http')
   const { Agent: TlsAgent } = await import('node:https')
   return {
     httpAgent: new PlainAgent(pool),
-    httpsAgent: new TlsAgent({ ...pool, ...ca, minVersion: 'TLSv1.2' }),
+    httpsAgent: new TlsAgent({ ...pool, ...(await readTlsSettings(options)) }),
     connectionTimeout: connectMsMax,
     socketTimeout: options.silenceMsMax ?? defaultSilenceMsMax,
-  }
-}
-
-async function readCa(path: string): Promise<Buffer> {
-  try {
-    return await readFile(path)
-  } catch (error) {
-    throw storageFailure(error, 'reading the CA certificates', path)
   }
 }
 
