@@ -1,13 +1,13 @@
 /** The conformance suite on a real server that speaks S3: Swift, with its storage nodes. */
-import { hasSwift } from '@stillpoint/testbed'
+import { hasSwift, type SwiftServer } from '@stillpoint/testbed'
 import { afterAll, beforeAll, describe, test } from 'vitest'
 import { describeBlobStore } from './conformance.ts'
-import { type S3Place, startS3Place } from './s3-testbed.ts'
+import { type S3Place, startSwiftPlace } from './s3-testbed.ts'
 
 describe.skipIf(!hasSwift())('a store on Swift conforms [needs python3-swift]', () => {
-  let place: S3Place
+  let place: S3Place<SwiftServer>
   beforeAll(async () => {
-    place = await startS3Place()
+    place = await startSwiftPlace()
   })
   afterAll(() => place?.stop())
 

@@ -1,7 +1,7 @@
 /** Connections that break, a server that hangs, and a storage node that dies while a backup runs. */
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { hasSwift, startBreakingProxy } from '@stillpoint/testbed'
+import { hasSwift, type SwiftServer, startBreakingProxy } from '@stillpoint/testbed'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { sha256 } from '../format/ids.ts'
 import { initRepository, openRepository } from '../repository.ts'
@@ -17,22 +17,22 @@ import {
   world,
 } from '../testing/testbed.ts'
 import { retryingStore } from './retrying.ts'
-import { newRepositoryOn, repositoryOn, resticOn, type S3Place, startS3Place } from './s3-testbed.ts'
+import { newRepositoryOn, repositoryOn, resticOn, type S3Place, startSwiftPlace } from './s3-testbed.ts'
 
 describe.skipIf(!hasSwift() || !hasTool('restic'))('outages of Swift [needs python3-swift, restic]', () => {
-  let place: S3Place
+  let place: S3Place<SwiftServer>
   beforeAll(async () => {
-    place = await startS3Place()
+    place = await startSwiftPlace()
   })
   afterAll(() => place?.stop())
 
   test.each([1, 2])(
     'connections break at random places, seed %i: nothing is lost, and nothing left behind',
     async (seed) => {
-      const place = await startS3Place()
+      const place = await startSwiftPlace()
       onTestFinished(() => place.stop())
       const random = seeded(seed)
-      await using proxy = await startBreakingProxy({ port: place.swift.port, random, bytesMax: 1_000_000 })
+      await using proxy = await startBreakingProxy({ port: place.server.port, random, bytesMax: 1_000_000 })
       const path = place.newPath()
       const rest = await place.open(path, { location: `s3:${proxy.url}/${path}` })
       const retry = { clock, random, pauseMs: 2, pauseMsMax: 20, attemptsMax: 30 }
@@ -59,10 +59,10 @@ describe.skipIf(!hasSwift() || !hasTool('restic'))('outages of Swift [needs pyth
     await store.put(object, Buffer.from('x'))
     const impatient = await place.open(path, { silenceMsMax: 300 })
     const patient = retryingStore(impatient, { clock, random: seeded(1), pauseMs: 100, attemptsMax: 30 })
-    await place.swift.proxy.pause()
+    await place.server.proxy.pause()
     await expect(impatient.get(object)).rejects.toMatchObject({ code: 'storage_failed', retry: 'later' })
     const waiting = patient.get(object)
-    await place.swift.proxy.unpause()
+    await place.server.proxy.unpause()
     expect((await waiting).toString()).toBe('x')
   })
 
@@ -78,12 +78,12 @@ describe.skipIf(!hasSwift() || !hasTool('restic'))('outages of Swift [needs pyth
     // In the middle: when the first packs are there.
     const looking = await place.open(path)
     while ((await looking.list('pack')).length === 0) await new Promise((resolve) => setTimeout(resolve, 5))
-    await place.swift.storage[0]?.kill()
+    await place.server.storage[0]?.kill()
     const atTheKill = (await looking.list('pack')).length
     const { id } = await backup
     expect((await looking.list('pack')).length).toBeGreaterThan(atTheKill)
     // With the node still dead; the lists of those that live have what was under way when it died.
-    await place.swift.replicate()
+    await place.server.replicate()
     const again = await repositoryOn(place, path)
     expect((await again.snapshots()).map((snapshot) => snapshot.id)).toEqual([id])
     expect((await again.check({ readData: true })).problems).toEqual([])

@@ -1,16 +1,16 @@
 /** One repository on S3, used by the real restic and by us, in both directions and in turns. */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { hasSwift } from '@stillpoint/testbed'
+import { hasSwift, type SwiftServer } from '@stillpoint/testbed'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { makeSource } from '../testing/source-directory.ts'
 import { fingerprint, hasTool, scratch, seeded, takeSnapshot } from '../testing/testbed.ts'
-import { newRepositoryOn, repositoryOn, resticOn, type S3Place, startS3Place } from './s3-testbed.ts'
+import { newRepositoryOn, repositoryOn, resticOn, type S3Place, startSwiftPlace } from './s3-testbed.ts'
 
 describe.skipIf(!hasSwift() || !hasTool('restic'))('with restic on Swift [needs python3-swift, restic]', () => {
-  let place: S3Place
+  let place: S3Place<SwiftServer>
   beforeAll(async () => {
-    place = await startS3Place()
+    place = await startSwiftPlace()
   })
   afterAll(() => place?.stop())
 

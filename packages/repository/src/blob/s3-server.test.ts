@@ -62,10 +62,10 @@ async function scripted(respond: Respond, options: Partial<S3StoreOptions> = {})
   return { seen, store: await openS3Store({ location, clock, ...options }) }
 }
 
-const refusal = (status: number, code: string): Answer => ({
+const refusal = (status: number, code: string, said = 'why\nnot'): Answer => ({
   status,
   headers: { 'content-type': 'application/xml' },
-  body: `<?xml version="1.0"?><Error><Code>${code}</Code><Message>why\nnot</Message></Error>`,
+  body: `<?xml version="1.0"?><Error><Code>${code}</Code><Message>${said}</Message></Error>`,
 })
 const ok: Answer = { status: 200 }
 const pack = (bytes: Uint8Array) => ({ kind: 'pack', name: sha256(bytes) }) as const
@@ -124,7 +124,7 @@ describe('what is asked', () => {
     expect(put?.url).toBe(`data/${object.name.slice(0, 2)}/${object.name}?x-id=PutObject`)
   })
 
-  test('storage class for packs; Object Lock, its end and a checksum for all but locks', async () => {
+  test('storage class for packs; Object Lock and its end for all but locks; a checksum', async () => {
     const isEnabled = `<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>`
     const extra = ({ url }: Seen) => (url.includes('object-lock') ? { status: 200, body: isEnabled } : undefined)
     const { seen, store } = await scripted(keeping(true, extra), {
@@ -149,10 +149,28 @@ describe('what is asked', () => {
       { kind: 'data', mode: 'COMPLIANCE', md5, storageClass: 'STANDARD_IA' },
       { kind: 'index', mode: 'COMPLIANCE', md5 },
     ])
-    expect(protection[0]).toMatchObject({ mode: undefined, md5: undefined, storageClass: undefined, until: undefined })
+    // Locks too: the bucket may have a retention of its own, which wants it.
+    expect(protection[0]).toMatchObject({ mode: undefined, md5, storageClass: undefined, until: undefined })
     const endMs = Date.parse(String(protection[2]?.until))
     expect(Math.abs(endMs - before - 30 * 86_400_000)).toBeLessThan(60_000)
     expect(seen.filter(({ url }) => url.includes('object-lock'))).toHaveLength(1)
+  })
+
+  test('where the bucket’s own retention wants a checksum, it is learnt from the first refusal', async () => {
+    const wanted =
+      'Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters'
+    const { seen, store } = await scripted(
+      keeping(true, ({ method, headers }) =>
+        method === 'PUT' && headers['content-md5'] === undefined ? refusal(400, 'InvalidRequest', wanted) : undefined,
+      ),
+    )
+    expect(await store.put(object, bytes)).toBe('created')
+    expect(store.traits.atomicCreate).toBe(true)
+    const other = Buffer.from('other')
+    expect(await store.put(pack(other), other)).toBe('created')
+    const sums = seen.filter(({ method }) => method === 'PUT').map(({ headers }) => headers['content-md5'])
+    const md5 = (content: Buffer) => createHash('md5').update(content).digest('base64')
+    expect(sums).toEqual([undefined, md5(bytes), md5(bytes), md5(other)])
   })
 
   test('a bucket that is to protect is made with Object Lock', async () => {

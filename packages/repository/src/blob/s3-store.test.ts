@@ -1,29 +1,28 @@
 /** The store on S3 against a real server: Swift with its S3 API. What servers could do wrong is in s3-server.test.ts. */
 import { randomBytes } from 'node:crypto'
 import dns from 'node:dns'
-import { CreateMultipartUploadCommand, S3Client, UploadPartCommand } from '@aws-sdk/client-s3'
 import { Failure } from '@stillpoint/core/kernel'
-import { freePort, hasSwift } from '@stillpoint/testbed'
+import { freePort, hasSwift, type SwiftServer } from '@stillpoint/testbed'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { sha256 } from '../format/ids.ts'
 import { clock, seeded } from '../testing/testbed.ts'
 import { configObject } from './blob-store.ts'
 import { retryingStore } from './retrying.ts'
-import { type S3Place, startS3Place } from './s3-testbed.ts'
+import { ownClient, type S3Place, startSwiftPlace } from './s3-testbed.ts'
 
-let place: S3Place
+let place: S3Place<SwiftServer>
 const pack = (bytes: Uint8Array) => ({ kind: 'pack', name: sha256(bytes) }) as const
 const retry = { clock, random: seeded(1), pauseMs: 5 }
 
 describe.skipIf(!hasSwift())('on Swift [needs python3-swift]', () => {
   beforeAll(async () => {
-    place = await startS3Place()
+    place = await startSwiftPlace()
   })
   afterAll(() => place?.stop())
 
   test('with retries around it, and over TLS, what is stored is found again', async () => {
     const path = place.newPath()
-    const tls = { location: `s3:${place.swift.tlsEndpoint}/${path}`, caFile: place.swift.caFile }
+    const tls = { location: `s3:${place.server.tlsEndpoint}/${path}`, caFile: place.server.caFile }
     const store = retryingStore(await place.open(path, tls), retry)
     await store.prepare()
     const bytes = randomBytes(100_000)
@@ -43,16 +42,16 @@ describe.skipIf(!hasSwift())('on Swift [needs python3-swift]', () => {
     // No resolver knows the name.
     const spy = vi.spyOn(dns, 'lookup').mockImplementation(((name: string, ...rest: [never, never]) => {
       names.push(name)
-      return lookup(place.swift.host, ...rest)
+      return lookup(place.server.host, ...rest)
     }) as typeof lookup)
     onTestFinished(() => spy.mockRestore())
     const { path, store } = await place.prepared()
     const bytes = randomBytes(10)
     await store.put(pack(bytes), bytes)
-    const location = `s3:http://${place.swift.hostStyleDomain}:${place.swift.port}/${path}`
+    const location = `s3:http://${place.server.hostStyleDomain}:${place.server.port}/${path}`
     const hostStyle = await place.open(path, { location, addressing: 'host' })
     expect(await hostStyle.get(pack(bytes))).toEqual(bytes)
-    expect(names).toEqual([`${path.split('/')[0]}.${place.swift.hostStyleDomain}`])
+    expect(names).toEqual([`${path.split('/')[0]}.${place.server.hostStyleDomain}`])
   })
 
   test('it finds out that this server knows no conditions', async () => {
@@ -79,19 +78,8 @@ describe.skipIf(!hasSwift())('on Swift [needs python3-swift]', () => {
     expect(await store.get(pack(bytes), range)).toEqual(bytes.subarray(range.offset, range.offset + range.length))
     expect(await store.put(pack(bytes), bytes)).toBe('exists')
     expect(await store.list('pack')).toEqual([{ name: sha256(bytes), bytes: bytes.length }])
-    const { accessKeyId, secretAccessKey } = place.swift
-    const client = new S3Client({
-      endpoint: place.swift.endpoint,
-      region: place.swift.region,
-      credentials: { accessKeyId, secretAccessKey },
-      forcePathStyle: true,
-      requestChecksumCalculation: 'WHEN_REQUIRED',
-    })
-    const [Bucket = '', ...prefix] = path.split('/')
-    const Key = [...prefix, 'data', 'aa', 'a'.repeat(64)].join('/')
-    const { UploadId } = await client.send(new CreateMultipartUploadCommand({ Bucket, Key }))
-    await client.send(new UploadPartCommand({ Bucket, Key, UploadId, PartNumber: 1, Body: bytes.subarray(0, 5 << 20) }))
-    client.destroy()
+    await using client = ownClient(place.server)
+    await client.beginUpload(path)
     expect(await store.sweep()).toBe(1)
     expect(await store.sweep()).toBe(0)
     expect((await store.get(pack(bytes))).equals(bytes)).toBe(true)
@@ -106,20 +94,22 @@ describe.skipIf(!hasSwift())('on Swift [needs python3-swift]', () => {
 
   test('wrong secrets, unknown users, none at all', async () => {
     const { path } = await place.prepared()
-    const wrong = await place.open(path, { credentialsFile: await place.credentials(place.swift.accessKeyId, 'wrong') })
+    const wrong = await place.open(path, {
+      credentialsFile: await place.credentials(place.server.accessKeyId, 'wrong'),
+    })
     const calls = [wrong.list('pack'), wrong.get(configObject), wrong.put(configObject, Buffer.from('x'))]
     for (const failure of await Promise.all(calls.map((call) => call.catch((error: unknown) => error)))) {
       expect(failure).toMatchObject({ code: 'storage_denied', retry: 'never' })
       expect(String(failure)).not.toContain('wrong')
     }
     const unknown = await place.open(path, {
-      credentialsFile: await place.credentials('nobody:there', place.swift.secretAccessKey),
+      credentialsFile: await place.credentials('nobody:there', place.server.secretAccessKey),
     })
     await expect(unknown.list('pack')).rejects.toMatchObject({ code: 'storage_denied' })
     const elsewhere = await place.credentials('a', 'b', 'other-profile')
     await expect(place.open(path, { credentialsFile: elsewhere })).rejects.toMatchObject({ code: 'secret_empty' })
     const profile = await place.open(path, {
-      credentialsFile: await place.credentials(place.swift.accessKeyId, place.swift.secretAccessKey, 'ours'),
+      credentialsFile: await place.credentials(place.server.accessKeyId, place.server.secretAccessKey, 'ours'),
       profile: 'ours',
     })
     expect(await profile.list('pack')).toEqual([])

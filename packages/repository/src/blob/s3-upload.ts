@@ -5,6 +5,8 @@
  * Create-only rests on `If-None-Match: *`, which not every server knows. Invariants:
  * 1. Whether the server honours it is found out with the first small object, which is put twice: the second time must
  *    be refused. Until that is known, and for good where it is not so, it is looked first whether the name is taken.
+ *    Of what goes in parts it cannot be found out without doing harm, and servers differ there, too (Ceph 16.2 honours
+ *    it for whole objects only, and in buckets with versions for none): there it is looked first on all but Amazon.
  * 2. Between that look and the upload another writer may come. All names but that of the config are the SHA-256 of the
  *    content, locks and keys included: such a rival has put the same bytes, and nothing is lost. Of two configs the
  *    later one wins, and each writer looks again after a pause that is long against an upload: `exists` for the loser.
@@ -50,7 +52,7 @@ export interface S3UploadOptions {
 }
 
 export interface S3Upload {
-  /** Whether two writers of one name cannot both succeed, as far as that is known by now. */
+  /** Whether two writers of one name cannot both succeed, as far as that is known by now, and of what was put by now. */
   isAtomic(): boolean
   put(object: ObjectName, path: string, bytes: Uint8Array): Promise<'created' | 'exists'>
 }
@@ -76,7 +78,14 @@ const dayMs = 86_400_000
 
 type Condition = 'unknown' | 'honoured' | 'absent'
 
-type Attempt = 'created' | 'exists' | 'refused'
+/** `refused`: the server knows no conditions. `unchecked`: it wants a checksum. */
+type Attempt = 'created' | 'exists' | 'refused' | 'unchecked'
+
+interface How {
+  readonly isConditional: boolean
+  readonly hasChecksum: boolean
+  readonly partBytes: number
+}
 
 interface Upload {
   readonly object: ObjectName
@@ -95,17 +104,25 @@ export function createS3Upload(parts: S3UploadParts, options: S3UploadOptions): 
   const partBytes = options.partBytes ?? defaultPartBytes
   // Invariant 1; Amazon documents it (August 2024).
   let condition: Condition = bucket.isAmazon ? 'honoured' : 'unknown'
+  let hasPutInParts = false
+  // Amazon wants one with all that comes under Object Lock; of a retention that is the bucket's own, its answer tells.
+  let hasChecksum = options.retention !== undefined
   const settingsOf = settingsFor(parts, options)
+  const isInParts = ({ bytes }: Upload) => bytes.length > partBytes
 
-  function attempt(upload: Upload): Promise<Attempt> {
-    const isConditional = condition !== 'absent'
-    if (upload.bytes.length > partBytes) return putInParts(parts, upload, { isConditional, partBytes })
-    return putWhole(parts, upload, isConditional)
+  async function attempt(upload: Upload): Promise<Exclude<Attempt, 'unchecked'>> {
+    const how = { isConditional: condition !== 'absent', hasChecksum, partBytes }
+    const outcome = await (isInParts(upload) ? putInParts(parts, upload, how) : putWhole(parts, upload, how))
+    if (outcome !== 'unchecked') return outcome
+    hasChecksum = true
+    return attempt(upload)
   }
 
   async function create(upload: Upload): Promise<'created' | 'exists'> {
-    if (condition !== 'honoured' && (await sizeOf(upload.path)) !== undefined) return 'exists'
+    const isCertain = condition === 'honoured' && (bucket.isAmazon || !isInParts(upload))
+    if (!isCertain && (await sizeOf(upload.path)) !== undefined) return 'exists'
     const outcome = await attempt(upload)
+    if (outcome === 'created' && isInParts(upload)) hasPutInParts = true
     if (outcome === 'refused') {
       condition = 'absent'
       return create(upload)
@@ -118,7 +135,7 @@ export function createS3Upload(parts: S3UploadParts, options: S3UploadOptions): 
   }
 
   return {
-    isAtomic: () => condition === 'honoured',
+    isAtomic: () => condition === 'honoured' && (bucket.isAmazon || !hasPutInParts),
     async put(object, path, bytes) {
       const upload = { object, path, bytes, settings: await settingsOf(object.kind) }
       const beganMs = parts.clock.monotonicMs()
@@ -154,7 +171,7 @@ function settingsFor({ bucket, clock }: S3UploadParts, options: S3UploadOptions)
   }
 }
 
-async function putWhole({ bucket, sizeOf }: S3UploadParts, upload: Upload, isConditional: boolean): Promise<Attempt> {
+async function putWhole({ bucket, sizeOf }: S3UploadParts, upload: Upload, how: How): Promise<Attempt> {
   const { object, path, bytes, settings } = upload
   const { sdk } = bucket
   try {
@@ -162,8 +179,8 @@ async function putWhole({ bucket, sizeOf }: S3UploadParts, upload: Upload, isCon
       const command = new sdk.PutObjectCommand({
         ...target(bucket, path),
         ...settings,
-        ...conditionIf(isConditional),
-        ...checksumIf(settings, bytes),
+        ...conditionIf(how),
+        ...checksumIf(how, bytes),
         Body: bytes,
       })
       if (isId(object.name)) signAs(command, object.name)
@@ -171,7 +188,7 @@ async function putWhole({ bucket, sizeOf }: S3UploadParts, upload: Upload, isCon
     })
     return 'created'
   } catch (error) {
-    return refusedOr(error, { isConditional, isThere: async () => (await sizeOf(path)) !== undefined }, () =>
+    return refusedOr(error, { ...how, isThere: async () => (await sizeOf(path)) !== undefined }, () =>
       bucket.failure(error, { doing: 'writing', path }),
     )
   }
@@ -180,11 +197,13 @@ async function putWhole({ bucket, sizeOf }: S3UploadParts, upload: Upload, isCon
 /** @throws what `otherwise` makes of it, where the refusal does not say that the object is there */
 async function refusedOr(
   error: unknown,
-  { isConditional, isThere }: { readonly isConditional: boolean; readonly isThere: () => Promise<boolean> },
+  { isConditional, hasChecksum, isThere }: How & { readonly isThere: () => Promise<boolean> },
   otherwise: () => unknown,
 ): Promise<Attempt> {
   const refusal = refusalOf(error)
   if (refusal?.status === 412) return 'exists'
+  if (!hasChecksum && refusal?.code === 'InvalidRequest' && /content-md5|checksum/i.test(refusal.said))
+    return 'unchecked'
   const unknownCodes = ['NotImplemented', 'InvalidArgument', 'InvalidRequest']
   if (isConditional && refusal !== undefined && (refusal.status === 501 || unknownCodes.includes(refusal.code))) {
     return 'refused'
@@ -194,16 +213,7 @@ async function refusedOr(
   throw otherwise()
 }
 
-interface PartsOptions {
-  readonly isConditional: boolean
-  readonly partBytes: number
-}
-
-async function putInParts(
-  parts: S3UploadParts,
-  upload: Upload,
-  { isConditional, partBytes }: PartsOptions,
-): Promise<Attempt> {
+async function putInParts(parts: S3UploadParts, upload: Upload, how: How): Promise<Attempt> {
   const { bucket, sizeOf } = parts
   const { path, bytes, settings } = upload
   const to = target(bucket, path)
@@ -214,25 +224,24 @@ async function putInParts(
       client.send(new sdk.CreateMultipartUploadCommand({ ...to, ...settings }), options),
     )
     uploadId = begun.UploadId
-    const sent = await sendParts(parts, { ...upload, uploadId, partBytes })
-    const whole = { ...to, UploadId: uploadId, ...conditionIf(isConditional), MultipartUpload: { Parts: sent } }
+    const sent = await sendParts(parts, { ...upload, ...how, uploadId })
+    const whole = { ...to, UploadId: uploadId, ...conditionIf(how), MultipartUpload: { Parts: sent } }
     await bucket.send((client, options) => client.send(new sdk.CompleteMultipartUploadCommand(whole), options))
     return 'created'
   } catch (error) {
     if (uploadId !== undefined) await abortUpload(bucket, { ...to, UploadId: uploadId })
-    return refusedOr(error, { isConditional, isThere: async () => (await sizeOf(path)) !== undefined }, () =>
+    return refusedOr(error, { ...how, isThere: async () => (await sizeOf(path)) !== undefined }, () =>
       bucket.failure(error, { doing: `writing ${bytes.length} bytes to`, path }),
     )
   }
 }
 
-interface PartedUpload extends Upload {
+interface PartedUpload extends Upload, How {
   readonly uploadId: string | undefined
-  readonly partBytes: number
 }
 
 async function sendParts({ bucket }: S3UploadParts, upload: PartedUpload): Promise<CompletedPart[]> {
-  const { path, bytes, settings, uploadId, partBytes } = upload
+  const { path, bytes, uploadId, partBytes } = upload
   const { sdk } = bucket
   const sent: CompletedPart[] = []
   await eachOf(Array(Math.ceil(bytes.length / partBytes)).keys(), partsAtOnce, async (at) => {
@@ -242,7 +251,7 @@ async function sendParts({ bucket }: S3UploadParts, upload: PartedUpload): Promi
       UploadId: uploadId,
       PartNumber: at + 1,
       Body,
-      ...checksumIf(settings, Body),
+      ...checksumIf(upload, Body),
     }
     const { ETag } = await bucket.send((client, options) => client.send(new sdk.UploadPartCommand(part), options))
     sent[at] = { PartNumber: at + 1, ETag }
@@ -269,11 +278,11 @@ export async function abortUpload({ sdk, send }: S3Bucket, name: UploadName): Pr
 }
 
 const target = (bucket: S3Bucket, path: string) => ({ Bucket: bucket.bucket, Key: bucket.keyOf(path) })
-const conditionIf = (isConditional: boolean) => (isConditional ? ({ IfNoneMatch: '*' } as const) : {})
+const conditionIf = ({ isConditional }: How) => (isConditional ? ({ IfNoneMatch: '*' } as const) : {})
 
-/** Amazon wants a checksum with everything that is put under Object Lock; MD5 is the one that all servers know. */
-function checksumIf({ ObjectLockMode }: UploadSettings, bytes: Uint8Array): { readonly ContentMD5?: string } {
-  return ObjectLockMode === undefined ? {} : { ContentMD5: createHash('md5').update(bytes).digest('base64') }
+/** MD5 is the one that all servers know. */
+function checksumIf({ hasChecksum }: How, bytes: Uint8Array): { readonly ContentMD5?: string } {
+  return hasChecksum ? { ContentMD5: createHash('md5').update(bytes).digest('base64') } : {}
 }
 
 /** Invariant 3: the signer takes the hash of the body from this header where it is there. */

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { hasSwift } from '@stillpoint/testbed'
 import { expect, onTestFinished, test } from 'vitest'
 import { retryingStore } from '../blob/retrying.ts'
-import { startS3Place } from '../blob/s3-testbed.ts'
+import { startSwiftPlace } from '../blob/s3-testbed.ts'
 import { clock, seeded } from '../testing/world.ts'
 import { fastScratch } from './places.ts'
 import { canRestic, restic } from './restic.ts'
@@ -18,18 +18,18 @@ test.skipIf(!canRestic || !hasSwift())(
   async () => {
     const scratch = await fastScratch()
     onTestFinished(() => scratch[Symbol.asyncDispose]())
-    const server = await startS3Place()
-    onTestFinished(() => server.stop())
-    const { swift } = server
+    const place = await startSwiftPlace()
+    onTestFinished(() => place.stop())
+    const { server: swift } = place
     const home = join(scratch.path, 'home')
     await mkdir(home)
-    const path = server.newPath()
+    const path = place.newPath()
     const env = { ...swift.env, AWS_DEFAULT_REGION: swift.region }
     const url = `s3:${swift.tlsEndpoint}/${path}`
     const counts = await roundTrips({
       place: {
         home,
-        openStore: async () => retryingStore(await server.open(path), { clock, random: seeded(3), pauseMs: 50 }),
+        openStore: async () => retryingStore(await place.open(path), { clock, random: seeded(3), pauseMs: 50 }),
         restic: (args, cwd) => restic(url, ['--cacert', swift.caFile, ...args], { cwd, env }),
       },
       seed,
