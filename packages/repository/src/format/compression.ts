@@ -7,6 +7,8 @@ import { constants, zstdCompress, zstdDecompress, zstdDecompressSync } from 'nod
 import type { CompressionMode } from '../write-settings.ts'
 import { DamageError, sound } from './damage.ts'
 import type { BlobType } from './ids.ts'
+import type { Scratch } from './scratch.ts'
+import { decompressIn } from './zstd.ts'
 import { promisedBytes } from './zstd-frame.ts'
 
 const compressZstd = promisify(zstdCompress)
@@ -32,6 +34,8 @@ const documentBytesMax = 1 << 29
 /** What is this small is unfolded at once: another thread would take four times as long to be asked. */
 const atOnceBytesMax = 16 << 10
 const atOnceUnfoldedBytesMax = 256 << 10
+/** What is unfolded there is the caller's. */
+const freshMemory: Scratch = { of: (bytes) => Buffer.allocUnsafeSlow(bytes) }
 
 export function compress(bytes: Uint8Array, level: number): Promise<Buffer> {
   return compressZstd(bytes, {
@@ -64,6 +68,10 @@ function pieceBytes(bytes: Uint8Array): number {
 /** Undefined where it is, or may be, too large for that. */
 function decompressAtOnce(bytes: Uint8Array, bytesMax: number): Buffer | undefined {
   if (bytes.length > atOnceBytesMax) return undefined
+  const promised = promisedBytes(bytes)
+  if (promised !== undefined && promised <= Math.min(bytesMax, atOnceUnfoldedBytesMax)) {
+    return decompressIn(freshMemory, bytes, promised)
+  }
   try {
     return zstdDecompressSync(bytes, { maxOutputLength: Math.max(1, Math.min(bytesMax, atOnceUnfoldedBytesMax)) })
   } catch (error) {

@@ -27,7 +27,8 @@ export function formatTimestamp(time: Timestamp): string {
   const nanoseconds = remainder < 0 ? remainder + 1e9 : remainder
   const seconds = Number((clamped - BigInt(nanoseconds)) / second)
   if (nanoseconds === 0) return `${dateText(seconds)}Z`
-  return `${dateText(seconds)}.${String(nanoseconds).padStart(9, '0').replace(/0+$/, '')}Z`
+  const decimals = String(1e9 + nanoseconds).slice(1)
+  return `${dateText(seconds)}.${nanoseconds % 10 === 0 ? decimals.replace(/0+$/, '') : decimals}Z`
 }
 
 const lastDate = { seconds: Number.NaN, text: '' }

@@ -29,7 +29,7 @@ export function compressIn(memory: Scratch, bytes: Uint8Array, level: number): U
 }
 
 /** `plainBytes`: what they must unfold to, exactly. @throws DamageError */
-export function decompressIn(memory: Scratch, bytes: Uint8Array, plainBytes: number): Uint8Array {
+export function decompressIn(memory: Scratch, bytes: Uint8Array, plainBytes: number): Buffer {
   sound(plainBytes <= plainBytesMax, `it claims to unfold to ${plainBytes} bytes`)
   const target = memory.of(plainBytes)
   if (isOneFrame(bytes, plainBytes) && coder()?.decompress(bytes, target) === plainBytes) return target
@@ -37,7 +37,7 @@ export function decompressIn(memory: Scratch, bytes: Uint8Array, plainBytes: num
 }
 
 /** @throws DamageError */
-function inPieces(bytes: Uint8Array, plainBytes: number): Uint8Array {
+function inPieces(bytes: Uint8Array, plainBytes: number): Buffer {
   let plaintext: Buffer
   try {
     const chunkSize = Math.min(Math.max(64, plainBytes + 1), promisedBytesMax)
