@@ -333,8 +333,8 @@ function repositoryOver(opened: Vault, { readOnly = false, lockWaitMs = 0, signa
       }),
     check: (options) =>
       locks.withLock(options?.exclusive === true ? 'exclusive' : 'shared', (signal) =>
-        // What is checked is the repository, not what is kept of it.
-        checkRepository({ ...vault, store: vault.direct() }, signal, options),
+        // What is checked is the repository, not what is kept of it, unless that is asked for.
+        checkRepository(options?.withCache === true ? vault : { ...vault, store: vault.direct() }, signal, options),
       ),
     upkeep: createUpkeep(vault, locks, { readOnly }),
     withLock: (mode, action) => locks.withLock(mode, action),

@@ -69,6 +69,8 @@ export interface BackupOptions {
   readonly ignoreInode?: boolean
   /** Reads and counts everything, and stores nothing; the id is that of a snapshot that is not there. */
   readonly dryRun?: boolean
+  /** Makes no snapshot where everything is as the parent has it; the id is then the parent's. */
+  readonly skipIfUnchanged?: boolean
   readonly signal?: AbortSignal
   readonly onProgress?: (progress: BackupProgress) => void
   /** Called for each file, directory and link, a directory after what is in it. */
@@ -77,6 +79,8 @@ export interface BackupOptions {
 
 export interface BackupReport {
   readonly id: SnapshotId
+  /** False where there is no new snapshot: see `skipIfUnchanged`. */
+  readonly isSealed: boolean
   readonly tree: TreeId
   readonly files: number
   readonly bytes: number
@@ -147,9 +151,11 @@ export async function backup(vault: Vault, locks: LockKeeper, options: BackupOpt
       throw error
     }
     lockSignal.throwIfAborted()
-    const id = await seal(target, tree, options)
+    const same = options.skipIfUnchanged === true && options.parent?.tree === tree ? options.parent.id : undefined
+    const id = same ?? (await seal(target, tree, options))
+    const isSealed = same === undefined
     const { problems, changed, skipped, files, bytes } = work
-    return { id, tree, files, bytes, counts: work.counter.counts, problems, changed, skipped, added }
+    return { id, isSealed, tree, files, bytes, counts: work.counter.counts, problems, changed, skipped, added }
   })
 }
 

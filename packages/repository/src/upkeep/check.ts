@@ -40,6 +40,8 @@ export interface CheckOptions {
   readonly coverageWithinMs?: number
   /** Keeps everybody else out meanwhile. */
   readonly exclusive?: boolean
+  /** Reads what is kept of the repository near here: faster, and then it is not the repository that is checked. */
+  readonly withCache?: boolean
   readonly signal?: AbortSignal
   readonly onProgress?: (progress: CheckProgress) => void
 }

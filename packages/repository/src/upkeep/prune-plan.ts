@@ -24,6 +24,11 @@ export interface PrunePolicy {
   readonly repackTreesOnly?: boolean
 }
 
+export interface PlanSettings extends PrunePolicy {
+  /** What packs are to have. */
+  readonly packBytesUsual: number
+}
+
 export interface PruneAmount {
   readonly blobs: number
   readonly bytes: number
@@ -57,10 +62,9 @@ export interface PruneStats {
   readonly packsDeleted: number
 }
 
-const packBytesUsual = 16 << 20
 const maxUnusedDefault: UnusedLimit = { kind: 'percent', percent: 5 }
 
-export function planPrune(survey: PruneSurvey, policy: PrunePolicy): PrunePlan {
+export function planPrune(survey: PruneSurvey, policy: PlanSettings): PrunePlan {
   const { named, use } = survey
   const of = (column: Uint32Array | Float64Array, pack: number) => column[pack] ?? 0
   const drop: number[] = []
@@ -77,10 +81,10 @@ const isMixed = (use: PackUse, pack: number) => use.hasTrees(pack) && use.hasDat
 /** Of nothing but data; also a pack of nothing at all. */
 const isData = (use: PackUse, pack: number) => !use.hasTrees(pack)
 
-function isCandidate(use: PackUse, pack: number, policy: PrunePolicy): boolean {
+function isCandidate(use: PackUse, pack: number, policy: PlanSettings): boolean {
   if (policy.repackTreesOnly === true && (isData(use, pack) || isMixed(use, pack))) return false
   if ((use.unusedBlobs[pack] ?? 0) > 0 || isMixed(use, pack)) return true
-  if (policy.repackSmall === true && (use.usedBytes[pack] ?? 0) < packBytesUsual * 0.8) return true
+  if (policy.repackSmall === true && (use.usedBytes[pack] ?? 0) < policy.packBytesUsual * 0.8) return true
   return policy.repackUncompressed === true && use.hasUncompressed(pack)
 }
 
@@ -97,7 +101,7 @@ function byGain({ index, use }: PruneSurvey): (left: number, right: number) => n
 interface Choosing {
   readonly whole: readonly number[]
   readonly remove: readonly number[]
-  readonly policy: PrunePolicy
+  readonly policy: PlanSettings
   readonly use: PackUse
 }
 
@@ -107,12 +111,12 @@ function choose(candidates: readonly number[], { whole, remove, policy, use }: C
   let unused = sumOf(whole, use.unusedBytes) - sumOf(remove, use.unusedBytes)
   let repackBytes = 0
   const chosen: number[] = []
-  const small = candidates.filter((pack) => bytesOf(pack) < packBytesUsual * 0.8).length
+  const small = candidates.filter((pack) => bytesOf(pack) < policy.packBytesUsual * 0.8).length
   for (const pack of candidates) {
     const bytes = bytesOf(pack)
     if (repackBytes + bytes > (policy.maxRepackBytes ?? Number.POSITIVE_INFINITY)) continue
     const isForced = !isData(use, pack) || (policy.repackUncompressed === true && use.hasUncompressed(pack))
-    const isLarge = bytes >= packBytesUsual * 0.8
+    const isLarge = bytes >= policy.packBytesUsual * 0.8
     if (use.unusedBlobs[pack] === 0 && !isForced && small < 2) continue // alone it would become the same pack again
     if (!isForced && unused <= unusedMax && (isLarge || policy.repackSmall !== true)) continue
     chosen.push(pack)

@@ -50,7 +50,7 @@ export async function pruneRepository(
   const ignoreSnapshots =
     options.dryRun === true ? (options.ignoreSnapshots ?? new Set<SnapshotId>()) : new Set<never>()
   const survey = await surveyForPrune(vault, { abort, ignoreSnapshots, onProgress: progress })
-  const plan = planPrune(survey, options)
+  const plan = planPrune(survey, { ...options, packBytesUsual: vault.writes.packBytes })
   if (options.dryRun === true) return { ...plan.stats, isDryRun: true }
   // Nobody can refer to packs of no index; first, for they may be what fills the disk.
   await deletePacks(vault, { packs: plan.orphans, idOf: ({ id }) => id }, abort, () => {})

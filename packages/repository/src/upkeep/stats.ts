@@ -1,4 +1,5 @@
 /** Owns how much snapshots hold: as they would be restored, as they are stored, by distinct content. restic's modes. */
+import { sealOverheadBytes } from '../format/crypto.ts'
 import { sha256 } from '../format/ids.ts'
 import type { FileNode, TreeNode } from '../format/tree.ts'
 import type { Snapshot } from '../load/snapshots.ts'
@@ -19,6 +20,8 @@ export interface RepositoryStats {
   readonly blobs: number
   /** Of the same blobs before compression and sealing; `raw-data` only. */
   readonly plainBytes: number | undefined
+  /** Those of them that are compressed, stored and before that; `raw-data` only. */
+  readonly compressed?: { readonly bytes: number; readonly plainBytes: number }
 }
 
 export interface StatsOptions {
@@ -96,10 +99,14 @@ async function rawData(vault: Vault, { snapshots, signal }: StatsOptions): Promi
   const reached = await reachableBlobs(vault, roots, { abort: () => signal?.throwIfAborted() })
   let totalBytes = 0
   let plainBytes = 0
+  const compressed = { bytes: 0, plainBytes: 0 }
   reached.eachFirst((row) => {
     const place = reached.index.rowPlace(row)
     totalBytes += place.length
     plainBytes += place.plainBytes
+    if (place.length === place.plainBytes + sealOverheadBytes) return // it is as it was
+    compressed.bytes += place.length
+    compressed.plainBytes += place.plainBytes
   })
-  return { snapshots: snapshots.length, totalBytes, files: 0, blobs: reached.size, plainBytes }
+  return { snapshots: snapshots.length, totalBytes, files: 0, blobs: reached.size, plainBytes, compressed }
 }
