@@ -75,10 +75,11 @@ function requireReadable(bytes: Buffer): void {
 const head = Buffer.from('{"nodes":[')
 const tail = Buffer.from(']}')
 const comma = 0x2c
-const pieceBytes = 64 << 10
+/** Taken once: most trees are small, and there may be millions. What is in it is decoded before anybody else can write. */
+const usualPiece = Buffer.allocUnsafeSlow(64 << 10)
 
 function visitCut(bytes: Buffer, cuts: TreeCuts, visit: (node: ScannedNode) => void): void {
-  let piece = Buffer.allocUnsafeSlow(pieceBytes)
+  let piece = usualPiece
   let end = head.copy(piece)
   let first = 0
 
