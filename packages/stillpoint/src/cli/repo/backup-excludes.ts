@@ -41,12 +41,9 @@ export async function excludeRules(
   flags: ExcludeFlags,
   { cwd, targets }: { readonly cwd: string; readonly targets: readonly string[] },
 ): Promise<ExcludeRules> {
-  const texts = [...(flags.exclude ?? []), ...(await linesOfFiles(flags.excludeFile, cwd))]
-  const ignoring = [...(flags.iexclude ?? []), ...(await linesOfFiles(flags.iexcludeFile, cwd))]
-  const patterns: readonly PathPattern[] = [
-    ...texts.map((text) => parsePattern(text)),
-    ...ignoring.map((text) => parsePattern(text, { ignoreCase: true })),
-  ]
+  const { exclude, excludeFile, iexclude, iexcludeFile } = flags
+  const given = { texts: exclude, files: excludeFile, ignoringCase: iexclude, filesIgnoringCase: iexcludeFile }
+  const { texts, patterns } = await patternsOf(given, cwd)
   const markers = [...(flags.excludeCaches ? [cacheMarker] : []), ...(flags.excludeIfPresent ?? []).map(parseMarker)]
   const rules = [
     ...(flags.excludeLargerThan === undefined ? [] : [largerThan(BigInt(flags.excludeLargerThan))]),
@@ -54,9 +51,35 @@ export async function excludeRules(
     ...markers.map(inMarkedDirectory),
   ]
   return {
-    texts: [...texts, ...ignoring],
+    texts,
     ...(patterns.length === 0 ? {} : { byName: (path: string) => anyMatches(patterns, path) }),
     ...(rules.length === 0 ? {} : { byStatus: anyOf(rules) }),
+  }
+}
+
+export interface PatternFlags {
+  readonly texts?: readonly string[] | undefined
+  readonly files?: readonly string[] | undefined
+  readonly ignoringCase?: readonly string[] | undefined
+  readonly filesIgnoringCase?: readonly string[] | undefined
+}
+
+export interface GivenPatterns {
+  /** As they were given. */
+  readonly texts: readonly string[]
+  readonly patterns: readonly PathPattern[]
+}
+
+/** From the command line and from files. @throws Failure `options_invalid` (patterns), `usage` (files) */
+export async function patternsOf(flags: PatternFlags, cwd: string): Promise<GivenPatterns> {
+  const texts = [...(flags.texts ?? []), ...(await linesOfFiles(flags.files, cwd))]
+  const ignoring = [...(flags.ignoringCase ?? []), ...(await linesOfFiles(flags.filesIgnoringCase, cwd))]
+  return {
+    texts: [...texts, ...ignoring],
+    patterns: [
+      ...texts.map((text) => parsePattern(text)),
+      ...ignoring.map((text) => parsePattern(text, { ignoreCase: true })),
+    ],
   }
 }
 

@@ -17,11 +17,14 @@ import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo } fro
 import { hostDefault, repeated, tagLists } from './selection.ts'
 import { timeShown } from './shown.ts'
 import { commandStream } from './stdin-command.ts'
+import { tellError } from './told-errors.ts'
+import { readConcurrencyOption, threadsFor } from './write-options.ts'
 
 interface BackupFlags extends RepositoryOptions, ExcludeFlags, TargetFlags {
   readonly tag?: readonly (readonly string[])[]
   readonly host?: string
   readonly parent?: string
+  readonly groupBy: string
   readonly force?: true
   readonly time?: string
   readonly stdin?: true
@@ -31,6 +34,8 @@ interface BackupFlags extends RepositoryOptions, ExcludeFlags, TargetFlags {
   readonly ignoreCtime?: true
   readonly ignoreInode?: true
   readonly dryRun?: true
+  readonly skipIfUnchanged?: true
+  readonly readConcurrency?: number
   /** False with `--no-scan`. */
   readonly scan: boolean
 }
@@ -70,16 +75,19 @@ function backupOptions(): readonly Option[] {
     many('--files-from-raw <file>', 'the same, a NUL after each path'),
     new Option('--tag <tags>', 'tags for the snapshot, separated by commas; repeatable').argParser(tagLists),
     new Option('-H, --host <host>', 'host of the snapshot; default: $RESTIC_HOST, or this one'),
-    new Option('--parent <id>', 'snapshot to compare with; default: the latest of the same paths'),
+    new Option('--parent <id>', 'snapshot to compare with; default: the latest of the same group'),
+    new Option('-g, --group-by <fields>', 'what the parent has in common: host, paths, tags').default('host,paths'),
     new Option('-f, --force', 'read every file, also unchanged ones'),
     new Option('--with-atime', 'save when files were last read'),
     new Option('--ignore-ctime', 'a file with another ctime is not taken for changed'),
     new Option('--ignore-inode', 'a file with another inode is not taken for changed'),
+    readConcurrencyOption(),
     new Option('--time <time>', 'time of the snapshot, such as "2026-11-21 08:00:00"; default: now'),
     new Option('--stdin', 'save what comes from stdin'),
     new Option('--stdin-from-command', 'save what the command after "--" prints, if it ends well'),
     new Option('--stdin-filename <name>', 'name for that').default('stdin'),
     new Option('-n, --dry-run', 'read and count, and store nothing'),
+    new Option('--skip-if-unchanged', 'make no snapshot where nothing differs from the parent'),
     new Option('--no-scan', 'do not count beforehand how much there is'),
   ]
 }
@@ -100,7 +108,8 @@ async function save(session: CommandSession, source: BackupOptions['source'], op
   const { timestampFromMs } = await import('@stillpoint/repository')
   const time = timestampFromMs(options.time === undefined ? host.clock.wallMs() : parseTime(options.time))
   const startMs = host.clock.monotonicMs()
-  const repository = await openNamed(session, options)
+  const threads = threadsFor(options.readConcurrency)
+  const repository = await openNamed(session, options, threads === undefined ? {} : { threads })
   const absolute = targets.map((path) => resolve(host.cwd, path))
   const hostName = options.host ?? hostDefault() ?? hostname()
   const parent = await parentOf(repository, { options, absolute, hostName, time })
@@ -128,15 +137,16 @@ async function save(session: CommandSession, source: BackupOptions['source'], op
     ignoreCtime: options.ignoreCtime === true,
     ignoreInode: options.ignoreInode === true,
     dryRun: options.dryRun === true,
+    skipIfUnchanged: options.skipIfUnchanged === true,
   }
   const report = await showing(session, options, { repository, absolute, rules, common })
   for (const { path, failure } of report.problems) {
-    output.warning(failure.message)
-    output.result({ message_type: 'error', error: { message: failure.message }, during: 'archival', item: path })
+    tellError(session, { message: failure.message, during: 'archival', item: path })
   }
   for (const path of report.changed) output.message(`changed while it was read: ${path}`)
   for (const path of report.skipped) output.message(`not saved, for it is no file: ${path}`)
-  tell(session, { report, isDryRun: options.dryRun === true, durationMs: host.clock.monotonicMs() - startMs })
+  const durationMs = host.clock.monotonicMs() - startMs
+  tell(session, { report, isDryRun: options.dryRun === true, durationMs, endMs: host.clock.wallMs() })
   return report.problems.length > 0 ? exitCodes.partial : exitCodes.succeeded
 }
 
@@ -195,6 +205,11 @@ async function sourceOf(
   throw usage('name what to save: files and directories, --files-from or --stdin')
 }
 
+function ending({ id, isSealed }: BackupReport, isDryRun: boolean): string {
+  if (isDryRun) return 'nothing was stored (dry run)'
+  return isSealed ? `snapshot ${shortId(id)} saved` : `no snapshot: nothing differs from ${shortId(id)}`
+}
+
 function parseTime(text: string): number {
   const [, date, clock] = /^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)$/.exec(text) ?? []
   const ms = Date.parse(date === undefined ? 'none' : `${date}T${clock}`)
@@ -215,10 +230,16 @@ async function parentOf(
 ): Promise<Snapshot | undefined> {
   if (options.force === true || absolute.length === 0) return undefined
   if (options.parent !== undefined) return repository.upkeep.resolveSnapshot(options.parent)
-  const wanted = [...new Set(absolute)].sort().join('\n')
+  const { parseGroupBy } = await import('@stillpoint/repository')
+  const fields = parseGroupBy(options.groupBy)
+  const setOf = (values: readonly string[]) => [...new Set(values)].sort().join('\n')
+  const [paths, tags] = [setOf(absolute), setOf((options.tag ?? []).flat())]
   const same = (await repository.snapshots()).filter(
     (snapshot) =>
-      snapshot.hostname === hostName && snapshot.time <= time && [...snapshot.paths].sort().join('\n') === wanted,
+      snapshot.time <= time &&
+      (!fields.includes('host') || snapshot.hostname === hostName) &&
+      (!fields.includes('paths') || setOf(snapshot.paths) === paths) &&
+      (!fields.includes('tags') || setOf(snapshot.tags) === tags),
   )
   return same.at(-1)
 }
@@ -227,9 +248,10 @@ interface Told {
   readonly report: BackupReport
   readonly isDryRun: boolean
   readonly durationMs: number
+  readonly endMs: number
 }
 
-function tell({ output }: CommandSession, { report, isDryRun, durationMs }: Told): void {
+function tell({ output }: CommandSession, { report, isDryRun, durationMs, endMs }: Told): void {
   const { files, dirs } = report.counts
   output.result({
     message_type: 'summary',
@@ -245,8 +267,10 @@ function tell({ output }: CommandSession, { report, isDryRun, durationMs }: Told
     data_added_packed: report.added.storedBytes,
     total_files_processed: report.files,
     total_bytes_processed: report.bytes,
+    backup_start: new Date(endMs - durationMs).toISOString(),
+    backup_end: new Date(endMs).toISOString(),
     total_duration: durationMs / 1000,
-    snapshot_id: report.id,
+    ...(report.isSealed ? { snapshot_id: report.id } : {}),
     ...(isDryRun ? { dry_run: true } : {}),
   })
   const counts = ({ new: added, changed, unmodified }: typeof files) =>
@@ -258,6 +282,6 @@ function tell({ output }: CommandSession, { report, isDryRun, durationMs }: Told
     `${isDryRun ? 'Would be added' : 'Added'} to the repository: ${bytesText(bytes)} (${bytesText(storedBytes)} stored)`,
     '',
     `processed ${report.files} files, ${bytesText(report.bytes)} in ${elapsedText(durationMs)}`,
-    isDryRun ? 'nothing was stored (dry run)' : `snapshot ${shortId(report.id)} saved`,
+    ending(report, isDryRun),
   ])
 }

@@ -17,11 +17,13 @@ export interface CacheOptions {
   /** False with `--no-cache`. */
   readonly cache?: boolean
   readonly cacheDir?: string
+  readonly cleanupCache?: true
 }
 
 export const cacheOptions = (): readonly Option[] => [
   new Option('--cache-dir <directory>', 'keep a cache here; default: $RESTIC_CACHE_DIR, or the user’s for servers'),
   new Option('--no-cache', 'keep none'),
+  new Option('--cleanup-cache', 'remove caches that nothing has opened for 30 days'),
 ]
 
 export interface CacheWanted {
@@ -40,7 +42,8 @@ export function cacheSettings(
   const onProblem = (failure: Error) => warn(`continuing without the cache: ${failure.message}`)
   const { RESTIC_CACHE_DIR: fromEnvironment } = process.env
   const named = options.cacheDir ?? (fromEnvironment === '' ? undefined : fromEnvironment)
-  if (named !== undefined) return { directory: resolve(cwd, named), onProblem }
+  const removeUnused = options.cleanupCache === true
+  if (named !== undefined) return { directory: resolve(cwd, named), removeUnused, onProblem }
   if (!/^(rest|s3):/.test(location)) return undefined
   return { directory: join(userCaches(), 'stillpoint'), removeUnused: true, onProblem }
 }

@@ -1,4 +1,5 @@
 /** `stillpoint repo check` */
+import type { CheckReport } from '@stillpoint/repository'
 import { type Command, Option } from 'commander'
 import { exitCodes } from '../exit-codes.ts'
 import { bytesText, countText } from '../quantities.ts'
@@ -10,6 +11,7 @@ import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo, succ
 
 interface CheckFlags extends RepositoryOptions {
   readonly readData?: true
+  readonly withCache?: true
   readonly readDataSubset?: string
   readonly readDataBudget?: string
   readonly coverageDays: number
@@ -19,6 +21,7 @@ export function repoCheckCommand(run: RunCommand): Command {
   const text = 'Checks that all that snapshots need is there, and with --read-data that every byte is what it was.'
   const command = repoCommand('check', 'check the repository', text)
     .addOption(new Option('--read-data', 'read, decrypt and hash all data').conflicts('readDataSubset'))
+    .addOption(new Option('--with-cache', 'read from the cache what it has: faster, and that is then not checked'))
     .addOption(new Option('--read-data-subset <part>', 'the same for a part: n/t, a random share 5%, a random 500M'))
     .addOption(
       new Option('--read-data-budget <amount>', 'the same for what was not read longest: 10G, 5%, 30min').conflicts([
@@ -39,6 +42,12 @@ export function repoCheckCommand(run: RunCommand): Command {
   ])
 }
 
+/** restic's `null` where there are none. */
+function brokenPacks({ problems }: CheckReport): readonly string[] | null {
+  const ids = problems.flatMap(({ message }) => /\bpack ([0-9a-f]{64})\b/.exec(message)?.[1] ?? [])
+  return ids.length === 0 ? null : [...new Set(ids)].sort()
+}
+
 async function check(session: CommandSession, options: CheckFlags) {
   const { host, output } = session
   const { openCoverageFile, parseDataSubset, parseReadBudget } = await import('@stillpoint/repository')
@@ -56,20 +65,21 @@ async function check(session: CommandSession, options: CheckFlags) {
       ...(path === undefined ? {} : { coverage: openCoverageFile({ path, clock: host.clock }) }),
       coverageWithinMs: options.coverageDays * 24 * 3_600_000,
       exclusive: options.lock !== false,
+      withCache: options.withCache === true,
       signal: host.signal,
       onProgress: ({ stage, done, total }) =>
         line.update(`${stage} ${done}${total === undefined ? '' : ` / ${total}`}`),
     }),
   )
   for (const { code, message } of report.problems) {
-    output.warning(message)
-    output.result({ message_type: 'error', code, message })
+    if (output.json) output.log(JSON.stringify({ message_type: 'error', code, message }))
+    else output.warning(message)
   }
   const orphans = report.unreferencedPacks.length
   output.result({
     message_type: 'summary',
     num_errors: report.problems.length,
-    broken_packs: null,
+    broken_packs: brokenPacks(report),
     suggest_repair_index: report.problems.some(({ message }) => /index/.test(message)),
     suggest_prune: orphans > 0,
     snapshots: report.snapshots,

@@ -16,6 +16,8 @@ interface FindFlags extends RepositoryOptions, SelectionOptions {
   readonly blob?: true
   readonly tree?: true
   readonly pack?: true
+  readonly showPackId?: true
+  readonly humanReadable?: true
   readonly oldest?: string
   readonly newest?: string
 }
@@ -26,11 +28,13 @@ export function repoFindCommand(run: RunCommand): Command {
     .addOption(new Option('-s, --snapshot <id>', 'only in this snapshot; repeatable').argParser(repeated))
     .addOption(new Option('-i, --ignore-case', 'whatever the case'))
     .addOption(new Option('-l, --long', 'with mode, owner, size and time'))
+    .addOption(new Option('--human-readable', 'sizes with units'))
     .addOption(new Option('-O, --oldest <time>', 'not modified before'))
     .addOption(new Option('-N, --newest <time>', 'not modified after'))
     .addOption(new Option('--blob', 'ids are of blobs').conflicts(['tree', 'pack']))
     .addOption(new Option('--tree', 'ids are of trees').conflicts(['blob', 'pack']))
     .addOption(new Option('--pack', 'ids are of packs'))
+    .addOption(new Option('--show-pack-id', 'with --blob and --tree: in which packs they are'))
     .action((patterns: readonly string[], options: FindFlags) =>
       runRepo(run, { isListing: true })(options, (session) => find(session, patterns, options)),
     )
@@ -75,7 +79,7 @@ async function findPaths({ host, output }: CommandSession, search: Search): Prom
     found.push({ matches: matched, hits: matches.length, snapshot: snapshot.id })
     output.lines([
       `Found matching entries in snapshot ${shortId(snapshot.id)} from ${timeShown(snapshot.time)}`,
-      ...matches.map(({ node, path }) => plainText(options.long === true ? longLine(node, path) : path)),
+      ...matches.map(({ node, path }) => plainText(options.long === true ? longLine(node, path, options) : path)),
       '',
     ])
   }
@@ -107,6 +111,7 @@ async function findObjects({ host, output }: CommandSession, search: Search): Pr
   for (const snapshot of snapshots) {
     const tell = (object: FoundObject, walked: WalkedNode | undefined) => {
       const path = walked?.path ?? '/'
+      const packs = options.showPackId === true ? packsOf(repository, object) : []
       found.push({
         object_type: object.type,
         id: object.id,
@@ -114,11 +119,13 @@ async function findObjects({ host, output }: CommandSession, search: Search): Pr
         ...(walked === undefined || object.type === 'tree' ? {} : { parent_tree: walked.parent }),
         snapshot: snapshot.id,
         time: timeJson(snapshot.time),
+        ...(options.showPackId === true ? { packs } : {}),
       })
       output.lines([
         `Found ${object.type} ${object.id}`,
         ` ... in ${object.type === 'tree' ? 'directory' : 'file'} ${plainText(path)}`,
         ` ... in snapshot ${shortId(snapshot.id)} (${timeShown(snapshot.time)})`,
+        ...packs.map((pack) => ` ... in pack ${pack}`),
       ])
     }
     if (options.blob !== true && isWanted(snapshot.tree, 'tree')) tell({ type: 'tree', id: snapshot.tree }, undefined)
@@ -129,6 +136,10 @@ async function findObjects({ host, output }: CommandSession, search: Search): Pr
     }
   }
   output.result(found)
+}
+
+function packsOf({ upkeep }: Repository, { type, id }: FoundObject): readonly string[] {
+  return upkeep.packsOf(id, type === 'tree' ? 'tree' : 'data')
 }
 
 function objectsOf(node: TreeNode, { blob, tree }: FindFlags): readonly FoundObject[] {

@@ -27,6 +27,7 @@ interface ForgetFlags extends RepositoryOptions, SelectionOptions, PruneFlags {
   readonly keepTag?: readonly (readonly string[])[]
   readonly groupBy: string
   readonly prune?: true
+  readonly compact?: true
   readonly unsafeAllowRemoveAll?: true
 }
 
@@ -49,6 +50,7 @@ export function repoForgetCommand(run: RunCommand): Command {
   command
     .addOption(new Option('--keep-tag <tags>', 'keep those with all of these tags; repeatable').argParser(tagLists))
     .addOption(new Option('-g, --group-by <fields>', 'host, paths, tags; "" for none').default('host,paths'))
+    .addOption(new Option('-c, --compact', 'without paths and reasons'))
     .addOption(new Option('-n, --dry-run', 'say what would be done, and do nothing'))
     .addOption(new Option('--prune', 'prune afterwards, if anything was removed'))
     .addOption(new Option('--unsafe-allow-remove-all', 'also if a policy keeps nothing of a group'))
@@ -109,7 +111,8 @@ async function forget(session: CommandSession, ids: readonly string[], options: 
     const groups = await repository.upkeep.planForget({ policy, groupBy, selection: selectionOf(host, options) })
     for (const group of groups) refuseEmptying(group, options)
     output.result(groups.map(groupJson))
-    for (const group of groups) tell(session, group, groupBy.length > 0)
+    const shown = { isGrouped: groupBy.length > 0, compact: options.compact === true }
+    for (const group of groups) tell(session, group, shown)
     remove.push(...groups.flatMap((group) => group.remove))
   }
   if (options.dryRun === true) output.message(`Would have removed ${remove.length} snapshots`)
@@ -155,7 +158,12 @@ function groupJson({ hostname, paths, tags, keep, remove }: ForgottenGroup) {
   }
 }
 
-function tell({ output }: CommandSession, group: ForgottenGroup, isGrouped: boolean): void {
+interface GroupShown {
+  readonly isGrouped: boolean
+  readonly compact: boolean
+}
+
+function tell({ output }: CommandSession, group: ForgottenGroup, { isGrouped, compact }: GroupShown): void {
   const { keep, remove } = group
   const width = output.terminal.stdout.columns()
   const reasons = new Map(keep.map(({ snapshot, reasons: why }) => [snapshot.id as string, why]))
@@ -163,10 +171,10 @@ function tell({ output }: CommandSession, group: ForgottenGroup, isGrouped: bool
   output.lines([
     ...(isGrouped ? [groupTitle(group)] : []),
     `keep ${kept.length} snapshots:`,
-    ...snapshotTable(kept, { width, reasons }),
+    ...snapshotTable(kept, { width, reasons, compact }),
     '',
     ...(remove.length === 0
       ? []
-      : [`remove ${remove.length} snapshots:`, ...snapshotTable([...remove].reverse(), { width }), '']),
+      : [`remove ${remove.length} snapshots:`, ...snapshotTable([...remove].reverse(), { width, compact }), '']),
   ])
 }

@@ -1,8 +1,11 @@
 /** `stillpoint repo init` */
-import type { Command } from 'commander'
-import type { RunCommand } from '../session.ts'
+import { Failure } from '@stillpoint/core/kernel'
+import { type Command, Option } from 'commander'
+import type { CommandSession, RunCommand } from '../session.ts'
 import {
   examples,
+  type FromOptions,
+  openFrom,
   openNamed,
   passwordNamed,
   type RepositoryOptions,
@@ -10,25 +13,52 @@ import {
   runRepo,
   storeNamed,
   succeeded,
+  withFromOptions,
 } from './repository-access.ts'
 
+interface InitFlags extends RepositoryOptions, FromOptions {
+  readonly copyChunkerParams?: true
+  readonly repositoryVersion: string
+}
+
 export function repoInitCommand(run: RunCommand): Command {
-  const command = repoCommand('init', 'make a repository', 'Makes a repository in restic’s format, version 2.').action(
-    (options: RepositoryOptions) =>
-      runRepo(run)(options, async (session) => {
-        const { host, output } = session
-        const { initRepository } = await import('@stillpoint/repository')
-        const names = { prefix: 'RESTIC' } as const
-        const store = await storeNamed(host, options, names)
-        const password = await passwordNamed(host, options, { names, warn: output.warning })
-        await initRepository({ store, password, clock: host.clock, entropy: host.entropy })
-        const { id } = await openNamed(session, options)
-        const repository = store.locate({ kind: 'config', name: 'config' }).replace(/\/config$/, '')
-        output.result({ message_type: 'initialized', id, repository })
-        output.lines([`created repository ${id.slice(0, 10)} at ${repository}`])
-        output.message('Whoever loses the password loses the data: keep a copy of it somewhere else.')
-        return succeeded
-      }),
-  )
-  return examples(command, [{ line: 'stillpoint repo init -r /srv/backup -p password', what: 'in a directory' }])
+  const command = repoCommand('init', 'make a repository', 'Makes a repository in restic’s format, version 2.')
+    .addOption(
+      new Option('--copy-chunker-params', 'cut files as the repository of --from-repo does, in restic’s backups'),
+    )
+    .addOption(
+      new Option('--repository-version <version>', 'of the format')
+        .choices(['stable', 'latest', '2'])
+        .default('stable'),
+    )
+    .action((options: InitFlags) => runRepo(run)(options, (session) => init(session, options)))
+  return examples(withFromOptions(command), [
+    { line: 'stillpoint repo init -r /srv/backup -p password', what: 'in a directory' },
+    { line: 'stillpoint repo init -r /srv/second --from-repo /srv/backup --copy-chunker-params', what: 'for copies' },
+  ])
+}
+
+async function init(session: CommandSession, options: InitFlags) {
+  const { host, output } = session
+  const { initRepository } = await import('@stillpoint/repository')
+  const names = { prefix: 'RESTIC' } as const
+  requireFromTogether(options)
+  const store = await storeNamed(host, options, names)
+  const password = await passwordNamed(host, options, { names, warn: output.warning })
+  const { clock, entropy } = host
+  const from = options.copyChunkerParams === true ? { copyChunkerFrom: await openFrom(session, options) } : {}
+  await initRepository({ store, password, clock, entropy, ...from })
+  const { id } = await openNamed(session, options)
+  const repository = store.locate({ kind: 'config', name: 'config' }).replace(/\/config$/, '')
+  output.result({ message_type: 'initialized', id, repository })
+  output.lines([`created repository ${id.slice(0, 10)} at ${repository}`])
+  output.message('Whoever loses the password loses the data: keep a copy of it somewhere else.')
+  return succeeded
+}
+
+/** As restic: a source without a use for it is a mistake. */
+function requireFromTogether({ copyChunkerParams, fromRepo, fromRepositoryFile }: InitFlags): void {
+  if (copyChunkerParams === true || (fromRepo === undefined && fromRepositoryFile === undefined)) return
+  const message = 'a repository to copy from is named: give --copy-chunker-params, too'
+  throw new Failure({ code: 'usage', message })
 }

@@ -8,6 +8,7 @@ import { entryJson, longLine, snapshotJson } from './shown.ts'
 
 interface LsFlags extends RepositoryOptions, SelectionOptions {
   readonly long?: true
+  readonly humanReadable?: true
   readonly recursive?: true
 }
 
@@ -20,6 +21,7 @@ export function repoLsCommand(run: RunCommand): Command {
     .argument('<snapshot>', 'its id, the first digits, or "latest"')
     .argument('[dirs...]', 'only these directories, as absolute paths')
     .addOption(new Option('-l, --long', 'with mode, owner, size and time'))
+    .addOption(new Option('--human-readable', 'sizes with units'))
     .addOption(new Option('--recursive', 'also what lies deeper below the directories'))
     .action((id: string, dirs: readonly string[], options: LsFlags) =>
       runRepo(run, { isListing: true })(options, (session) => list(session, { id, dirs }, options)),
@@ -45,13 +47,13 @@ async function list(
         .filter((part) => part !== '')
         .join('/')}`,
   )
-  output.result({ ...snapshotJson(snapshot), struct_type: 'snapshot' })
+  output.result({ message_type: 'snapshot', ...snapshotJson(snapshot), struct_type: 'snapshot' })
   output.message(`snapshot ${shortId(snapshot.id)} of ${snapshot.paths.join(', ')}`)
   const enter = ({ path }: { readonly path: string }) => isOnTheWay(path, wanted, options.recursive === true)
   for await (const { path, node } of repository.upkeep.walk(snapshot.tree, { signal: host.signal, enter })) {
     if (!isListed(path, wanted, options.recursive === true)) continue
     output.result(entryJson(node, path))
-    output.lines([plainText(options.long === true ? longLine(node, path) : path)])
+    output.lines([plainText(options.long === true ? longLine(node, path, options) : path)])
   }
   return succeeded
 }

@@ -6,12 +6,14 @@
 import { resolve } from 'node:path'
 import { Failure } from '@stillpoint/core/kernel'
 import type { BlobStore, S3StoreOptions } from '@stillpoint/repository'
-import { InvalidArgumentError } from 'commander'
+import { InvalidArgumentError, Option } from 'commander'
 import type { CommandHost } from '../session.ts'
 
 export interface LocationOptions {
   readonly restCredentialsFile?: string
   readonly cacert?: string
+  readonly tlsClientCert?: string
+  readonly insecureTls?: true
   /** Values by name, of backends: `s3.region`. */
   readonly option?: BackendOptions
 }
@@ -19,7 +21,8 @@ export interface LocationOptions {
 export type BackendOptions = Readonly<Record<string, string>>
 
 /** For the help: restic's names, and ours below them. */
-export const backendOptionNames = [
+const backendOptionNames = [
+  'rest.connections',
   's3.region',
   's3.bucket-lookup',
   's3.storage-class',
@@ -30,10 +33,23 @@ export const backendOptionNames = [
 ] as const
 
 /** One `-o name=value` more. */
-export function backendOption(text: string, earlier: BackendOptions = {}): BackendOptions {
+function backendOption(text: string, earlier: BackendOptions = {}): BackendOptions {
   const [, name = '', value = ''] = /^([^=]+)=(.+)$/s.exec(text) ?? []
   if (backendOptionNames.some((known) => known === name)) return { ...earlier, [name]: value }
   throw new InvalidArgumentError(`Give NAME=VALUE, where NAME is one of ${backendOptionNames.join(', ')}.`)
+}
+
+export const locationOptions = (): readonly Option[] => [
+  new Option('--rest-credentials-file <file>', 'file with "name:password" or a token for a REST server'),
+  new Option('--cacert <file>', 'certificates to trust, PEM; default: $RESTIC_CACERT').argParser(oneFile),
+  new Option('--tls-client-cert <file>', 'certificate and key of this client, PEM; default: $RESTIC_TLS_CLIENT_CERT'),
+  new Option('--insecure-tls', 'trust any server'),
+  new Option('-o, --option <name=value>', `of a backend: ${backendOptionNames.join(', ')}`).argParser(backendOption),
+]
+
+function oneFile(text: string, earlier?: string): string {
+  if (earlier === undefined) return text
+  throw new InvalidArgumentError('Put all certificates into one file.')
 }
 
 const graceMs = 10_000
@@ -44,11 +60,11 @@ export async function openLocation(host: CommandHost, location: string, options:
   const { openLocalStore, openRestStore, openS3Store, retryingStore } = repository
   const { clock, random, cwd } = host
   const signal = afterGrace(host.signal)
-  const { restCredentialsFile, cacert = process.env['RESTIC_CACERT'], option = {} } = options
-  const server = { signal, ...(cacert === undefined || cacert === '' ? {} : { caFile: resolve(cwd, cacert) }) }
+  const { option = {} } = options
+  const server = { signal, ...tlsOf(cwd, options) }
   if (location.startsWith('rest:')) {
-    const credentials = restCredentialsFile === undefined ? {} : { credentialsFile: resolve(cwd, restCredentialsFile) }
-    const store = await openRestStore({ url: location, ...server, ...credentials })
+    const connections = connectionsOf(option, 'rest.connections')
+    const store = await openRestStore({ url: location, ...server, ...restCredentials(host, options), ...connections })
     return retryingStore(store, { clock, random, signal })
   }
   if (location.startsWith('s3:')) {
@@ -64,6 +80,23 @@ export async function openLocation(host: CommandHost, location: string, options:
   })
 }
 
+function tlsOf(cwd: string, { cacert, tlsClientCert, insecureTls }: LocationOptions) {
+  const caFile = cacert ?? process.env['RESTIC_CACERT'] ?? ''
+  const clientFile = tlsClientCert ?? process.env['RESTIC_TLS_CLIENT_CERT'] ?? ''
+  return {
+    ...(caFile === '' ? {} : { caFile: resolve(cwd, caFile) }),
+    ...(clientFile === '' ? {} : { clientCertificateFile: resolve(cwd, clientFile) }),
+    ...(insecureTls === true ? { insecureTls } : {}),
+  }
+}
+
+/** A file, or restic's two variables, which other programs of the user can read. */
+function restCredentials({ cwd }: CommandHost, { restCredentialsFile: file }: LocationOptions) {
+  if (file !== undefined) return { credentialsFile: resolve(cwd, file) }
+  const { RESTIC_REST_USERNAME: name = '', RESTIC_REST_PASSWORD: password = '' } = process.env
+  return name === '' && password === '' ? {} : { credentials: { name, password } }
+}
+
 /**
  * Aborts a while later: what is interrupted gives its locks back, and that takes requests. A server that does not answer
  * then holds nobody up for longer.
@@ -77,6 +110,18 @@ function afterGrace(signal: AbortSignal): AbortSignal {
   return late.signal
 }
 
+function invalidOption(option: BackendOptions, name: string, form: string): Failure {
+  const message = `-o ${name}: ${form}, not ${JSON.stringify(option[name])}`
+  return new Failure({ code: 'options_invalid', message })
+}
+
+function connectionsOf(option: BackendOptions, name: 'rest.connections' | 's3.connections') {
+  const { [name]: text } = option
+  if (text === undefined) return {}
+  if (/^[1-9]\d{0,2}$/.test(text)) return { connectionsMax: Number(text) }
+  throw invalidOption(option, name, 'give a number from 1 to 999')
+}
+
 type S3Settings = Pick<
   S3StoreOptions,
   'region' | 'profile' | 'credentialsFile' | 'addressing' | 'connectionsMax' | 'storageClass' | 'retention'
@@ -88,15 +133,11 @@ interface Settings {
 }
 
 function s3Settings(option: BackendOptions, { cwd, storageClasses }: Settings): S3Settings {
-  const invalid = (name: string, form: string) =>
-    new Failure({ code: 'options_invalid', message: `-o ${name}: ${form}, not ${JSON.stringify(option[name])}` })
+  const invalid = (name: string, form: string) => invalidOption(option, name, form)
   const { 's3.region': region, 's3.profile': profile, 's3.credentials-file': file } = option
-  const { 's3.bucket-lookup': lookup = 'auto', 's3.connections': connections, 's3.object-lock': lock } = option
+  const { 's3.bucket-lookup': lookup = 'auto', 's3.object-lock': lock } = option
   const { 's3.storage-class': className } = option
   if (!['auto', 'dns', 'path'].includes(lookup)) throw invalid('s3.bucket-lookup', 'give auto, dns or path')
-  if (connections !== undefined && !/^[1-9]\d{0,2}$/.test(connections)) {
-    throw invalid('s3.connections', 'give a number from 1 to 999')
-  }
   const storageClass = storageClasses.find((known) => known === className)
   if (className !== undefined && storageClass === undefined) {
     throw invalid('s3.storage-class', `give one that is read at once: ${storageClasses.join(', ')}`)
@@ -110,7 +151,7 @@ function s3Settings(option: BackendOptions, { cwd, storageClasses }: Settings): 
     ...(profile === undefined ? {} : { profile }),
     ...(file === undefined ? {} : { credentialsFile: resolve(cwd, file) }),
     ...(lookup === 'auto' ? {} : { addressing: lookup === 'dns' ? 'host' : 'path' }),
-    ...(connections === undefined ? {} : { connectionsMax: Number(connections) }),
+    ...connectionsOf(option, 's3.connections'),
     ...(storageClass === undefined ? {} : { storageClass }),
     ...(mode === 'GOVERNANCE' || mode === 'COMPLIANCE' ? { retention: { mode, days: Number(days) } } : {}),
   }

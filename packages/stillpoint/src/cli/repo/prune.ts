@@ -1,4 +1,6 @@
 /** `stillpoint repo prune`, and its options, which `forget --prune` has too. */
+
+import { Failure } from '@stillpoint/core/kernel'
 import type { PruneAmount, PruneOptions, PruneReport, Repository, UnusedLimit } from '@stillpoint/repository'
 import { type Command, Option } from 'commander'
 import { bytesText } from '../quantities.ts'
@@ -6,6 +8,7 @@ import type { CommandSession, RunCommand } from '../session.ts'
 import { size, unusedLimit } from './arguments.ts'
 import { withLine } from './live-line.ts'
 import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo, succeeded } from './repository-access.ts'
+import { type WriteOptions, writeSettingsOf } from './write-options.ts'
 
 export interface PruneFlags {
   readonly maxUnused?: UnusedLimit
@@ -32,7 +35,8 @@ export function repoPruneCommand(run: RunCommand): Command {
     .addOption(new Option('-n, --dry-run', 'say what would be done, and do nothing'))
     .action((options: RepositoryOptions & PruneFlags) =>
       runRepo(run)(options, async (session) => {
-        await prune(session, await openNamed(session, options), { ...pruneOptions(options) })
+        const chosen = pruneOptions(options)
+        await prune(session, await openNamed(session, options), chosen)
         return succeeded
       }),
     )
@@ -42,7 +46,12 @@ export function repoPruneCommand(run: RunCommand): Command {
   ])
 }
 
-export function pruneOptions(flags: PruneFlags): PruneOptions {
+/** @throws Failure `usage` */
+export function pruneOptions(flags: PruneFlags & WriteOptions): PruneOptions {
+  if (flags.repackUncompressed === true && writeSettingsOf(flags).compression === 'off') {
+    const message = '--repack-uncompressed and --compression off exclude each other'
+    throw new Failure({ code: 'usage', message })
+  }
   return {
     dryRun: flags.dryRun === true,
     ...(flags.maxUnused === undefined ? {} : { maxUnused: flags.maxUnused }),

@@ -20,15 +20,22 @@ interface SnapshotFlags extends RepositoryOptions, SelectionOptions {
 
 const dryRun = () => new Option('-n, --dry-run', 'say what would be done, and do nothing')
 
-export function repoRepairCommand(run: RunCommand): Command {
-  const index = repoCommand(
-    'index',
-    'make the index right again',
-    'Makes the index right again from the packs that are there.',
-  )
+/** restic's word for `repair index` before 0.16. */
+export function repoRebuildIndexCommand(run: RunCommand): Command {
+  const command = indexCommand(run, 'rebuild-index').summary('the same as repair index')
+  return examples(command, [{ line: 'stillpoint repo rebuild-index', what: 'as older restic has it' }])
+}
+
+function indexCommand(run: RunCommand, name: string): Command {
+  const text = 'Makes the index right again from the packs that are there.'
+  return repoCommand(name, 'make the index right again', text)
     .addOption(new Option('--read-all-packs', 'trust no index file: read the header of every pack'))
     .addOption(dryRun())
     .action((options: IndexFlags) => runRepo(run)(options, (session) => repairIndex(session, options)))
+}
+
+export function repoRepairCommand(run: RunCommand): Command {
+  const index = indexCommand(run, 'index')
   const packsText =
     'Moves what is sound in damaged packs into new ones, and deletes them. A copy of each stays in the working directory.'
   const packs = repoCommand('packs', 'salvage damaged packs', packsText)

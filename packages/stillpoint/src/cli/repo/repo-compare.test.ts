@@ -2,7 +2,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { hasRestic, makeBench, type RepoBench } from './repo-workbench.ts'
+import { hasRestic, linesOf, makeBench, type RepoBench } from './repo-workbench.ts'
 
 let bench: RepoBench
 beforeAll(async () => {
@@ -47,7 +47,9 @@ describe.skipIf(!hasRestic)('stillpoint repo, beside restic [needs restic]', () 
   test('what is not there is reported, and the rest is saved', async () => {
     const partial = await bench.ours('backup', 'source/a.txt', 'nowhere', '--json')
     expect(partial.code).toBe(3)
-    expect(partial.stdout).toContain('"message_type":"error"')
+    expect(linesOf(partial.stderr)).toMatchObject([
+      { message_type: 'error', error: { message: expect.stringContaining('nowhere') }, during: 'archival' },
+    ])
     const none = await bench.ours('backup', 'nowhere')
     expect(none).toMatchObject({ code: 1, stdout: '' })
     expect(none.stderr).toContain('error[backup_empty]')

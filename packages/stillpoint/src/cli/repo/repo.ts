@@ -18,6 +18,7 @@ const loaders: CommandLoaders = {
   forget: async () => (await import('./forget.ts')).repoForgetCommand,
   prune: async () => (await import('./prune.ts')).repoPruneCommand,
   repair: async () => (await import('./repair.ts')).repoRepairCommand,
+  'rebuild-index': async () => (await import('./repair.ts')).repoRebuildIndexCommand,
   copy: async () => (await import('./copy.ts')).repoCopyCommand,
   key: async () => (await import('./key.ts')).repoKeyCommand,
   stats: async () => (await import('./stats.ts')).repoStatsCommand,

@@ -8,7 +8,7 @@
  */
 import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { Failure } from '@stillpoint/core/kernel'
+import { describeFailure, Failure } from '@stillpoint/core/kernel'
 import type { BlobStore, Repository } from '@stillpoint/repository'
 import { Command, Option } from 'commander'
 import { readSecret } from '../../config/secret.ts'
@@ -17,13 +17,15 @@ import { type CommonOptions, type Example, withExamples, withJson } from '../hel
 import type { CommandHost, CommandSession, RunCommand } from '../session.ts'
 import { lockWait, rate } from './arguments.ts'
 import { type CacheOptions, cacheOptions, cacheSettings } from './cache-settings.ts'
-import { backendOption, backendOptionNames, type LocationOptions, openLocation } from './open-location.ts'
+import { type LocationOptions, locationOptions, openLocation } from './open-location.ts'
+import { type WriteOptions, writeOptions, writeSettingsOf } from './write-options.ts'
 
-export interface RepositoryOptions extends CommonOptions, CacheOptions, LocationOptions {
+export interface RepositoryOptions extends CommonOptions, CacheOptions, LocationOptions, WriteOptions {
   readonly repo?: string
   readonly repositoryFile?: string
   readonly passwordFile?: string
   readonly passwordCommand?: string
+  readonly insecureNoPassword?: true
   readonly keyHint?: string
   /** KiB per second. */
   readonly limitUpload?: number
@@ -54,18 +56,32 @@ export function withRepositoryOptions(command: Command): Command {
     new Option('-p, --password-file <file>', 'file with the password; default: $RESTIC_PASSWORD_FILE'),
     new Option('--password-command <command>', 'command that prints it; default: $RESTIC_PASSWORD_COMMAND'),
     new Option('--key-hint <id>', 'try this key first; default: $RESTIC_KEY_HINT'),
-    new Option('--rest-credentials-file <file>', 'file with "name:password" or a token for a REST server'),
-    new Option('--cacert <file>', 'certificates to trust, PEM; default: $RESTIC_CACERT'),
-    new Option('-o, --option <name=value>', `of a backend: ${backendOptionNames.join(', ')}`).argParser(backendOption),
+    new Option('--insecure-no-password', 'the password is empty'),
+    ...locationOptions(),
     new Option('--limit-upload <KiB>', 'upload no more than this per second').argParser(rate),
     new Option('--limit-download <KiB>', 'download no more than this per second').argParser(rate),
     ...cacheOptions(),
+    ...writeOptions(),
     new Option('--no-lock', 'take no lock: for media that cannot be written'),
     new Option('--retry-lock <time>', 'wait for a locked repository, such as 5m').argParser(lockWait),
     new Option('-q, --quiet', 'say nothing but results that were asked for, and failures'),
     new Option('-v, --verbose', 'say more; twice: each file').preset('').argParser(countUp),
   ]
   for (const option of options) command.addOption(option)
+  return withVerboseLevel(command)
+}
+
+/** restic's `--verbose=2`, which is `-vv`. */
+function withVerboseLevel(command: Command): Command {
+  const parse = command.parseOptions.bind(command)
+  command.parseOptions = (args) => {
+    const end = args.includes('--') ? args.indexOf('--') : args.length
+    const given = args.slice(0, end).flatMap((word) => {
+      const [, level] = /^--verbose=([0-3])$/.exec(word) ?? []
+      return level === undefined ? [word] : Array.from({ length: Number(level) }, () => '--verbose')
+    })
+    return parse([...given, ...args.slice(end)])
+  }
   return command
 }
 
@@ -95,14 +111,24 @@ export function runRepo(run: RunCommand, { isListing = false }: RunRepoOptions =
   return (options: CommonOptions & { readonly quiet?: true }, body) =>
     run(options, async (given) => {
       const session = options.quiet === true ? quietSession(given, isListing) : given
+      const { host, output } = session
       try {
         return await body(session)
       } catch (error) {
-        if (session.host.signal.aborted || resticCodes.includes(exitCodeOf(error))) throw error
-        session.output.failure(error, exitCodes.failed)
-        return exitCodes.failed
+        const own = exitCodeOf(error)
+        const code = resticCodes.includes(own) ? own : exitCodes.failed
+        if (host.signal.aborted) throw error
+        if (output.json) output.log(JSON.stringify(exitError(error, code)))
+        else output.failure(error, code)
+        return code
       }
     })
+}
+
+/** restic's last message on stderr, and what we know beyond it. */
+function exitError(error: unknown, code: ExitCode): object {
+  const report = describeFailure(error)
+  return { message_type: 'exit_error', code, message: report.message, error: report }
 }
 
 /** Without messages and moving lines; results of JSON and failures stay. */
@@ -113,6 +139,8 @@ function quietSession({ host, output }: CommandSession, isListing: boolean): Com
 }
 
 export interface AccessOptions {
+  /** Default: one per processor. */
+  readonly threads?: number
   /** Also where index files are damaged. */
   readonly forRepair?: boolean
   /** For commands that read neither trees nor data: the index is not read. */
@@ -131,7 +159,7 @@ export async function openNamed(
 async function openAs(
   { host, output }: CommandSession,
   options: RepositoryOptions,
-  { prefix, forRepair = false, withoutIndex = false }: Names & AccessOptions,
+  { prefix, threads, forRepair = false, withoutIndex = false }: Names & AccessOptions,
 ): Promise<Repository> {
   const { openRepository } = await import('@stillpoint/repository')
   const names: Names = { prefix }
@@ -152,6 +180,8 @@ async function openAs(
     lockWaitMs: options.retryLock ?? 0,
     ...(keyHint === undefined ? {} : { keyHint }),
     ...(cache === undefined ? {} : { cache }),
+    ...(threads === undefined ? {} : { threads }),
+    ...writeSettingsOf(options),
     index: withoutIndex ? 'whenNeeded' : 'now',
     forRepair,
   })
@@ -206,10 +236,14 @@ interface PasswordSettings {
 /** As restic, without white space around it. */
 export async function passwordNamed(
   host: CommandHost,
-  options: Pick<RepositoryOptions, 'passwordFile' | 'passwordCommand'>,
+  options: Pick<RepositoryOptions, 'passwordFile' | 'passwordCommand' | 'insecureNoPassword'>,
   { names: { prefix }, warn }: PasswordSettings,
 ): Promise<string> {
   const { [`${prefix}_PASSWORD`]: inEnvironment, ...env } = process.env
+  if (options.insecureNoPassword === true) {
+    if (options.passwordFile === undefined && options.passwordCommand === undefined) return ''
+    throw new Failure({ code: 'options_invalid', message: '--insecure-no-password and a password exclude each other' })
+  }
   const isGiven = options.passwordFile !== undefined || options.passwordCommand !== undefined
   const passwordFile = isGiven ? options.passwordFile : env[`${prefix}_PASSWORD_FILE`]
   const passwordCommand = isGiven ? options.passwordCommand : env[`${prefix}_PASSWORD_COMMAND`]
@@ -232,12 +266,14 @@ export interface FromOptions {
   readonly fromPasswordFile?: string
   readonly fromPasswordCommand?: string
   readonly fromKeyHint?: string
+  readonly fromInsecureNoPassword?: true
 }
 
 /** The other repository of a copy. */
 export async function openFrom(session: CommandSession, options: RepositoryOptions & FromOptions): Promise<Repository> {
   const { fromRepo, fromRepositoryFile, fromPasswordFile, fromPasswordCommand, fromKeyHint } = options
-  const { repo: _, repositoryFile: _file, passwordFile: _password, passwordCommand: _command, ...same } = options
+  const { repo: _, repositoryFile: _file, passwordFile: _password, passwordCommand: _command, ...others } = options
+  const { insecureNoPassword: _none, keyHint: _hint, ...same } = others
   const named: RepositoryOptions = {
     ...same,
     ...(fromRepo === undefined ? {} : { repo: fromRepo }),
@@ -245,6 +281,7 @@ export async function openFrom(session: CommandSession, options: RepositoryOptio
     ...(fromPasswordFile === undefined ? {} : { passwordFile: fromPasswordFile }),
     ...(fromPasswordCommand === undefined ? {} : { passwordCommand: fromPasswordCommand }),
     ...(fromKeyHint === undefined ? {} : { keyHint: fromKeyHint }),
+    ...(options.fromInsecureNoPassword === undefined ? {} : { insecureNoPassword: true }),
   }
   return openAs(session, named, { prefix: 'RESTIC_FROM' })
 }
@@ -256,6 +293,7 @@ export function withFromOptions(command: Command): Command {
     .addOption(new Option('--from-password-file <file>', 'its password; default: $RESTIC_FROM_PASSWORD_FILE'))
     .addOption(new Option('--from-password-command <command>', 'prints it; default: $RESTIC_FROM_PASSWORD_COMMAND'))
     .addOption(new Option('--from-key-hint <id>', 'try this key first; default: $RESTIC_FROM_KEY_HINT'))
+    .addOption(new Option('--from-insecure-no-password', 'its password is empty'))
 }
 
 export const succeeded: ExitCode = exitCodes.succeeded

@@ -1,15 +1,24 @@
 /** `stillpoint repo restore` */
 import { resolve } from 'node:path'
 import { Failure, isFailure } from '@stillpoint/core/kernel'
-import type { LoadDirectoryOptions, LoadedDirectory, Overwrite, Repository, TreeNode } from '@stillpoint/repository'
+import type {
+  LoadDirectoryOptions,
+  LoadedDirectory,
+  LoadProgress,
+  Overwrite,
+  Repository,
+  TreeNode,
+} from '@stillpoint/repository'
 import { type Command, Option } from 'commander'
 import { type ExitCode, exitCodes } from '../exit-codes.ts'
 import { bytesText, countText, shortId } from '../quantities.ts'
 import type { CommandSession, RunCommand } from '../session.ts'
-import { withLine } from './live-line.ts'
-import { anyMatches, type PathPattern, parsePattern } from './path-pattern.ts'
+import { patternsOf } from './backup-excludes.ts'
+import { type LiveLine, progressFps, withLine } from './live-line.ts'
+import { anyMatches, type PathPattern } from './path-pattern.ts'
 import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo } from './repository-access.ts'
 import { repeated, type SelectionOptions, selectionOf, withSelection } from './selection.ts'
+import { tellError } from './told-errors.ts'
 
 interface RestoreFlags extends RepositoryOptions, SelectionOptions {
   readonly target: string
@@ -17,6 +26,11 @@ interface RestoreFlags extends RepositoryOptions, SelectionOptions {
   readonly iinclude?: readonly string[]
   readonly exclude?: readonly string[]
   readonly iexclude?: readonly string[]
+  readonly includeFile?: readonly string[]
+  readonly iincludeFile?: readonly string[]
+  readonly excludeFile?: readonly string[]
+  readonly iexcludeFile?: readonly string[]
+  readonly sparse?: true
   readonly overwrite: Overwrite
   readonly delete?: boolean
   readonly dryRun?: boolean
@@ -40,6 +54,11 @@ export function repoRestoreCommand(run: RunCommand): Command {
     .addOption(new Option('--iinclude <pattern>', 'the same, whatever the case').argParser(repeated))
     .addOption(new Option('-e, --exclude <pattern>', 'leave out what matches; repeatable').argParser(repeated))
     .addOption(new Option('--iexclude <pattern>', 'the same, whatever the case').argParser(repeated))
+    .addOption(new Option('--include-file <file>', 'file with a pattern per line; repeatable').argParser(repeated))
+    .addOption(new Option('--iinclude-file <file>', 'the same, whatever the case').argParser(repeated))
+    .addOption(new Option('--exclude-file <file>', 'file with a pattern per line; repeatable').argParser(repeated))
+    .addOption(new Option('--iexclude-file <file>', 'the same, whatever the case').argParser(repeated))
+    .addOption(new Option('--sparse', 'taken and not needed: long runs of zeros always become holes'))
     .addOption(new Option('--overwrite <behaviour>', overwrite).choices(overwrites).default('always'))
     .addOption(new Option('--delete', 'remove what is in the target and not in the snapshot'))
     .addOption(new Option('-n, --dry-run', 'change nothing; say what would be done'))
@@ -54,8 +73,7 @@ export function repoRestoreCommand(run: RunCommand): Command {
 
 async function restore(session: CommandSession, id: string, options: RestoreFlags): Promise<ExitCode> {
   const { host, output } = session
-  const include = patternsOf(options.include, options.iinclude)
-  const exclude = patternsOf(options.exclude, options.iexclude)
+  const { include, exclude } = await chosenBy(options, host.cwd)
   if (include.length > 0 && exclude.length > 0) {
     throw new Failure({ code: 'usage', message: '--include and --exclude exclude each other' })
   }
@@ -78,6 +96,7 @@ async function restore(session: CommandSession, id: string, options: RestoreFlag
   }
   const doing = options.dryRun === true ? 'would restore' : 'restoring'
   output.message(`${doing} snapshot ${shortId(snapshot.id)} of ${snapshot.paths.join(', ')} to ${target}`)
+  const startMs = host.clock.monotonicMs()
   const restored = await withLine(session, (line) =>
     repository.loadDirectory(tree, target, {
       overwrite: options.overwrite,
@@ -87,13 +106,16 @@ async function restore(session: CommandSession, id: string, options: RestoreFlag
       onProblem: 'continue',
       signal: host.signal,
       ...(select === undefined ? {} : { select }),
-      onProgress: ({ files, bytes, path: at }) => line.update(`${files} files, ${bytesText(bytes)}  ${at}`),
+      onProgress: showProgress(session, { line, startMs, quiet: options.quiet === true }),
       ...((options.verbose ?? 0) >= 2 ? { onEntry: (at, outcome) => showEntry(session, at, outcome) } : {}),
     }),
   )
-  for (const { path: at, failure } of restored.problems) output.warning(`${at}: ${failure.message}`)
+  for (const { path: at, failure } of restored.problems) {
+    const message = output.json ? failure.message : `${at}: ${failure.message}`
+    tellError(session, { message, during: 'restore', item: `/${at}` })
+  }
   for (const { path: at, reason } of restored.skipped) output.message(`not restored: ${at}: ${reason}`)
-  showSummary(session, restored, { target, isDryRun: options.dryRun === true })
+  showSummary(session, restored, { target, isDryRun: options.dryRun === true, startMs })
   if (restored.problems.length === 0) return exitCodes.succeeded
   output.warning(`there were ${countText(restored.problems.length, 'problem')}`)
   return exitCodes.failed
@@ -105,20 +127,49 @@ function removable(include: readonly PathPattern[], exclude: readonly PathPatter
   return (path) => !anyMatches(exclude, `/${path}`)
 }
 
+interface ShownProgress {
+  readonly line: LiveLine
+  readonly startMs: number
+  readonly quiet: boolean
+}
+
+/** A line on a terminal; restic's `status` with `--json`, as often as that. */
+function showProgress({ host, output }: CommandSession, { line, startMs, quiet }: ShownProgress) {
+  const pauseMs = 1000 / progressFps()
+  let toldMs = Number.NEGATIVE_INFINITY
+  return ({ files, filesTotal, bytes, bytesTotal, path }: LoadProgress): void => {
+    if (!output.json) return line.update(`${files} files, ${bytesText(bytes)}  ${path}`)
+    const nowMs = host.clock.monotonicMs()
+    if (quiet || nowMs - toldMs < pauseMs) return
+    toldMs = nowMs
+    const seconds = Math.floor((nowMs - startMs) / 1000)
+    output.result({
+      message_type: 'status',
+      seconds_elapsed: seconds,
+      percent_done: bytesTotal === 0 ? 0 : bytes / bytesTotal,
+      total_files: filesTotal,
+      files_restored: files,
+      total_bytes: bytesTotal,
+      bytes_restored: bytes,
+    })
+  }
+}
+
 function showEntry({ output }: CommandSession, path: string, action: string): void {
   output.result({ message_type: 'verbose_status', action, item: `/${path}` })
   output.lines([`${action.padEnd(9)}  /${path}`])
 }
 
 function showSummary(
-  { output }: CommandSession,
+  { host, output }: CommandSession,
   restored: LoadedDirectory,
-  { target, isDryRun }: { readonly target: string; readonly isDryRun: boolean },
+  { target, isDryRun, startMs }: { readonly target: string; readonly isDryRun: boolean; readonly startMs: number },
 ): void {
   const { files, bytes, unchanged, kept, deleted, verified } = restored
   const written = { files: files - unchanged.files, bytes: bytes - unchanged.bytes }
   output.result({
     message_type: 'summary',
+    seconds_elapsed: Math.floor((host.clock.monotonicMs() - startMs) / 1000),
     total_files: files + kept.files,
     files_restored: written.files,
     files_skipped: unchanged.files + kept.files,
@@ -138,11 +189,14 @@ function showSummary(
   output.lines(lines)
 }
 
-function patternsOf(texts: readonly string[] = [], ignoringCase: readonly string[] = []): readonly PathPattern[] {
-  return [
-    ...texts.map((text) => parsePattern(text)),
-    ...ignoringCase.map((text) => parsePattern(text, { ignoreCase: true })),
-  ]
+async function chosenBy(options: RestoreFlags, cwd: string) {
+  const { include, includeFile, iinclude, iincludeFile, exclude, excludeFile, iexclude, iexcludeFile } = options
+  const included = { texts: include, files: includeFile, ignoringCase: iinclude, filesIgnoringCase: iincludeFile }
+  const excluded = { texts: exclude, files: excludeFile, ignoringCase: iexclude, filesIgnoringCase: iexcludeFile }
+  return {
+    include: (await patternsOf(included, cwd)).patterns,
+    exclude: (await patternsOf(excluded, cwd)).patterns,
+  }
 }
 
 /** @throws Failure `path_absent` */

@@ -1,6 +1,6 @@
 /** Snapshots and entries as JSON of restic's shape, and as lines for people. Pure. */
 import type { Snapshot, Timestamp, TreeNode } from '@stillpoint/repository'
-import { shortId } from '../quantities.ts'
+import { bytesText, shortId } from '../quantities.ts'
 import { type TableOptions, tableLines } from '../table.ts'
 
 /** RFC 3339 with up to nine decimals, in UTC. */
@@ -37,24 +37,24 @@ export function snapshotJson(snapshot: Snapshot): Readonly<Record<string, unknow
 
 export function snapshotTable(
   snapshots: readonly Snapshot[],
-  options: TableOptions & { readonly reasons?: ReadonlyMap<string, readonly string[]> },
+  options: TableOptions & { readonly reasons?: ReadonlyMap<string, readonly string[]>; readonly compact?: boolean },
 ): readonly string[] {
-  const { reasons } = options
+  const { reasons, compact = false } = options
   const columns = [
     { title: 'ID' },
     { title: 'Time' },
     { title: 'Host', shrinkTo: 6 },
     { title: 'Tags', shrinkTo: 6 },
-    ...(reasons === undefined ? [] : [{ title: 'Reasons' }]),
-    { title: 'Paths', shrinkTo: 10 },
+    ...(reasons === undefined || compact ? [] : [{ title: 'Reasons' }]),
+    ...(compact ? [] : [{ title: 'Paths', shrinkTo: 10 }]),
   ]
   const rows = snapshots.map(({ id, time, hostname, tags, paths }) => [
     shortId(id),
     timeShown(time),
     hostname,
     tags.join(','),
-    ...(reasons === undefined ? [] : [(reasons.get(id) ?? []).join(', ')]),
-    paths.join(', '),
+    ...(reasons === undefined || compact ? [] : [(reasons.get(id) ?? []).join(', ')]),
+    ...(compact ? [] : [paths.join(', ')]),
   ])
   return tableLines(columns, rows, options)
 }
@@ -102,6 +102,7 @@ export function modeText(mode: number): string {
 export function entryJson(node: TreeNode, path: string): Readonly<Record<string, unknown>> {
   const mode = goMode(node)
   return {
+    message_type: 'node',
     name: node.name,
     type: node.type,
     path,
@@ -113,6 +114,7 @@ export function entryJson(node: TreeNode, path: string): Readonly<Record<string,
     mtime: timeJson(node.mtime),
     atime: timeJson(node.atime),
     ctime: timeJson(node.ctime),
+    ...(node.inode === 0n ? {} : { inode: Number(node.inode) }),
     struct_type: 'node',
   }
 }
@@ -139,9 +141,10 @@ export function matchJson(node: TreeNode, path: string): Readonly<Record<string,
   }
 }
 
-export function longLine(node: TreeNode, path: string): string {
+export function longLine(node: TreeNode, path: string, options: { readonly humanReadable?: true } = {}): string {
   const bytes = node.type === 'file' ? node.bytes : 0
-  const numbers = [`${node.uid}`.padStart(5), `${node.gid}`.padStart(5), `${bytes}`.padStart(6)].join(' ')
+  const size = options.humanReadable === true ? bytesText(bytes).padStart(10) : `${bytes}`.padStart(6)
+  const numbers = [`${node.uid}`.padStart(5), `${node.gid}`.padStart(5), size].join(' ')
   const target = node.type === 'symlink' ? ` -> ${node.target}` : ''
   return `${modeText(goMode(node))} ${numbers} ${timeShown(node.mtime)} ${path}${target}`
 }

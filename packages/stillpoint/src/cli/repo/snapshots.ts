@@ -10,12 +10,14 @@ import { snapshotJson, snapshotTable } from './shown.ts'
 interface SnapshotsFlags extends RepositoryOptions, SelectionOptions {
   readonly groupBy?: string
   readonly latest?: number
+  readonly compact?: true
 }
 
 export function repoSnapshotsCommand(run: RunCommand): Command {
   const command = repoCommand('snapshots', 'list snapshots', 'Lists snapshots, oldest first.')
     .argument('[ids...]', 'only these: ids or their first digits')
     .addOption(new Option('-g, --group-by <fields>', 'by host, paths and tags, separated by commas'))
+    .addOption(new Option('-c, --compact', 'without paths'))
     .addOption(new Option('--latest <n>', 'only the newest of each host and set of paths').argParser(count))
     .action((ids: readonly string[], options: SnapshotsFlags) =>
       runRepo(run, { isListing: true })(options, (session) => list(session, ids, options)),
@@ -42,14 +44,18 @@ async function list(session: CommandSession, ids: readonly string[], options: Sn
   output.result(groupBy.length === 0 ? snapshots.map(snapshotJson) : groups.map(groupJson))
   for (const group of groups) {
     if (groupBy.length > 0) output.lines([groupTitle(group)])
-    output.lines(tableWithCount(group.snapshots, output.terminal.stdout.columns()))
+    const width = output.terminal.stdout.columns()
+    output.lines(tableWithCount(group.snapshots, { width, compact: options.compact === true }))
   }
   if (snapshots.length === 0) output.message('There are no snapshots.')
   return succeeded
 }
 
-function tableWithCount(snapshots: readonly Snapshot[], width: number | undefined): readonly string[] {
-  return [...snapshotTable(snapshots, { width }), `${snapshots.length} snapshots`]
+function tableWithCount(
+  snapshots: readonly Snapshot[],
+  options: Parameters<typeof snapshotTable>[1],
+): readonly string[] {
+  return [...snapshotTable(snapshots, options), `${snapshots.length} snapshots`]
 }
 
 function groupJson({ hostname, paths, tags, snapshots }: SnapshotGroup) {

@@ -1,5 +1,5 @@
 /** `stillpoint repo stats` */
-import type { StatsMode } from '@stillpoint/repository'
+import type { RepositoryStats, StatsMode } from '@stillpoint/repository'
 import { type Command, Option } from 'commander'
 import { bytesText } from '../quantities.ts'
 import type { RunCommand } from '../session.ts'
@@ -11,6 +11,16 @@ interface StatsFlags extends RepositoryOptions, SelectionOptions {
 }
 
 const statsModes: readonly StatsMode[] = ['restore-size', 'files-by-contents', 'raw-data', 'blobs-per-file']
+
+/** As restic since 0.15, and like there nothing where there is nothing to divide by. */
+function compressionJson({ totalBytes, plainBytes = 0, compressed }: RepositoryStats): object {
+  if (compressed === undefined || plainBytes === 0) return {}
+  return {
+    ...(compressed.bytes === 0 ? {} : { compression_ratio: compressed.plainBytes / compressed.bytes }),
+    compression_progress: (compressed.plainBytes / plainBytes) * 100,
+    compression_space_saving: (1 - totalBytes / plainBytes) * 100,
+  }
+}
 
 export function repoStatsCommand(run: RunCommand): Command {
   const text = 'Counts what snapshots hold: as restored, as stored, or by distinct content.'
@@ -27,6 +37,7 @@ export function repoStatsCommand(run: RunCommand): Command {
         output.result({
           total_size: stats.totalBytes,
           ...(stats.plainBytes === undefined ? {} : { total_uncompressed_size: stats.plainBytes }),
+          ...compressionJson(stats),
           total_file_count: stats.files,
           ...(hasBlobs ? { total_blob_count: stats.blobs } : {}),
           snapshots_count: stats.snapshots,

@@ -42,7 +42,9 @@ export function repoTagCommand(run: RunCommand): Command {
           output.result({ message_type: 'changed', old_snapshot_id: oldId, new_snapshot_id: newId, tags })
           output.lines([`snapshot ${shortId(oldId)} is now ${shortId(newId)}: ${tags.join(', ')}`])
         }
-        output.result({ message_type: 'summary', changed_snapshots: tagged.length })
+        const changed = tagged.length
+        // The name in restic's documentation, and that in its code.
+        output.result({ message_type: 'summary', changed_snapshot_count: changed, changed_snapshots: changed })
         output.lines([`modified ${countText(tagged.length, 'snapshot')}`])
         return succeeded
       }),
