@@ -1,6 +1,6 @@
 /**
- * Owns putting an object on S3: create-only, in parts where it is large, under Object Lock where that is wanted.
- * Does not own reading (s3-store.ts).
+ * Owns putting an object on S3: create-only, and in parts where it is large. Does not own its protection
+ * (s3-object-lock.ts) and reading (s3-store.ts).
  *
  * Create-only rests on `If-None-Match: *`, which not every server knows. Invariants:
  * 1. Whether the server honours it is found out with the first small object, which is put twice: the second time must
@@ -16,20 +16,16 @@
  */
 import { createHash } from 'node:crypto'
 import type { CompletedPart, PutObjectCommand, PutObjectCommandInput } from '@aws-sdk/client-s3'
-import { type Clock, Failure } from '@stillpoint/core/kernel'
+import type { Clock } from '@stillpoint/core/kernel'
 import { isId } from '../format/ids.ts'
 import { eachOf } from '../parallel.ts'
-import type { ObjectKind, ObjectName } from './blob-store.ts'
+import type { ObjectName } from './blob-store.ts'
 import { pause } from './retrying.ts'
 import type { S3Bucket } from './s3-client.ts'
 import { refusalOf } from './s3-failure.ts'
+import { createS3ObjectLock, type S3Protection, type S3Retention } from './s3-object-lock.ts'
 
-export interface S3Retention {
-  /** `COMPLIANCE`: nobody can end it early, not even the owner of the account. */
-  readonly mode: 'GOVERNANCE' | 'COMPLIANCE'
-  /** From the upload of each object. */
-  readonly days: number
-}
+export type { S3Retention }
 
 /** Those that are read at once: from an archive, every check and restore would wait for hours. */
 export const s3StorageClasses = [
@@ -74,7 +70,6 @@ const probeBytesMax = 64 << 10
 /** How long a config is left alone before it is looked at again, and that in times of what its upload took. */
 const configPauseMs = 1_000
 const configPauseUploads = 5
-const dayMs = 86_400_000
 
 type Condition = 'unknown' | 'honoured' | 'absent'
 
@@ -91,23 +86,23 @@ interface Upload {
   readonly object: ObjectName
   readonly path: string
   readonly bytes: Uint8Array
+  readonly protection: S3Protection | undefined
   readonly settings: UploadSettings
 }
 
-type UploadSettings = Pick<
-  PutObjectCommandInput,
-  'StorageClass' | 'ObjectLockMode' | 'ObjectLockRetainUntilDate' | 'ContentType'
->
+/** What goes with each kind. */
+type UploadSettings = Pick<PutObjectCommandInput, 'StorageClass' | 'ContentType'> & Partial<S3Protection>
 
 export function createS3Upload(parts: S3UploadParts, options: S3UploadOptions): S3Upload {
   const { bucket, sizeOf } = parts
+  const { storageClass } = options
   const partBytes = options.partBytes ?? defaultPartBytes
   // Invariant 1; Amazon documents it (August 2024).
   let condition: Condition = bucket.isAmazon ? 'honoured' : 'unknown'
   let hasPutInParts = false
   // Amazon wants one with all that comes under Object Lock; of a retention that is the bucket's own, its answer tells.
   let hasChecksum = options.retention !== undefined
-  const settingsOf = settingsFor(parts, options)
+  const objectLock = createS3ObjectLock(bucket, parts.clock, options.retention)
   const isInParts = ({ bytes }: Upload) => bytes.length > partBytes
 
   async function attempt(upload: Upload): Promise<Exclude<Attempt, 'unchecked'>> {
@@ -137,9 +132,14 @@ export function createS3Upload(parts: S3UploadParts, options: S3UploadOptions): 
   return {
     isAtomic: () => condition === 'honoured' && (bucket.isAmazon || !hasPutInParts),
     async put(object, path, bytes) {
-      const upload = { object, path, bytes, settings: await settingsOf(object.kind) }
+      const protection = await objectLock.protectionFor(object.kind)
+      const classed = storageClass === undefined || object.kind !== 'pack' ? {} : { StorageClass: storageClass }
+      const settings = { ContentType: 'application/octet-stream', ...classed, ...protection }
+      const upload = { object, path, bytes, protection, settings }
       const beganMs = parts.clock.monotonicMs()
       const outcome = await create(upload)
+      // Also where it was there: the attempt that made it may have ended before this.
+      if (protection !== undefined && isInParts(upload)) await objectLock.confirm(path, protection)
       if (outcome === 'exists' || object.kind !== 'config' || condition === 'honoured') return outcome
       // Invariant 2.
       const pauseMs = configPauseMs + configPauseUploads * (parts.clock.monotonicMs() - beganMs)
@@ -149,25 +149,6 @@ export function createS3Upload(parts: S3UploadParts, options: S3UploadOptions): 
       })
       return (await parts.read(path)).equals(bytes) ? 'created' : 'exists'
     },
-  }
-}
-
-/** What goes with each kind. Retention is asked for only when the bucket is known to have it. */
-function settingsFor({ bucket, clock }: S3UploadParts, options: S3UploadOptions) {
-  const { retention, storageClass } = options
-  let checked: Promise<void> | undefined
-  return async (kind: ObjectKind): Promise<UploadSettings> => {
-    const classed = storageClass === undefined || kind !== 'pack' ? {} : { StorageClass: storageClass }
-    const settings = { ContentType: 'application/octet-stream', ...classed }
-    // A lock that cannot be given back would lock everybody out.
-    if (retention === undefined || kind === 'lock') return settings
-    checked ??= checkObjectLock(bucket)
-    await checked.catch((error: unknown) => {
-      checked = undefined // the next upload asks again
-      throw error
-    })
-    const until = new Date(clock.wallMs() + retention.days * dayMs)
-    return { ...settings, ObjectLockMode: retention.mode, ObjectLockRetainUntilDate: until }
   }
 }
 
@@ -297,29 +278,4 @@ function signAs(command: PutObjectCommand, hash: string): void {
     },
     { step: 'build', name: 'signAsObjectName' },
   )
-}
-
-/** A server that does not know Object Lock leaves it out without a word: what was to be protected would not be. */
-async function checkObjectLock(bucket: S3Bucket): Promise<void> {
-  const { sdk } = bucket
-  const why = await bucket
-    .send((client, options) =>
-      client.send(new sdk.GetObjectLockConfigurationCommand({ Bucket: bucket.bucket }), options),
-    )
-    .then(
-      ({ ObjectLockConfiguration: found }) =>
-        found?.ObjectLockEnabled === 'Enabled' ? undefined : 'it is not enabled',
-      (error: unknown) => {
-        const refusal = refusalOf(error)
-        const isAnswer = refusal !== undefined && [400, 404, 405, 501].includes(refusal.status)
-        if (isAnswer && refusal.code !== 'NoSuchBucket') return `the server answers ${refusal.status} ${refusal.code}`
-        throw bucket.failure(error, { doing: 'looking for Object Lock at', path: '' })
-      },
-    )
-  if (why === undefined) return
-  throw new Failure({
-    code: 'options_invalid',
-    message: `the bucket ${bucket.bucket} has no Object Lock, so that nothing in it can be protected: ${why}`,
-    hint: 'Make a bucket with Object Lock, on a server that has it; or leave the protection away.',
-  })
 }
