@@ -52,6 +52,7 @@ export { type DirNode, type ExtendedAttribute, type FileNode, type TreeNode, uns
 export type { FileOutcome, Overwrite } from './load/load.ts'
 export type { LoadDirectoryOptions, LoadedDirectory, LoadProgress } from './load/load-directory.ts'
 export type { ListSnapshotsOptions, Snapshot, SnapshotFilter } from './load/snapshots.ts'
+export { type NativeLibrary, nativeLibraries } from './native-libraries.ts'
 export {
   type InitOptions,
   initRepository,

@@ -37,6 +37,7 @@ export function doctorCommand(run: RunCommand): Command {
 
 async function allChecks(host: CommandHost, config: SystemConfig): Promise<readonly DoctorCheck[]> {
   const { checkMachine, checkRepository, checkSpace, checkStateDir, checkStores } = await import('./doctor-checks.ts')
+  const { checkLibraries } = await import('./doctor-libraries.ts')
   const stores = await checkStores(host, config)
   const repository = await checkRepository(host, config)
   const roomy = repository.every(({ check, status }) => check !== 'space' || status === 'ok')
@@ -44,6 +45,7 @@ async function allChecks(host: CommandHost, config: SystemConfig): Promise<reado
   const room = roomy && path !== undefined ? await checkSpace('repository', path, stores.estimateBytes) : []
   return [
     ...checkMachine(host, process.versions.node),
+    ...checkLibraries(),
     ...repository,
     ...room.filter(({ status }) => status !== 'ok'),
     await checkStateDir(config),
