@@ -5,8 +5,9 @@ import type { AttributeProblem } from '../extended-attributes.ts'
 import type { Load } from './load.ts'
 
 /** Runs the action; false where it failed and that was taken as a problem of the path. Bugs, aborts and a full disk go up. */
-export async function attempt(load: Load, path: string, action: () => Promise<void>): Promise<boolean> {
+export async function attempt(load: Load, path: string, action: () => Promise<void> | void): Promise<boolean> {
   load.abort()
+  if (load.turns.isDue) await load.turns.give()
   try {
     await action()
     return true

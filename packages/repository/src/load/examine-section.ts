@@ -93,18 +93,21 @@ async function examineTask(
       bytes: files.bytes(file),
       mtime: files.mtime(file),
       permissions: files.permissions(file),
-      uid: load.owners ? files.uid(file) : -1,
-      gid: load.owners ? files.gid(file) : -1,
+      uid: load.owners.canChange ? files.uid(file) : -1,
+      gid: load.owners.canChange ? files.gid(file) : -1,
       hasAttributes: section.attributes.has(file),
       position,
       blobs: to - from,
     }
   })
-  return load.open.use(directories, (opened) => {
-    const paths = directories.map((directory) => opened.get(directory)?.child('') ?? Buffer.alloc(0))
+  const hold = load.open.hold(directories)
+  try {
+    const paths = directories.map((directory) => hold.at(directory).child(''))
     const input = { directories: paths, files: examined, ids, lengths, overwrite }
-    return load.vault.work.run('examineFiles', input, { bytes, signal: load.signal })
-  })
+    return await load.vault.work.run('examineFiles', input, { bytes, signal: load.signal })
+  } finally {
+    hold.release()
+  }
 }
 
 /** Parts of a large file are examined apart. */

@@ -1,6 +1,6 @@
 /** Owns further names of a file that was restored. */
-import { link, lstat, unlink } from 'node:fs/promises'
-import type { AnchoredDirectory } from '../anchored-directory.ts'
+import { linkSync, lstatSync, unlinkSync } from 'node:fs'
+import type { HeldDirectory } from '../anchored-directory.ts'
 import type { NodePlace } from './place-node.ts'
 
 /** Where the first name of a file with several was restored. */
@@ -15,11 +15,11 @@ export interface LinkedFile {
 export type LinkedFiles = Map<string, LinkedFile>
 
 /** Gives the restored file another name. False where its first name leads to another file by now. */
-export async function linkFile(place: NodePlace, first: LinkedFile, directory: AnchoredDirectory): Promise<boolean> {
+export function linkFile(place: NodePlace, first: LinkedFile, directory: HeldDirectory): boolean {
   const child = place.directory.child(place.name)
-  await link(directory.child(first.name), child)
-  const made = await lstat(child)
+  linkSync(directory.child(first.name), child)
+  const made = lstatSync(child)
   if (made.ino === first.inode && made.dev === first.device) return true
-  await unlink(child)
+  unlinkSync(child)
   return false
 }

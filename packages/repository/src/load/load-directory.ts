@@ -9,18 +9,23 @@
  *
  * Times are set to the microsecond. Files are not synced to disk.
  */
+
+import { fstatSync, readFileSync } from 'node:fs'
 import { Failure, type TreeId } from '@stillpoint/core/kernel'
-import { type AnchoredDirectory, makeAnchored, openAnchored } from '../anchored-directory.ts'
+import { type HeldDirectory, holdDirectory, makeHeldDirectory } from '../anchored-directory.ts'
 import { errnoOf, storageFailure } from '../blob/storage-failure.ts'
 import { givesAcl } from '../extended-attributes.ts'
 import type { TreeNode } from '../format/tree.ts'
 import type { Vault } from '../vault.ts'
+import { attempt } from './attempt.ts'
 import type { FileOutcome, Load, Overwrite } from './load.ts'
 import { type PlannedDirectories, planSections, rootDirectory, type Section } from './load-plan.ts'
 import { finishDirectories, loadSection, unmade } from './load-section.ts'
 import { createOpenDirectories } from './open-directories.ts'
 import { isAloneIn } from './place-attributes.ts'
+import { sweepRemains } from './sweep-remains.ts'
 import type { TreeSurvey } from './tree-survey.ts'
+import { createTurns } from './turns.ts'
 import { verifySection } from './verify-section.ts'
 
 export interface LoadProgress {
@@ -117,7 +122,7 @@ export async function loadDirectory(
   })
   // Planned, and its names found safe, before anything is written.
   const first = await plan.next()
-  const root = await openTarget(where.targetPath, options)
+  const root = openTarget(where.targetPath, options)
   try {
     const load = loadOf(vault, { root, options, tally, signal, abort, problem, directories })
     try {
@@ -126,10 +131,10 @@ export async function loadDirectory(
         await loadPlanned(load, next.value, { tally, options })
       }
     } finally {
-      await load.open.close()
+      load.open.close()
     }
   } finally {
-    await root?.close()
+    root?.close()
   }
   return tally
 }
@@ -140,23 +145,23 @@ function newTally(): Tally {
 }
 
 /** Undefined where a dry run finds nothing. */
-async function openTarget(path: string, { dryRun }: LoadDirectoryOptions): Promise<AnchoredDirectory | undefined> {
+function openTarget(path: string, { dryRun }: LoadDirectoryOptions): HeldDirectory | undefined {
   try {
-    return await (dryRun === true ? openAnchored(path) : makeAnchored(path))
+    return dryRun === true ? holdDirectory(path) : makeHeldDirectory(path)
   } catch (error) {
     if (dryRun === true && errnoOf(error) === 'ENOENT') return undefined
     throw storageFailure(error, 'restoring into', path)
   }
 }
 
-async function beginTarget(load: Load, root: AnchoredDirectory | undefined, path: string): Promise<void> {
+async function beginTarget(load: Load, root: HeldDirectory | undefined, path: string): Promise<void> {
   const planned = load.directories.get(rootDirectory)
   if (planned === undefined) return
   if (root === undefined) {
     planned.made = unmade
     return
   }
-  const isFresh = (await root.names()).length === 0
+  const isFresh = root.names().length === 0
   if (!isFresh && load.overwrite === 'refuse') {
     throw new Failure({
       code: 'target_not_empty',
@@ -164,19 +169,21 @@ async function beginTarget(load: Load, root: AnchoredDirectory | undefined, path
       hint: 'Choose an empty directory, or ask for what is there to be overwritten.',
     })
   }
-  const { ino, dev, mtimeNs } = await root.handle.stat({ bigint: true })
+  if (!isFresh) await attempt(load, '', () => sweepRemains(load, rootDirectory))
+  const { ino, dev, mtimeNs } = fstatSync(root.fd, { bigint: true })
   planned.made = {
     inode: ino,
     device: dev,
     isFresh,
-    isAlone: await isAloneIn(root),
+    isPlain: false,
+    isAlone: isAloneIn(root),
     givesAcl: givesAcl(root.child),
     mtimeBefore: mtimeNs,
   }
 }
 
 interface LoadParts {
-  readonly root: AnchoredDirectory | undefined
+  readonly root: HeldDirectory | undefined
   readonly options: LoadDirectoryOptions
   readonly tally: Tally
   readonly signal: AbortSignal
@@ -192,7 +199,8 @@ function loadOf(vault: Vault, { root, options, tally, signal, abort, problem, di
     overwrite: options.overwrite ?? 'refuse',
     isDryRun: options.dryRun === true,
     removes: chosen === true ? () => true : chosen === false ? undefined : chosen,
-    owners: process.getuid?.() === 0,
+    owners: { canChange: process.getuid?.() === 0, uid: process.geteuid?.() ?? -1, gid: process.getegid?.() ?? -1 },
+    umask: umaskOf(),
     signal,
     directories,
     open: createOpenDirectories(root, (directory) => {
@@ -200,6 +208,7 @@ function loadOf(vault: Vault, { root, options, tally, signal, abort, problem, di
       return directory === rootDirectory || planned?.made === undefined ? undefined : { ...planned, ...planned.made }
     }),
     linked: new Map(),
+    turns: createTurns(vault.clock),
     abort,
     problem,
     skip: (path, reason) => tally.skipped.push({ path, reason }),
@@ -221,6 +230,19 @@ function loadOf(vault: Vault, { root, options, tally, signal, abort, problem, di
       if (options.onProblem === 'continue') tally.problems.push({ path, failure })
       else tally.skipped.push({ path, reason: failure.message })
     },
+  }
+}
+
+/** As Linux tells it: Node's own function changes it for a moment, for all threads. */
+function umaskOf(): number {
+  const unknown = 0o7777
+  try {
+    const [, octal] = /^Umask:\s*([0-7]+)$/m.exec(readFileSync('/proc/self/status', 'latin1')) ?? []
+    // Bits that change who a program runs as are given last, after the owner.
+    return octal === undefined ? unknown : Number.parseInt(octal, 8) | 0o7000
+  } catch (error) {
+    if (errnoOf(error) === undefined) throw error
+    return unknown
   }
 }
 

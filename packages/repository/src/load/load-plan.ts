@@ -36,6 +36,8 @@ export interface MadeDirectory {
   readonly device: bigint
   /** Nothing was in it that this restore has not made. */
   readonly isFresh: boolean
+  /** Made by this restore, and a file that is made in it has the mode and the owner that this program asks for. */
+  readonly isPlain: boolean
   /** Nobody else can write to it until it is finished. */
   readonly isAlone: boolean
   /** It has a default ACL, which every entry that is made in it gets. */

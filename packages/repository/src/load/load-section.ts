@@ -2,11 +2,11 @@
  * Owns restoring one section of a plan: directories, files, other entries, and the metadata of the directories that are
  * complete with it.
  */
+import { type BigIntStats, fstatSync } from 'node:fs'
 import { assert } from '@stillpoint/core/kernel'
-import type { AnchoredDirectory } from '../anchored-directory.ts'
+import type { HeldDirectory } from '../anchored-directory.ts'
 import { errnoOf } from '../blob/storage-failure.ts'
 import { directoryItself, givesAcl, writeAttributes } from '../extended-attributes.ts'
-import { eachOf } from '../parallel.ts'
 import { attempt, failedAttributes } from './attempt.ts'
 import { decideFiles } from './decide-files.ts'
 import { isKept } from './examine-files.ts'
@@ -35,8 +35,7 @@ import {
 import { placeSection } from './place-section.ts'
 import { clearTheWay, removeOthers } from './remove-entries.ts'
 import { restoreAlone } from './restore-alone.ts'
-
-const entriesInFlight = 4
+import { sweepRemains } from './sweep-remains.ts'
 
 export async function loadSection(load: Load, section: Section): Promise<void> {
   for (const directory of section.directories) await makePlanned(load, directory)
@@ -74,19 +73,12 @@ function countWanted(load: Load, { files }: Section): void {
   }
 }
 
-async function within(load: Load, directory: number, action: (opened: AnchoredDirectory) => Promise<void>) {
-  await load.open.use([directory], async (opened) => {
-    const one = opened.get(directory)
-    assert(one !== undefined, 'it was opened')
-    await action(one)
-  })
-}
-
 /** A directory that a dry run would make. */
 export const unmade: MadeDirectory = {
   inode: 0n,
   device: 0n,
   isFresh: true,
+  isPlain: false,
   isAlone: true,
   givesAcl: false,
   mtimeBefore: undefined,
@@ -102,30 +94,47 @@ async function makePlanned(load: Load, number: number): Promise<void> {
     return
   }
   const path = pathOfDirectory(load.directories, number).slice(0, -1)
-  await attempt(load, path, () =>
-    within(load, planned.parent, async (parent) => {
+  await attempt(load, path, async () => {
+    const opened = load.open.within(planned.parent, (parent) => {
       const place = { directory: parent, name: planned.name, path }
-      if (load.isDryRun && (await statusAt(place))?.isDirectory() !== true) {
+      if (load.isDryRun && statusAt(place)?.isDirectory() !== true) {
         planned.made = unmade
-        return
+        return undefined
       }
-      const { directory, isFresh } = await makeDirectory(place, { mayExist: load.overwrite !== 'refuse' })
-      const { ino, dev, mtimeNs } = await directory.handle.stat({ bigint: true })
-      const isAlone = isFresh || (await isAloneIn(directory))
-      // Of its own it has none yet: what it got from its parent must not go on to what is made in it.
-      if (isFresh && parentMade.givesAcl)
-        failedAttributes(load, path, writeAttributes(directoryItself(directory.child), []))
-      planned.made = {
-        inode: ino,
-        device: dev,
-        isFresh,
-        isAlone,
-        givesAcl: !isFresh && givesAcl(directory.child),
-        mtimeBefore: isFresh ? undefined : mtimeNs,
+      const { directory, isFresh } = makeDirectory(place, { mayExist: load.overwrite !== 'refuse' })
+      try {
+        // Of its own it has none yet: what it got from its parent must not go on to what is made in it.
+        if (isFresh && parentMade.givesAcl)
+          failedAttributes(load, path, writeAttributes(directoryItself(directory.child), []))
+        planned.made = madeAs(directory, isFresh)
+        return directory
+      } catch (error) {
+        directory.close()
+        throw error
       }
-      load.open.adopt(number, directory)
-    }),
-  )
+    })
+    if (opened === undefined) return
+    load.open.adopt(number, opened)
+    if (planned.made?.isFresh === false) await sweepRemains(load, number)
+  })
+}
+
+function madeAs(directory: HeldDirectory, isFresh: boolean): MadeDirectory {
+  const status = fstatSync(directory.fd, { bigint: true })
+  return {
+    inode: status.ino,
+    device: status.dev,
+    isFresh,
+    isPlain: isFresh && isAsAsked(status),
+    isAlone: isFresh || isAloneIn(directory),
+    givesAcl: !isFresh && givesAcl(directory.child),
+    mtimeBefore: isFresh ? undefined : status.mtimeNs,
+  }
+}
+
+/** Of a directory that was just made: no file system, mount or parent has given it another mode or owner. */
+function isAsAsked({ mode, uid, gid }: BigIntStats): boolean {
+  return (Number(mode) & 0o7777) === 0o700 && Number(uid) === process.geteuid?.() && Number(gid) === process.getegid?.()
 }
 
 async function finishDirectory(load: Load, number: number, { node, made }: PlannedDirectory): Promise<void> {
@@ -135,11 +144,13 @@ async function finishDirectory(load: Load, number: number, { node, made }: Plann
   if (isOld && isKept(overwrite, { found: made.mtimeBefore ?? 0n, wanted: node.mtime })) return
   const path = pathOfDirectory(load.directories, number).slice(0, -1)
   await attempt(load, path, () =>
-    within(load, number, async ({ handle, child }) => {
-      const between = async () => {
-        failedAttributes(load, path, writeAttributes(directoryItself(child), node.extendedAttributes))
+    load.open.within(number, ({ fd, child }) => {
+      // One that was just made has none, unless its parent gives them, and then they were taken away.
+      const hasNone = made.isFresh && node.extendedAttributes.length === 0
+      const between = () => {
+        if (!hasNone) failedAttributes(load, path, writeAttributes(directoryItself(child), node.extendedAttributes))
       }
-      await applyMetadata(handle, node, { owners: load.owners, between })
+      applyMetadata(fd, node, { owners: load.owners.canChange, between })
     }),
   )
 }
@@ -152,57 +163,57 @@ async function placeOther(load: Load, directory: number, node: OtherNode): Promi
   if (node.type === 'socket') return load.skip(path, 'a socket exists only while its server runs')
   if (node.type === 'irregular') return load.skip(path, 'a kind of file that this program does not know')
   const isDevice = node.type === 'dev' || node.type === 'chardev'
-  if (isDevice && !load.owners) return load.skip(path, 'only root may make devices')
-  await attempt(load, path, () =>
-    within(load, directory, async (opened) => {
-      const place = { directory: opened, name: node.name, path }
+  if (isDevice && !load.owners.canChange) return load.skip(path, 'only root may make devices')
+  await attempt(load, path, async () => {
+    const hold = load.open.hold([directory])
+    try {
+      const place = { directory: hold.at(directory), name: node.name, path }
       if (!made.isFresh && load.overwrite !== 'refuse') {
-        const there = await statusAt(place)
+        const there = statusAt(place)
         if (there !== undefined && isKept(load.overwrite, { found: there.mtimeNs, wanted: node.mtime })) return
-        if (await isSameLink(place, node)) return giveMetadata(load, place, { node, made })
+        if (isSameLink(place, node)) return giveMetadata(load, place, { node, made })
         await clearTheWay(load, place)
       }
-      if (node.type === 'symlink') await makeSymlink(place, node)
+      if (node.type === 'symlink') makeSymlink(place, node)
       else if (node.type === 'fifo' || node.type === 'dev' || node.type === 'chardev') await makeSpecial(place, node)
-      await giveMetadata(load, place, { node, made })
-    }),
-  )
+      giveMetadata(load, place, { node, made })
+    } finally {
+      hold.release()
+    }
+  })
 }
 
-async function isSameLink(place: NodePlace, node: OtherNode): Promise<boolean> {
-  return node.type === 'symlink' && (await linkTargetAt(place)) === node.target
+function isSameLink(place: NodePlace, node: OtherNode): boolean {
+  return node.type === 'symlink' && linkTargetAt(place) === node.target
 }
 
-async function giveMetadata(
+function giveMetadata(
   load: Load,
   place: NodePlace,
   { node, made }: { readonly node: OtherNode; readonly made: MadeDirectory },
-): Promise<void> {
-  const status = await statusAt(place)
+): void {
   const attributes = node.extendedAttributes
-  if (status !== undefined && (attributes.length > 0 || made.givesAcl)) {
+  const status = attributes.length > 0 || made.givesAcl ? statusAt(place) : undefined
+  if (status !== undefined) {
     const entry = { place, inode: status.ino, device: status.dev, attributes }
-    failedAttributes(load, place.path, await placeAttributes(entry, made.isAlone))
+    failedAttributes(load, place.path, placeAttributes(entry, made.isAlone))
   }
-  await applyLinkMetadata(place, node, load.owners)
+  applyLinkMetadata(place, node, load.owners.canChange)
 }
 
 /** Files whose content was there, and whose metadata differs. */
 async function tidyFiles(load: Load, section: Section): Promise<void> {
   const { files } = section
-  await eachOf(filesInState(section, 'tidied'), entriesInFlight, async (file) => {
+  for (let file = 0; file < files.size; file += 1) {
+    if (files.state(file) !== 'tidied') continue
     const directory = files.directory(file)
     const path = `${pathOfDirectory(load.directories, directory)}${files.name(file)}`
     await attempt(load, path, () =>
-      within(load, directory, (opened) =>
+      load.open.within(directory, (opened) =>
         finishFile(load, section, { file, directory: opened, path, begun: undefined }),
       ),
     )
-  })
-}
-
-function* filesInState({ files }: Section, state: 'tidied'): Generator<number> {
-  for (let file = 0; file < files.size; file += 1) if (files.state(file) === state) yield file
+  }
 }
 
 /** Another name of a file; a file of its own where that cannot be. */
@@ -220,12 +231,10 @@ async function placeLink(
   const bytes = files.bytes(file)
   let outcome: 'restored' | 'unchanged' | 'kept' = 'restored'
   const isDone = await attempt(load, path, async () => {
-    const both = first === undefined ? [directory] : [directory, first.directory]
-    await load.open.use(both, async (opened) => {
-      const one = opened.get(directory)
-      assert(one !== undefined, 'it was opened')
-      const place = { directory: one, name: files.name(file), path }
-      const there = made?.isFresh === true ? undefined : await statusAt(place)
+    const hold = load.open.hold(first === undefined ? [directory] : [directory, first.directory])
+    try {
+      const place = { directory: hold.at(directory), name: files.name(file), path }
+      const there = made?.isFresh === true ? undefined : statusAt(place)
       if (there !== undefined && load.overwrite !== 'refuse') {
         if (isKept(load.overwrite, { found: there.mtimeNs, wanted: files.mtime(file) })) {
           outcome = 'kept'
@@ -237,10 +246,11 @@ async function placeLink(
         }
         await clearTheWay(load, place)
       }
-      const target = first === undefined ? undefined : opened.get(first.directory)
-      if (first !== undefined && target !== undefined && (await canLink(place, first, target))) return
+      if (first !== undefined && canLink(place, first, hold.at(first.directory))) return
       await restoreAlone(load, section, { file, place })
-    })
+    } finally {
+      hold.release()
+    }
   })
   if (!isDone) return files.setState(file, 'left')
   load.progressed(() => path, bytes)
@@ -248,9 +258,9 @@ async function placeLink(
 }
 
 /** Other file systems, too many names and foreign directories are no reason not to have the file. */
-async function canLink(place: NodePlace, first: LinkedFile, directory: AnchoredDirectory): Promise<boolean> {
+function canLink(place: NodePlace, first: LinkedFile, directory: HeldDirectory): boolean {
   try {
-    return await linkFile(place, first, directory)
+    return linkFile(place, first, directory)
   } catch (error) {
     if (['EXDEV', 'EMLINK', 'EPERM', 'EACCES', 'ENOENT', 'ENOTSUP'].includes(errnoOf(error) ?? '')) return false
     throw error

@@ -4,6 +4,7 @@ import type { Vault } from '../vault.ts'
 import type { LinkedFiles } from './link-file.ts'
 import type { PlannedDirectories } from './load-plan.ts'
 import type { OpenDirectories } from './open-directories.ts'
+import type { Turns } from './turns.ts'
 
 /**
  * What becomes of files and other entries that are in the target already. The words are restic's.
@@ -18,6 +19,14 @@ export const overwrites: readonly Overwrite[] = ['always', 'if-changed', 'if-new
 /** What was done about a file. */
 export type FileOutcome = 'restored' | 'unchanged' | 'kept'
 
+export interface Owners {
+  /** Ownership is restored by root only. */
+  readonly canChange: boolean
+  /** What belongs to nobody else yet belongs to them. */
+  readonly uid: number
+  readonly gid: number
+}
+
 export interface Load {
   readonly vault: Vault
   /** `refuse`: nothing may be there. */
@@ -25,12 +34,14 @@ export interface Load {
   readonly isDryRun: boolean
   /** Which entries that the snapshot does not have are removed; undefined: none. */
   readonly removes: ((path: string) => boolean) | undefined
-  /** Ownership is restored by root only. */
-  readonly owners: boolean
+  readonly owners: Owners
+  /** Permissions that a file does not get when it is made with them; all of them where that is not known. */
+  readonly umask: number
   readonly signal: AbortSignal
   readonly directories: PlannedDirectories
   readonly open: OpenDirectories
   readonly linked: LinkedFiles
+  readonly turns: Turns
   readonly abort: () => void
   /** Takes a failure of one path, and throws it where the first one ends all. */
   readonly problem: (path: string, failure: Failure) => void

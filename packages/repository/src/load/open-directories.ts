@@ -2,22 +2,29 @@
  * Owns the directories of the target that are open at a time: a bounded number, whatever the tree. A directory is reached
  * from the one that it is in, never by a path of several names that somebody may change.
  */
+import { fstatSync } from 'node:fs'
 import { assert, Failure } from '@stillpoint/core/kernel'
-import type { AnchoredDirectory } from '../anchored-directory.ts'
+import type { HeldDirectory } from '../anchored-directory.ts'
+import { errnoOf } from '../blob/storage-failure.ts'
 
 export interface OpenDirectories {
-  /** Takes over a directory that was just opened, in the cache only: use it with `with`. */
-  adopt(directory: number, opened: AnchoredDirectory): void
-  /** Opens the directories unless they are open, and keeps them so during the action. */
-  use<T>(
-    directories: Iterable<number>,
-    action: (opened: ReadonlyMap<number, AnchoredDirectory>) => Promise<T>,
-  ): Promise<T>
-  close(): Promise<void>
+  /** Takes over a directory that was just opened. */
+  adopt(directory: number, opened: HeldDirectory): void
+  /** Opens the directories unless they are open; they stay so until they are released. */
+  hold(directories: Iterable<number>): Hold
+  /** Holds one directory during the action. */
+  within<T>(directory: number, action: (opened: HeldDirectory) => T): T
+  close(): void
+}
+
+export interface Hold {
+  at(directory: number): HeldDirectory
+  /** Once. */
+  release(): void
 }
 
 interface Cached {
-  readonly opened: Promise<AnchoredDirectory>
+  readonly opened: HeldDirectory
   users: number
 }
 
@@ -31,42 +38,36 @@ export interface DirectoryPlace {
 }
 
 /** Beyond it, those that nobody uses are closed. */
-const openMax = 192
+const openMax = 512
 
 /** @param placeOf undefined for the root, which is never closed here */
 export function createOpenDirectories(
-  root: AnchoredDirectory | undefined,
+  root: HeldDirectory | undefined,
   placeOf: (directory: number) => DirectoryPlace | undefined,
 ): OpenDirectories {
   // In the order of use: the first was used longest ago.
   const cache = new Map<number, Cached>()
 
-  function hold(directory: number): Cached {
-    const known = cache.get(directory)
-    if (known !== undefined) {
-      cache.delete(directory)
-      cache.set(directory, known)
-      known.users += 1
-      return known
-    }
-    const cached = { opened: openAt(directory), users: 1 }
-    cached.opened.catch(() => cache.delete(directory)) // whoever waits for it is told
+  function take(directory: number): Cached {
+    let cached = cache.get(directory)
+    if (cached === undefined) cached = { opened: openAt(directory), users: 0 }
+    else cache.delete(directory)
     cache.set(directory, cached)
+    cached.users += 1
     return cached
   }
 
-  async function openAt(directory: number): Promise<AnchoredDirectory> {
+  function openAt(directory: number): HeldDirectory {
     const place = placeOf(directory)
     if (place === undefined) {
       assert(root !== undefined && directory === 0, 'what is opened was made')
       return root
     }
-    const parent = hold(place.parent)
+    const parent = take(place.parent)
     try {
-      const opened = await (await parent.opened).open(place.name)
-      const { ino, dev } = await opened.handle.stat({ bigint: true })
-      if (ino === place.inode && dev === place.device) return opened
-      await opened.close()
+      const opened = openIn(parent.opened, place.name)
+      if (isAt(opened, place)) return opened
+      opened.close()
       throw new Failure({
         code: 'target_conflict',
         message: `the directory ${JSON.stringify(place.name)} of the target was replaced by another one`,
@@ -77,43 +78,71 @@ export function createOpenDirectories(
     }
   }
 
-  async function trim(): Promise<void> {
-    if (cache.size <= openMax) return
-    for (const [directory, cached] of cache) {
-      if (cached.users > 0) continue
-      cache.delete(directory)
-      const opened = await cached.opened
-      if (opened !== root) await opened.close()
-      if (cache.size <= openMax) return
+  /** The process may be allowed fewer open files than we would keep. */
+  function openIn(parent: HeldDirectory, name: string): HeldDirectory {
+    try {
+      return parent.open(name)
+    } catch (error) {
+      if (errnoOf(error) !== 'EMFILE') throw error
+      closeUnused(0)
+      return parent.open(name)
     }
+  }
+
+  function closeUnused(left: number): void {
+    for (const [directory, { opened, users }] of cache) {
+      if (cache.size <= left) return
+      if (users > 0) continue
+      cache.delete(directory)
+      if (opened !== root) opened.close()
+    }
+  }
+
+  function release(held: readonly Cached[]): void {
+    for (const cached of held) cached.users -= 1
+    closeUnused(openMax)
   }
 
   return {
     adopt(directory, opened) {
       assert(!cache.has(directory), 'a directory is opened once')
-      cache.set(directory, { opened: Promise.resolve(opened), users: 0 })
+      cache.set(directory, { opened, users: 0 })
+      closeUnused(openMax)
     },
-    async use(directories, action) {
-      const held: Cached[] = []
+    hold(directories) {
+      const held = new Map<number, Cached>()
+      const releaseAll = () => release([...held.values()])
       try {
-        const opened = new Map<number, AnchoredDirectory>()
-        for (const directory of directories) {
-          const cached = hold(directory)
-          held.push(cached)
-          opened.set(directory, await cached.opened)
-        }
-        return await action(opened)
-      } finally {
-        for (const cached of held) cached.users -= 1
-        await trim()
+        for (const directory of directories) if (!held.has(directory)) held.set(directory, take(directory))
+      } catch (error) {
+        releaseAll()
+        throw error
+      }
+      return {
+        at(directory) {
+          const cached = held.get(directory)
+          assert(cached !== undefined, 'it is held')
+          return cached.opened
+        },
+        release: releaseAll,
       }
     },
-    async close() {
-      for (const [directory, { opened }] of cache) {
-        cache.delete(directory)
-        const one = await opened
-        if (one !== root) await one.close()
+    within(directory, action) {
+      const cached = take(directory)
+      try {
+        return action(cached.opened)
+      } finally {
+        release([cached])
       }
+    },
+    close() {
+      for (const { opened } of cache.values()) if (opened !== root) opened.close()
+      cache.clear()
     },
   }
+}
+
+function isAt({ fd }: HeldDirectory, { inode, device }: DirectoryPlace): boolean {
+  const { ino, dev } = fstatSync(fd, { bigint: true })
+  return ino === inode && dev === device
 }

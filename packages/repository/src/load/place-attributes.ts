@@ -5,15 +5,18 @@
  * directory is this program's alone, or the entry is moved for a moment into one that is. There it has a name of ASCII,
  * too, without which the library cannot reach an entry whose name is not UTF-8.
  */
-import { lstat, mkdir, rename, rmdir } from 'node:fs/promises'
-import type { AnchoredDirectory } from '../anchored-directory.ts'
+import { fstatSync, lstatSync, mkdirSync, renameSync, rmdirSync } from 'node:fs'
+import type { HeldDirectory } from '../anchored-directory.ts'
 import { type AttributeProblem, readAttributes, writeAttributes } from '../extended-attributes.ts'
 import { hasRawBytes } from '../format/node-name.ts'
 import type { ExtendedAttribute } from '../format/tree.ts'
 import { conflict, type NodePlace } from './place-node.ts'
 
-let temporaries = 0
+/** Of directories that stay when this program is killed, with its process's id. See sweep-remains.ts. */
+export const attributesPrefix = '.stillpoint-attributes-'
 const nameInside = 'entry'
+
+let temporaries = 0
 
 export interface AttributedEntry {
   readonly place: NodePlace
@@ -26,38 +29,38 @@ export interface AttributedEntry {
  * @param isAlone whether nobody else can write to the directory
  * @throws Failure `target_conflict`
  */
-export async function placeAttributes(entry: AttributedEntry, isAlone: boolean): Promise<readonly AttributeProblem[]> {
+export function placeAttributes(entry: AttributedEntry, isAlone: boolean): readonly AttributeProblem[] {
   const { place, attributes } = entry
   const path = place.directory.child(place.name)
   if (attributes.length === 0 && readAttributes(path).attributes.length === 0) return []
   if (isAlone && !hasRawBytes(place.name)) return writeAttributes(path, attributes)
   temporaries += 1
-  const temporary = `.stillpoint-attributes-${process.pid}-${temporaries}`
-  await mkdir(place.directory.child(temporary), { mode: 0o700 })
-  const inside = await place.directory.open(temporary)
+  const temporary = `${attributesPrefix}${process.pid}-${temporaries}`
+  mkdirSync(place.directory.child(temporary), { mode: 0o700 })
+  const inside = place.directory.open(temporary)
   try {
-    await requireAlone(inside, place)
-    await rename(path, inside.child(nameInside))
+    requireAlone(inside, place)
+    renameSync(path, inside.child(nameInside))
     try {
-      const { ino, dev } = await lstat(inside.child(nameInside), { bigint: true })
+      const { ino, dev } = lstatSync(inside.child(nameInside), { bigint: true })
       if (ino !== entry.inode || dev !== entry.device) throw conflict(place)
       return writeAttributes(inside.child(nameInside), attributes)
     } finally {
-      await rename(inside.child(nameInside), path)
+      renameSync(inside.child(nameInside), path)
     }
   } finally {
-    await inside.close()
-    await rmdir(place.directory.child(temporary))
+    inside.close()
+    rmdirSync(place.directory.child(temporary))
   }
 }
 
 /** It may have been replaced before it was opened. */
-async function requireAlone(directory: AnchoredDirectory, place: NodePlace): Promise<void> {
-  if (!(await isAloneIn(directory))) throw conflict(place)
+function requireAlone(directory: HeldDirectory, place: NodePlace): void {
+  if (!isAloneIn(directory)) throw conflict(place)
 }
 
 /** Whether only this program's user can write to the directory. */
-export async function isAloneIn(directory: AnchoredDirectory): Promise<boolean> {
-  const { uid, mode } = await directory.handle.stat()
+export function isAloneIn({ fd }: HeldDirectory): boolean {
+  const { uid, mode } = fstatSync(fd)
   return uid === process.geteuid?.() && (mode & 0o022) === 0
 }

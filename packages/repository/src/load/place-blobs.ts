@@ -13,7 +13,9 @@ import {
   fstatSync,
   ftruncateSync,
   futimesSync,
+  lstatSync,
   openSync,
+  unlinkSync,
   writeSync,
 } from 'node:fs'
 import { assert } from '@stillpoint/core/kernel'
@@ -52,13 +54,14 @@ export interface Destination {
   /** Whether zeros may be left out: the file reads as zeros where nothing was written. */
   readonly isSparse: boolean
   readonly permissions: number
+  /** It has these permissions if it is made with them, and nobody else reaches it until its directory is finished. */
+  readonly isMadeSo: boolean
   /** -1: ownership stays. */
   readonly uid: number
   readonly gid: number
   /** Seconds. */
   readonly atime: number
   readonly mtime: number
-  readonly bytes: number
 }
 
 export interface PlaceBlobsInput {
@@ -94,11 +97,11 @@ export function writeDestination(rows: Float64Array, row: number, destination: D
   rows[at + 4] = destination.device
   rows[at + 5] = destination.isSparse ? 1 : 0
   rows[at + 6] = destination.permissions
-  rows[at + 7] = destination.uid
-  rows[at + 8] = destination.gid
-  rows[at + 9] = destination.atime
-  rows[at + 10] = destination.mtime
-  rows[at + 11] = destination.bytes
+  rows[at + 7] = destination.isMadeSo ? 1 : 0
+  rows[at + 8] = destination.uid
+  rows[at + 9] = destination.gid
+  rows[at + 10] = destination.atime
+  rows[at + 11] = destination.mtime
 }
 
 function readDestination(rows: Float64Array, row: number): Destination {
@@ -112,11 +115,11 @@ function readDestination(rows: Float64Array, row: number): Destination {
     device: field(4),
     isSparse: field(5) === 1,
     permissions: field(6),
-    uid: field(7),
-    gid: field(8),
-    atime: field(9),
-    mtime: field(10),
-    bytes: field(11),
+    isMadeSo: field(7) === 1,
+    uid: field(8),
+    gid: field(9),
+    atime: field(10),
+    mtime: field(11),
   }
 }
 
@@ -132,6 +135,7 @@ export function writeBlobRow(rows: Float64Array, row: number, blob: PlacedBlob):
 export function placeBlobs(input: PlaceBlobsInput, context: { readonly keys: CryptKeys }): readonly PlaceProblem[] {
   const problems: PlaceProblem[] = []
   const file = createLastFile()
+  const paths = pathsOf(input)
   const blobCount = input.blobRows.length / blobFields
   let destination = 0
   let nameAt = 0
@@ -142,10 +146,7 @@ export function placeBlobs(input: PlaceBlobsInput, context: { readonly keys: Cry
       if (plaintext instanceof DamageError) problems.push({ kind: 'damaged', blob, reason: plaintext.message })
       for (; destination < end; destination += 1) {
         const row = readDestination(input.destinations, destination)
-        const path = Buffer.concat([
-          input.directories[row.directory] ?? new Uint8Array(),
-          input.names.subarray(nameAt, row.nameEnd),
-        ])
+        const path = paths.at(row, nameAt)
         nameAt = row.nameEnd
         if (plaintext instanceof DamageError) continue
         const problem = placeAt(file, path, row, plaintext)
@@ -157,6 +158,31 @@ export function placeBlobs(input: PlaceBlobsInput, context: { readonly keys: Cry
     file.close()
   }
   return problems
+}
+
+/** Paths of destinations, each valid until the next one. */
+interface Paths {
+  at(row: Destination, nameStart: number): Buffer
+}
+
+function pathsOf({ directories, names }: PlaceBlobsInput): Paths {
+  const longest = directories.reduce((most, { length }) => Math.max(most, length), 0)
+  const path = Buffer.allocUnsafe(longest + names.length)
+  let directory = -1
+  let prefixBytes = 0
+  return {
+    at(row, nameStart) {
+      if (row.directory !== directory) {
+        directory = row.directory
+        const prefix = directories[directory] ?? new Uint8Array()
+        path.set(prefix)
+        prefixBytes = prefix.length
+      }
+      let end = prefixBytes
+      for (let from = nameStart; from < row.nameEnd; from += 1, end += 1) path[end] = names[from] ?? 0
+      return path.subarray(0, end)
+    },
+  }
 }
 
 /** The file that was written to last stays open: the next blob of a pack is mostly its next. */
@@ -184,7 +210,7 @@ function createLastFile(): LastFile {
         closeSync(fd)
         return -1
       }
-      last = { fd, path }
+      last = { fd, path: Buffer.from(path) }
       return fd
     },
     close,
@@ -215,17 +241,34 @@ function placeAt(
   }
 }
 
-/** Ownership first, for changing it clears the set-user-id bits of the mode; times last. */
+/**
+ * Ownership first, for changing it clears the set-user-id bits of the mode; times last. A file that cannot be written to
+ * its end is removed: half of it must not stand there.
+ */
 function createWhole(path: Buffer, row: Destination, plaintext: Uint8Array): void {
-  const fd = openSync(path, createFlags, 0o600)
+  const fd = openSync(path, createFlags, row.isMadeSo ? row.permissions : 0o600)
   try {
     const written = writeSparsely(fd, plaintext, 0)
     if (written < plaintext.length) ftruncateSync(fd, plaintext.length)
     if (row.uid >= 0) fchownSync(fd, row.uid, row.gid)
-    fchmodSync(fd, row.permissions)
+    if (!row.isMadeSo) fchmodSync(fd, row.permissions)
     futimesSync(fd, timeArgument(row.atime), timeArgument(row.mtime))
+  } catch (error) {
+    removeOwn(path, fd, error)
+    throw error
   } finally {
     closeSync(fd)
+  }
+}
+
+/** Unless the name leads to another file by now. */
+function removeOwn(path: Buffer, fd: number, cause: unknown): void {
+  try {
+    const [made, there] = [fstatSync(fd), lstatSync(path, { throwIfNoEntry: false })]
+    if (there?.ino === made.ino && there.dev === made.dev) unlinkSync(path)
+  } catch (error) {
+    // What went wrong first is what is told; the file that stays has not the time of the one in the snapshot.
+    if (errnoOf(error) === undefined) throw new AggregateError([cause, error])
   }
 }
 

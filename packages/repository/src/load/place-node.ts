@@ -1,31 +1,47 @@
 /**
  * Owns making one entry of a directory and its metadata. All paths go through the open directory.
- * Node cannot make fifos and devices: `mkfifo` and `mknod` of the system do, under a temporary name that is then renamed.
+ * Node cannot make fifos and devices: `mkfifo` and `mknod` of the system do, where the name is not UTF-8 under a temporary
+ * one that is then changed.
  */
 import { execFile } from 'node:child_process'
-import type { BigIntStats } from 'node:fs'
-import { type FileHandle, lchown, lstat, lutimes, mkdir, readlink, rename, symlink, unlink } from 'node:fs/promises'
+import {
+  type BigIntStats,
+  fchmodSync,
+  fchownSync,
+  futimesSync,
+  lchownSync,
+  lstatSync,
+  lutimesSync,
+  mkdirSync,
+  readlinkSync,
+  renameSync,
+  symlinkSync,
+  unlinkSync,
+} from 'node:fs'
 import { promisify } from 'node:util'
 import { Failure } from '@stillpoint/core/kernel'
-import { type AnchoredDirectory, pathForChildProcess } from '../anchored-directory.ts'
+import { type HeldDirectory, pathForChildProcess } from '../anchored-directory.ts'
 import { errnoOf } from '../blob/storage-failure.ts'
-import { bytesFromName, nameFromBytes } from '../format/node-name.ts'
+import { bytesFromName, hasRawBytes, nameFromBytes } from '../format/node-name.ts'
 import type { Timestamp } from '../format/timestamp.ts'
 import type { NodeMetadata, TreeNode } from '../format/tree.ts'
 
 export interface NodePlace {
-  readonly directory: AnchoredDirectory
+  readonly directory: HeldDirectory
   readonly name: string
   /** Relative to the target, for messages. */
   readonly path: string
 }
 
+/** Of names that stay when this program is killed; they end with its process's id. See sweep-remains.ts. */
+export const specialPrefix = '.stillpoint-special-'
+
 const run = promisify(execFile)
 
 /** Undefined where there is nothing. Links are not followed. */
-export async function statusAt({ directory, name }: NodePlace): Promise<BigIntStats | undefined> {
+export function statusAt({ directory, name }: NodePlace): BigIntStats | undefined {
   try {
-    return await lstat(directory.child(name), { bigint: true })
+    return lstatSync(directory.child(name), { bigint: true })
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return undefined
     throw error
@@ -33,9 +49,9 @@ export async function statusAt({ directory, name }: NodePlace): Promise<BigIntSt
 }
 
 /** Undefined where there is no symbolic link. */
-export async function linkTargetAt({ directory, name }: NodePlace): Promise<string | undefined> {
+export function linkTargetAt({ directory, name }: NodePlace): string | undefined {
   try {
-    return nameFromBytes(await readlink(directory.child(name), { encoding: 'buffer' }))
+    return nameFromBytes(readlinkSync(directory.child(name), { encoding: 'buffer' }))
   } catch (error) {
     if (['ENOENT', 'EINVAL'].includes(errnoOf(error) ?? '')) return undefined
     throw error
@@ -52,32 +68,29 @@ export function conflict({ path }: { readonly path: string }, cause?: unknown): 
 }
 
 export interface OpenedDirectory {
-  readonly directory: AnchoredDirectory
+  readonly directory: HeldDirectory
   readonly isFresh: boolean
 }
 
 /** Makes and opens a directory. One that is there is taken as it is; a link or a file in its place is replaced. */
-export async function makeDirectory(
-  place: NodePlace,
-  { mayExist }: { readonly mayExist: boolean },
-): Promise<OpenedDirectory> {
+export function makeDirectory(place: NodePlace, { mayExist }: { readonly mayExist: boolean }): OpenedDirectory {
   const child = place.directory.child(place.name)
-  const made = async () => {
-    await mkdir(child, { mode: 0o700 })
-    return { directory: await place.directory.open(place.name), isFresh: true }
+  const made = () => {
+    mkdirSync(child, { mode: 0o700 })
+    return { directory: place.directory.open(place.name), isFresh: true }
   }
   try {
-    return await made()
+    return made()
   } catch (error) {
     if (errnoOf(error) !== 'EEXIST') throw error
     if (!mayExist) throw conflict(place, error)
   }
   try {
-    return { directory: await place.directory.open(place.name), isFresh: false }
+    return { directory: place.directory.open(place.name), isFresh: false }
   } catch (error) {
     const errno = errnoOf(error)
     if (errno !== 'ENOTDIR' && errno !== 'ELOOP') throw error
-    await unlink(child)
+    unlinkSync(child)
     return made()
   }
 }
@@ -88,15 +101,15 @@ export type Attributes = Pick<NodeMetadata, 'permissions' | 'uid' | 'gid' | 'ati
  * Ownership first, for changing it clears the set-user-id bits of the mode and capabilities; times last.
  * @param between what has to happen after the ownership and before the mode: extended attributes
  */
-export async function applyMetadata(
-  handle: FileHandle,
+export function applyMetadata(
+  fd: number,
   node: Attributes,
-  { owners, between }: { readonly owners: boolean; readonly between: () => Promise<void> },
-): Promise<void> {
-  if (owners) await handle.chown(node.uid, node.gid)
-  await between()
-  await handle.chmod(node.permissions)
-  await handle.utimes(seconds(node.atime), seconds(node.mtime))
+  { owners, between }: { readonly owners: boolean; readonly between: () => void },
+): void {
+  if (owners) fchownSync(fd, node.uid, node.gid)
+  between()
+  fchmodSync(fd, node.permissions)
+  futimesSync(fd, seconds(node.atime), seconds(node.mtime))
 }
 
 /**
@@ -123,15 +136,15 @@ function asNanoseconds(value: number): bigint {
   return BigInt(whole) * 1_000_000_000n + BigInt(Math.trunc((value - whole) * 1e9))
 }
 
-export async function makeSymlink(place: NodePlace, node: Extract<TreeNode, { type: 'symlink' }>): Promise<void> {
-  await symlink(bytesFromName(node.target), place.directory.child(place.name))
+export function makeSymlink(place: NodePlace, node: Extract<TreeNode, { type: 'symlink' }>): void {
+  symlinkSync(bytesFromName(node.target), place.directory.child(place.name))
 }
 
 /** Of an entry that cannot be opened. Its mode was given when it was made. */
-export async function applyLinkMetadata(place: NodePlace, node: TreeNode, owners: boolean): Promise<void> {
+export function applyLinkMetadata(place: NodePlace, node: TreeNode, owners: boolean): void {
   const path = place.directory.child(place.name)
-  if (owners) await lchown(path, node.uid, node.gid)
-  await lutimes(path, seconds(node.atime), seconds(node.mtime))
+  if (owners) lchownSync(path, node.uid, node.gid)
+  lutimesSync(path, seconds(node.atime), seconds(node.mtime))
 }
 
 export async function makeSpecial(
@@ -139,8 +152,8 @@ export async function makeSpecial(
   node: Extract<TreeNode, { type: 'fifo' | 'dev' | 'chardev' }>,
 ): Promise<void> {
   // Names of any bytes cannot be arguments of a program; this one can.
-  const temporary = `.stillpoint-special-${process.pid}`
-  const path = pathForChildProcess(place.directory.child(temporary))
+  const name = hasRawBytes(place.name) ? `${specialPrefix}${process.pid}` : place.name
+  const path = pathForChildProcess(place.directory.child(name))
   // The mode is set at creation: changing it by path would follow a link that was put there meanwhile.
   const mode = `--mode=${node.permissions.toString(8).padStart(4, '0')}`
   if (node.type === 'fifo') await run('mkfifo', [mode, path])
@@ -148,7 +161,7 @@ export async function makeSpecial(
     const [major, minor] = deviceNumbers(node.device)
     await run('mknod', [mode, path, node.type === 'dev' ? 'b' : 'c', major, minor])
   }
-  await rename(place.directory.child(temporary), place.directory.child(place.name))
+  if (name !== place.name) renameSync(place.directory.child(name), place.directory.child(place.name))
 }
 
 /** Linux's encoding of st_rdev: major in bits 8–19 and 32–63, minor in bits 0–7 and 20–31. */

@@ -10,8 +10,9 @@ import { grown } from './growing.ts'
  * What is decided about a file of the plan.
  *
  * `left`: it is not as in the snapshot, and stays so: a policy keeps what is there, or it cannot be restored.
- * `planned`: not decided yet. `same`: it is as it should be already. `tidied`: only its metadata. `whole`: made by the thread that opens its one blob. `pieces`: made before its first blob
- * is written, finished after the last. `link`: another name of a file that is restored first.
+ * `planned`: not decided yet. `same`: it is as it should be already. `tidied`: only its metadata. `whole`: made by the
+ * thread that opens its one blob. `pieces`: made before its first blob is written, finished after the last. `link`:
+ * another name of a file that is restored first.
  */
 const fileStates = ['left', 'planned', 'same', 'tidied', 'whole', 'pieces', 'link'] as const
 export type FileState = (typeof fileStates)[number]
@@ -21,6 +22,9 @@ export interface PlannedFiles {
   add(node: FileNode, directory: number): number
   directory(file: number): number
   nameBytes(file: number): Uint8Array
+  nameLength(file: number): number
+  /** Writes the name's bytes; returns where they end. */
+  copyName(file: number, target: Uint8Array, at: number): number
   name(file: number): string
   permissions(file: number): number
   uid(file: number): number
@@ -68,14 +72,28 @@ export function createPlannedFiles(): PlannedFiles {
       names = grown(names, nameEnd + name.length)
       names.set(name, nameEnd)
       nameEnd += name.length
-      const row = [directory, nameEnd, node.permissions, node.uid, node.gid, node.bytes, contentEnd, 0, 0]
-      numbers.set(row, file * fields)
+      const row = file * fields
+      numbers[row] = directory
+      numbers[row + 1] = nameEnd
+      numbers[row + 2] = node.permissions
+      numbers[row + 3] = node.uid
+      numbers[row + 4] = node.gid
+      numbers[row + 5] = node.bytes
+      numbers[row + 6] = contentEnd
       times[file * 2] = node.mtime
       times[file * 2 + 1] = node.atime
       return file
     },
     directory: (file) => get(file, 0),
     nameBytes,
+    nameLength: (file) => get(file, 1) - get(file - 1, 1),
+    copyName(file, target, at) {
+      let end = at
+      // Names are short: a view of one costs more than its bytes.
+      for (let from = get(file - 1, 1), to = get(file, 1); from < to; from += 1, end += 1)
+        target[end] = names[from] ?? 0
+      return end
+    },
     name: (file) => nameFromBytes(nameBytes(file)),
     permissions: (file) => get(file, 2),
     uid: (file) => get(file, 3),

@@ -4,9 +4,9 @@
  * Invariants: 1. directories are reached through descriptors, links are removed and not followed: nothing outside the
  * target is removed. 2. Nothing on another file system is: what is mounted in the target was not restored there.
  */
-import { rmdir, unlink } from 'node:fs/promises'
+import { fstatSync, rmdirSync, unlinkSync } from 'node:fs'
 import { Failure, isFailure } from '@stillpoint/core/kernel'
-import type { AnchoredDirectory } from '../anchored-directory.ts'
+import type { HeldDirectory } from '../anchored-directory.ts'
 import { bytesFromName } from '../format/node-name.ts'
 import { attempt } from './attempt.ts'
 import { readTree } from './blob-reader.ts'
@@ -21,14 +21,17 @@ export async function removeOthers(load: Load, number: number, planned: PlannedD
   const prefix = pathOfDirectory(load.directories, number)
   const names = await namesOf(load, planned)
   if (names === undefined) return
-  await load.open.use([number], async (opened) => {
-    const directory = opened.get(number)
-    for (const name of (await directory?.names()) ?? []) {
+  const hold = load.open.hold([number])
+  try {
+    const directory = hold.at(number)
+    for (const name of directory.names()) {
       const path = `${prefix}${name}`
-      if (directory === undefined || names.has(bytesFromName(name).toString('latin1')) || !removes(path)) continue
+      if (names.has(bytesFromName(name).toString('latin1')) || !removes(path)) continue
       await attempt(load, path, () => removeEntry(load, { directory, name, path }))
     }
-  })
+  } finally {
+    hold.release()
+  }
 }
 
 /** Undefined where the tree cannot be read: then nobody knows what is not in it. */
@@ -44,19 +47,20 @@ async function namesOf(load: Load, { tree }: PlannedDirectory): Promise<Readonly
 /** Removes an entry with all that is in it. @throws Failure `target_conflict` for what is mounted there */
 export async function removeEntry(load: Load, place: NodePlace): Promise<void> {
   load.abort()
-  const status = await statusAt(place)
+  if (load.turns.isDue) await load.turns.give()
+  const status = statusAt(place)
   if (status === undefined) return
   if (status.isDirectory()) {
-    const { dev } = await place.directory.handle.stat({ bigint: true })
+    const { dev } = fstatSync(place.directory.fd, { bigint: true })
     if (status.dev !== dev) throw mounted(place)
-    const directory = await place.directory.open(place.name)
+    const directory = place.directory.open(place.name)
     try {
       await removeContent(load, directory, place.path)
     } finally {
-      await directory.close()
+      directory.close()
     }
-    if (!load.isDryRun) await rmdir(place.directory.child(place.name))
-  } else if (!load.isDryRun) await unlink(place.directory.child(place.name))
+    if (!load.isDryRun) rmdirSync(place.directory.child(place.name))
+  } else if (!load.isDryRun) unlinkSync(place.directory.child(place.name))
   load.removed(place.path)
 }
 
@@ -65,15 +69,15 @@ export async function removeEntry(load: Load, place: NodePlace): Promise<void> {
  * @throws Failure `target_conflict`
  */
 export async function clearTheWay(load: Load, place: NodePlace): Promise<void> {
-  const status = await statusAt(place)
+  const status = statusAt(place)
   if (status === undefined) return
-  if (!status.isDirectory()) return unlink(place.directory.child(place.name))
+  if (!status.isDirectory()) return unlinkSync(place.directory.child(place.name))
   if (load.removes?.(place.path) !== true) throw conflict(place)
   await removeEntry(load, place)
 }
 
-async function removeContent(load: Load, directory: AnchoredDirectory, path: string): Promise<void> {
-  for (const name of await directory.names()) await removeEntry(load, { directory, name, path: `${path}/${name}` })
+async function removeContent(load: Load, directory: HeldDirectory, path: string): Promise<void> {
+  for (const name of directory.names()) await removeEntry(load, { directory, name, path: `${path}/${name}` })
 }
 
 function mounted({ path }: NodePlace): Failure {

@@ -26,5 +26,5 @@ export async function restoreAlone(
   } finally {
     await handle.close()
   }
-  await finishFile(load, section, { file, directory: place.directory, path: place.path, begun })
+  finishFile(load, section, { file, directory: place.directory, path: place.path, begun })
 }

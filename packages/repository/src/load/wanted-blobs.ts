@@ -18,19 +18,24 @@ export interface WantedBlobs {
   /** 32 bytes. */
   id(blob: number): Buffer
   place(blob: number): { readonly offset: number; readonly length: number; readonly plainBytes: number }
-  /** Calls `visit` with every place of the blob. */
-  eachReference(blob: number, visit: (file: number, position: number) => void): void
+  copyId(blob: number, target: Uint8Array, at: number): void
+  /** Places of the blob, one after the other; -1 where there is none. */
+  firstReference(blob: number): number
+  nextReference(reference: number): number
+  fileAt(reference: number): number
+  positionAt(reference: number): number
   /** Blobs by pack, in the order of their offsets; packs in the order in which they were first needed. */
   byPack(): Generator<{ readonly pack: PackId; readonly blobs: Uint32Array }>
 }
 
+const idWords = idBytes / 4
 const blobWords = 6
 const referenceWords = 3
 const none = 0xffff_ffff
 const slotsFirst = 2048
 
 export function createWantedBlobs(): WantedBlobs {
-  let ids: Uint8Array = new Uint8Array(idBytes * 1024)
+  let ids = new Uint32Array(idWords * 1024)
   /** Pack, offset, length, plain, first reference, last reference. */
   let blobs = new Uint32Array(blobWords * 1024)
   /** Blob number plus one. */
@@ -42,17 +47,26 @@ export function createWantedBlobs(): WantedBlobs {
   let referenceCount = 0
   const packs: PackId[] = []
   const packNumbers = new Map<PackId, number>()
-  const key = Buffer.alloc(idBytes)
+  const key = new Uint32Array(idWords)
+  const keyBytes = Buffer.from(key.buffer)
 
   const idOf = (blob: number) => Buffer.from(ids.buffer, blob * idBytes, idBytes)
   const field = (blob: number, number: number) => blobs[blob * blobWords + number] ?? 0
 
-  /** The slot of the blob with this id, or the free one where it belongs. */
-  function slotOf(id: Buffer): number {
-    for (let slot = id.readUInt32LE(0) % slots.length; ; slot = (slot + 1) % slots.length) {
+  /** Ids are hashes: their first word is as good as another. There is a power of two of slots. */
+  const homeOf = (word: number) => word & (slots.length - 1)
+
+  /** The slot of the blob with the id that is in `key`, or the free one where it belongs. */
+  function slotOfKey(): number {
+    for (let slot = homeOf(key[0] ?? 0); ; slot = homeOf(slot + 1)) {
       const blob = (slots[slot] ?? 0) - 1
-      if (blob < 0 || idOf(blob).equals(id)) return slot
+      if (blob < 0 || hasKey(blob)) return slot
     }
+  }
+
+  function hasKey(blob: number): boolean {
+    for (let word = 0; word < idWords; word += 1) if (ids[blob * idWords + word] !== key[word]) return false
+    return true
   }
 
   function packNumber(pack: PackId): number {
@@ -65,7 +79,11 @@ export function createWantedBlobs(): WantedBlobs {
 
   function growSlots(): void {
     slots = new Uint32Array(slots.length * 2)
-    for (let blob = 0; blob < size; blob += 1) slots[slotOf(idOf(blob))] = blob + 1
+    for (let blob = 0; blob < size; blob += 1) {
+      let slot = homeOf(ids[blob * idWords] ?? 0)
+      while (slots[slot] !== 0) slot = homeOf(slot + 1)
+      slots[slot] = blob + 1
+    }
   }
 
   return {
@@ -76,20 +94,23 @@ export function createWantedBlobs(): WantedBlobs {
       return referenceCount
     },
     add(id, find) {
-      key.write(id, 'hex')
-      const slot = slotOf(key)
+      keyBytes.write(id, 'hex')
+      const slot = slotOfKey()
       const known = (slots[slot] ?? 0) - 1
       if (known >= 0) return known
       const place = find(id)
       if (place === undefined) return undefined
       const blob = size
-      ids = grown(ids, (blob + 1) * idBytes)
-      ids.set(key, blob * idBytes)
+      ids = grown(ids, (blob + 1) * idWords)
+      for (let word = 0; word < idWords; word += 1) ids[blob * idWords + word] = key[word] ?? 0
       blobs = grown(blobs, (blob + 1) * blobWords)
-      blobs.set(
-        [packNumber(place.pack), place.offset, place.length, place.plainBytes ?? 0, none, none],
-        blob * blobWords,
-      )
+      const row = blob * blobWords
+      blobs[row] = packNumber(place.pack)
+      blobs[row + 1] = place.offset
+      blobs[row + 2] = place.length
+      blobs[row + 3] = place.plainBytes ?? 0
+      blobs[row + 4] = none
+      blobs[row + 5] = none
       size += 1
       slots[slot] = size
       if (size * 2 > slots.length) growSlots()
@@ -100,7 +121,9 @@ export function createWantedBlobs(): WantedBlobs {
       referenceCount += 1
       references = grown(references, referenceCount * referenceWords)
       positions = grown(positions, referenceCount)
-      references.set([blob, file, none], reference * referenceWords)
+      references[reference * referenceWords] = blob
+      references[reference * referenceWords + 1] = file
+      references[reference * referenceWords + 2] = none
       positions[reference] = position
       const last = field(blob, 5)
       if (last === none) blobs[blob * blobWords + 4] = reference
@@ -110,11 +133,15 @@ export function createWantedBlobs(): WantedBlobs {
     plainBytes: (blob) => field(blob, 3) || field(blob, 2) - sealOverheadBytes,
     id: idOf,
     place: (blob) => ({ offset: field(blob, 1), length: field(blob, 2), plainBytes: field(blob, 3) }),
-    eachReference(blob, visit) {
-      for (let at = field(blob, 4); at !== none; at = references[at * referenceWords + 2] ?? none) {
-        visit(references[at * referenceWords + 1] ?? 0, positions[at] ?? 0)
-      }
+    copyId(blob, target, at) {
+      const from = blob * idBytes
+      const bytes = new Uint8Array(ids.buffer, from, idBytes)
+      target.set(bytes, at)
     },
+    firstReference: (blob) => orMinusOne(field(blob, 4)),
+    nextReference: (reference) => orMinusOne(references[reference * referenceWords + 2] ?? none),
+    fileAt: (reference) => references[reference * referenceWords + 1] ?? 0,
+    positionAt: (reference) => positions[reference] ?? 0,
     *byPack() {
       const counts = new Uint32Array(packs.length + 1)
       const wanted = (blob: number) => field(blob, 4) !== none
@@ -136,6 +163,8 @@ export function createWantedBlobs(): WantedBlobs {
     },
   }
 }
+
+const orMinusOne = (reference: number) => (reference === none ? -1 : reference)
 
 function add(numbers: Uint32Array, at: number, amount: number): void {
   numbers[at] = (numbers[at] ?? 0) + amount

@@ -1,0 +1,42 @@
+/**
+ * Owns removing what a restore that was killed has left in a directory under its temporary names. Files have none: they
+ * are made under their own.
+ *
+ * Invariant: nothing of a process that still runs is removed.
+ */
+import { errnoOf } from '../blob/storage-failure.ts'
+import type { Load } from './load.ts'
+import { attributesPrefix } from './place-attributes.ts'
+import { specialPrefix } from './place-node.ts'
+import { removeEntry } from './remove-entries.ts'
+
+export async function sweepRemains(load: Load, number: number): Promise<void> {
+  if (load.isDryRun) return
+  const untold = { ...load, removed: () => undefined }
+  const hold = load.open.hold([number])
+  try {
+    const directory = hold.at(number)
+    for (const name of directory.names()) {
+      const pid = ownerOf(name)
+      if (pid !== undefined && !isRunning(pid)) await removeEntry(untold, { directory, name, path: name })
+    }
+  } finally {
+    hold.release()
+  }
+}
+
+/** The process whose temporary name it is. */
+function ownerOf(name: string): number | undefined {
+  const prefix = [specialPrefix, attributesPrefix].find((each) => name.startsWith(each))
+  const [, pid] = /^(\d{1,10})(?:-\d+)?$/.exec(name.slice(prefix?.length)) ?? []
+  return prefix === undefined || pid === undefined || Number(pid) === 0 ? undefined : Number(pid)
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return errnoOf(error) !== 'ESRCH'
+  }
+}
