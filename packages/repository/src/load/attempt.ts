@@ -22,8 +22,15 @@ export async function attempt(load: Load, path: string, action: () => Promise<vo
 /** @throws Failure `no_space`; and where the first problem ends all */
 export function failed(load: Load, path: string, error: unknown): void {
   const failure = storageFailure(error, 'restoring', path)
-  if (failure.code === 'no_space') throw failure
+  if (failure.code === 'no_space') throw targetFull(failure)
   load.problem(path, failure)
+}
+
+function targetFull({ message, cause }: Failure): Failure {
+  const hint =
+    'Free space in the target, or choose a larger one, and run the same restore again, overwriting what is there: what ' +
+    'is restored already is compared, and only the rest is written.'
+  return new Failure({ code: 'no_space', message, hint, retry: 'later', cause })
 }
 
 /** The content is restored, its attributes are not. */

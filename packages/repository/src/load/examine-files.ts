@@ -2,6 +2,7 @@
  * Owns the task that compares files of the target with what a snapshot has in their places, so that only what differs is
  * read from the repository and written. Runs in any thread. Links are not followed, nothing is written.
  */
+import { createHash } from 'node:crypto'
 import { type BigIntStats, closeSync, constants, fstatSync, lstatSync, openSync, readSync } from 'node:fs'
 import { errnoOf } from '../blob/storage-failure.ts'
 import { readAttributes } from '../extended-attributes.ts'
@@ -115,7 +116,9 @@ function isSameMetadata(status: BigIntStats, file: ExaminedFile, path: Buffer): 
   return !file.hasAttributes && readAttributes(path).attributes.length === 0
 }
 
-let scratch = Buffer.allocUnsafeSlow(1 << 20)
+/** Blobs are read in pieces of this size: one may claim to be larger than the memory there is. */
+const pieceBytes = 1 << 20
+const piece = Buffer.allocUnsafeSlow(pieceBytes)
 
 interface Compared {
   readonly path: Buffer
@@ -140,10 +143,10 @@ function compareContent(input: ExamineFilesInput, file: ExaminedFile, { path, fi
     let position = file.position
     for (let blob = 0; blob < file.blobs; blob += 1) {
       const bytes = input.lengths[first + blob] ?? 0
-      if (scratch.length < bytes) scratch = Buffer.allocUnsafeSlow(bytes)
-      if (!readWhole(fd, bytes, position)) return
+      const id = hashAt(fd, bytes, position)
+      if (id === undefined) return
       const at = (first + blob) * idBytes
-      if (sha256(scratch.subarray(0, bytes)) === ids.toString('hex', at, at + idBytes)) there[blob] = 1
+      if (id === ids.toString('hex', at, at + idBytes)) there[blob] = 1
       position += bytes
     }
   } catch (error) {
@@ -153,9 +156,22 @@ function compareContent(input: ExamineFilesInput, file: ExaminedFile, { path, fi
   }
 }
 
-function readWhole(fd: number, bytes: number, position: number): boolean {
+/** Undefined where the file ends before. */
+function hashAt(fd: number, bytes: number, position: number): string | undefined {
+  if (bytes <= pieceBytes) return fillPiece(fd, bytes, position) ? sha256(piece.subarray(0, bytes)) : undefined
+  const hash = createHash('sha256')
+  for (let done = 0; done < bytes; ) {
+    const length = Math.min(pieceBytes, bytes - done)
+    if (!fillPiece(fd, length, position + done)) return undefined
+    hash.update(piece.subarray(0, length))
+    done += length
+  }
+  return hash.digest('hex')
+}
+
+function fillPiece(fd: number, bytes: number, position: number): boolean {
   for (let filled = 0; filled < bytes; ) {
-    const count = readSync(fd, scratch, filled, bytes - filled, position + filled)
+    const count = readSync(fd, piece, filled, bytes - filled, position + filled)
     if (count === 0) return false
     filled += count
   }
