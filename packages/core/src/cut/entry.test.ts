@@ -11,6 +11,7 @@ import {
   fromOutside,
   heldProcess,
   inShort,
+  loose,
   markedProcess,
   messageTo,
   nameOf,
@@ -162,6 +163,42 @@ describe('the mark', () => {
     rig.tell({ type: 'sendUncertain', channel: channel('p', 'z'), session: sessionOf('p', 'z'), seq: 2 })
     rig.mark()
     expect(markIn(rig.stateMarked()).sent).toMatchObject([{ uncertain: [1, 3] }])
+  })
+
+  describe('C2: a session that another one replaces', () => {
+    function sessionsOf(effects: readonly ProcessEffect[]): readonly (readonly [string, number])[] {
+      return markIn(effects).sent.map(({ session, sent }) => [session, sent])
+    }
+
+    test('while the mark is taken is counted: the marked state has what was sent in it', () => {
+      const rig = heldProcess()
+      rig.open('q')
+      rig.send(1, 'q', null)
+      rig.open('r')
+      rig.mark()
+      rig.open('q', fifo, 2)
+      rig.open('q', fifo, 3)
+      rig.open('r', fifo, 2)
+      const effects = rig.stateMarked()
+      expect(sessionsOf(effects)).toEqual([
+        ['p→q/1', 1],
+        ['p→q/3', 0],
+        ['p→r/2', 0],
+      ])
+      const markers = effects.flatMap((effect) => (effect.type === 'sendMarker' ? [effect.stamp.session] : []))
+      expect(markers).toEqual(['p→q/3', 'p→r/2'])
+    })
+
+    test('before that or after it is not: its end is in the marked state, or in neither', () => {
+      const rig = heldProcess()
+      rig.open('q')
+      rig.send(1, 'q', null)
+      rig.open('q', loose, 2)
+      rig.mark()
+      expect(sessionsOf(rig.stateMarked())).toEqual([['p→q/2', 0]])
+      rig.open('q', loose, 3)
+      expect(rig.work.mark?.sent).toMatchObject([{ session: 'p→q/2' }])
+    })
   })
 
   test('C5: a gate that its lease opened while handlers still ran is marked when they end, and the hold is broken', () => {

@@ -39,6 +39,7 @@ export function beginEntering(step: Step, cause: Pick<Entering, 'by' | 'from'>, 
       stateMarked: false,
       ownedMarked: work.role.owns.length === 0,
       openHandlers: [],
+      replaced: [],
     },
   })
   if (gate.kind === 'open') {
@@ -116,8 +117,8 @@ export function tryEnter(step: Step, nowMs: number): void {
 }
 
 function takeCounts(state: ProcessState, work: CutWork, entering: Entering, gateMs: number): ProcessMark {
-  const { by, from, openHandlers } = entering
-  const sent = [...state.outbound.values()].map(
+  const { by, from, openHandlers, replaced } = entering
+  const sent = [...replaced, ...state.outbound.values()].map(
     ({ channel, session, traits, sent, uncertain }): SentAtCut => ({ channel, session, ...traits, sent, uncertain }),
   )
   const left = [...state.waiting, ...openHandlers]

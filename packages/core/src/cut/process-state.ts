@@ -117,6 +117,8 @@ export interface Entering {
   readonly stateMarked: boolean
   readonly ownedMarked: boolean
   readonly openHandlers: readonly OpenItem[]
+  /** Sessions that others have replaced while the mark was taken, which has what was sent in them. */
+  readonly replaced: readonly Outbound[]
 }
 
 export interface OpenItem {

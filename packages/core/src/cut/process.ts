@@ -18,6 +18,7 @@ import {
   type CutWork,
   type Gate,
   type Origin,
+  type Outbound,
   type ProcessEffect,
   type ProcessInput,
   type ProcessState,
@@ -56,11 +57,8 @@ function handle(step: Step, input: ProcessInput): void {
       noteOverrun(step, input.item)
       finish(step, input.item)
       return advance(step, input.nowMs)
-    case 'sessionOpened': {
-      const { channel, session, traits } = input
-      const opened = { channel, session, traits, sent: 0, uncertain: [] }
-      return patch(step, { outbound: new Map(step.state.outbound).set(channel, opened) })
-    }
+    case 'sessionOpened':
+      return openSession(step, input)
     case 'sendRequested':
       return requestSend(step, input.request)
     case 'sendUncertain': {
@@ -103,6 +101,19 @@ function handle(step: Step, input: ProcessInput): void {
     default:
       return unreachable(input)
   }
+}
+
+/** In place of the channel's earlier session, if there was one. */
+function openSession(step: Step, { channel, session, traits }: Pick<Outbound, 'channel' | 'session' | 'traits'>): void {
+  const { outbound, gate, work } = step.state
+  const before = outbound.get(channel)
+  // C2: the mark of the state has what was sent in that session, and perhaps not that it has ended: so it is counted.
+  if (gate.kind === 'marking' && before !== undefined && before.sent > 0) {
+    const entering = defined(defined(work, 'the work of a mark').entering, 'what a mark is taken for')
+    patchWork(step, { entering: { ...entering, replaced: [...entering.replaced, before] } })
+  }
+  const opened = { channel, session, traits, sent: 0, uncertain: [] }
+  patch(step, { outbound: new Map(outbound).set(channel, opened) })
 }
 
 /** All that follows by itself from a changed state. Every step is idempotent, so the order is the only rule here. */
