@@ -30,6 +30,7 @@ function cutWith(change: Partial<ObservedCut> = {}, message: Partial<Told> = {})
     redelivered: new Set(),
     cutOff: new Set(),
     overrun: new Set(),
+    strangers: new Set(),
     ...change,
   }
 }
@@ -88,6 +89,38 @@ describe('judges of a cut', () => {
       expect(cutFindings(cutWith({ ...crash, missing: new Set(['m2']) }, { received: [], lost }))).not.toEqual([])
       expect(cutFindings(cutWith({ missing }, { received: [], lost }))).not.toEqual([])
     }
+  })
+
+  describe('a process outside the plan is an outsider', () => {
+    const marks = new Map([['b', { actor: 1, clock: [1, 1], tokens: 15 }]])
+    const heard = { marks, tokens: 15, strangers: new Set([0]) }
+
+    test('who may have been heard, and is in no channel', () => {
+      expect(cutFindings(cutWith(heard))).toEqual([])
+      expect(cutFindings(cutWith({ ...heard, strangers: new Set() })).join()).toContain('was not sent in it (C1)')
+      const recorded = cutWith({ ...heard, recorded: ['m1'] }, { received: [], amount: 0 })
+      expect(cutFindings(recorded).join()).toContain('is recorded, and its sender takes no part in the cut (C4)')
+      const twice = [1, 1].map((index) => ({ actor: 1, index }))
+      expect(cutFindings(cutWith(heard, { received: twice })).join()).toContain('in the cut 2 times (C2)')
+    })
+
+    test('who brings what happened after somebody’s mark like any other', () => {
+      const actors = { a: { actor: 0, clock: [1, 0, 0], tokens: 5 }, b: { actor: 1, clock: [2, 1, 1], tokens: 15 } }
+      const message = { from: 2, sent: { actor: 2, index: 1 }, amount: 0 }
+      const brought = cutWith({ marks: new Map(Object.entries(actors)), strangers: new Set([2]) }, message)
+      expect(cutFindings(brought)).toEqual(["cut-1 (consistent): b's mark knows 2 events of a, whose mark has 1"])
+    })
+
+    test('what it is sent has reached it, or is missing like any other', () => {
+      const sent = { strangers: new Set([1]), marks: new Map([['a', { actor: 0, clock: [1, 0], tokens: 20 }]]) }
+      const reached = { received: [{ actor: 1, index: 1 }] }
+      expect(cutFindings(cutWith(sent, reached))).toEqual([])
+      expect(cutFindings(cutWith(sent, { received: [], lost: { actor: 1, index: 2 } }))).toEqual([])
+      expect(cutFindings(cutWith(sent, { received: [], lost: 'network' })).join()).toContain('but lost (C2)')
+      expect(cutFindings(cutWith(sent, { received: [] })).join()).toContain('neither received nor recorded (C2)')
+      const named = { verdict: 'crash-consistent', missing: new Set(['m1']) } as const
+      expect(cutFindings(cutWith({ ...sent, ...named }, { received: [] }))).toEqual([])
+    })
   })
 
   test('conservation', () => {

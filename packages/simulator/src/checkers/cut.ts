@@ -24,7 +24,8 @@ function closure({ marks, cutOff, overrun, verdict }: ObservedCut): readonly str
 }
 
 /** Every message that was sent inside the cut is in exactly one place of it; every other in none. */
-function messagePlaces({ marks, messages, recorded, verdict, redelivered, missing }: ObservedCut): readonly string[] {
+function messagePlaces(cut: ObservedCut): readonly string[] {
+  const { marks, messages, recorded, verdict, redelivered, missing, strangers } = cut
   if (verdict === 'inconsistent') return []
   const byActor = new Map<number, MarkedState>()
   for (const mark of marks.values()) byActor.set(mark.actor, mark)
@@ -37,11 +38,27 @@ function messagePlaces({ marks, messages, recorded, verdict, redelivered, missin
     for (const event of told.received) if (isInside(event)) received += 1
     const inChannels = copies.get(told.id) ?? 0
     if (redelivered.has(told.id) && verdict !== 'consistent') continue
+    if (strangers.has(told.from)) {
+      findings.push(...strangersMessage(told.id, received, inChannels))
+      continue
+    }
+    if (strangers.has(told.to) && hasReached(told)) continue
     const isNamed = verdict === 'crash-consistent' && missing.has(told.id)
     const wrong = placesFinding(told, { isSent: isInside(told.sent), received, inChannels, isInside, isNamed })
     if (wrong !== null) findings.push(wrong)
   }
   return findings
+}
+
+/** What an outsider says is part of whoever has heard it, once; a channel's state it is not: nobody would send it again. */
+function strangersMessage(id: string, received: number, inChannels: number): readonly string[] {
+  if (inChannels > 0) return [`${id} is recorded, and its sender takes no part in the cut (C4)`]
+  return received > 1 ? [`${id} is in the cut ${received} times (C2)`] : []
+}
+
+/** What a process outside the plan has heard, or has lost with its memory, an outsider has: it is no side of the cut. */
+function hasReached({ to, received, lost }: Told): boolean {
+  return received.length > 0 || (lost !== null && lost !== 'network' && lost.actor === to)
 }
 
 interface Places {

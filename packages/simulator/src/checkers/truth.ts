@@ -65,4 +65,6 @@ export interface ObservedCut {
    * mark, and perhaps not in the store's. Empty when there was none.
    */
   readonly overrun: ReadonlySet<string>
+  /** Processes outside this cut's plan, which are outsiders to it (ADR 0008). */
+  readonly strangers: ReadonlySet<number>
 }

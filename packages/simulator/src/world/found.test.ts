@@ -18,6 +18,7 @@ const pair: Scenario = {
   stores: [],
   channels: 'loose',
   outsiders: 0,
+  strangers: [],
   lossPerMille: 0,
   doublePerMille: 0,
   delayMsMax: 2,

@@ -25,6 +25,8 @@ interface Link {
 const silenceMsMax = 250
 const rejoinMs = 40
 const repeatedPerMille = 25
+/** Of orders and facts in a hushed world. */
+const slowMsMax = 150
 
 export class Links {
   readonly #world: World
@@ -202,7 +204,8 @@ export class Links {
   /** Answers when it arrives. A partition that ends before anybody noticed has only delayed it. */
   #carry(name: string, { afterMs, way }: { readonly afterMs: number; readonly way: Way }, arrive: () => void): number {
     const { timeline, random, scenario } = this.#world
-    const delayMs = random.below(Math.max(2, scenario.delayMsMax / 2)) + 0.1 + this.cutForMs(name, way)
+    const delayMsMax = scenario.isHushed === true ? slowMsMax : Math.max(2, scenario.delayMsMax / 2)
+    const delayMs = random.below(delayMsMax) + 0.1 + this.cutForMs(name, way)
     const atMs = Math.max(afterMs, timeline.nowMs + delayMs)
     const machine = way === 'in' ? this.#world.node(name).machine : this.#world.coordinator?.machine
     machine?.reach(atMs - timeline.nowMs, arrive)

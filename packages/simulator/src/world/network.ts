@@ -28,14 +28,21 @@ export class Network {
 
   constructor(world: World) {
     this.#world = world
-    const { channels, processes } = world.scenario
+    const { channels, processes, strangers } = world.scenario
     this.traits = { fifo: channels === 'fifo', volatile: channels === 'volatile' }
     for (const from of processes) {
-      for (const to of processes) {
-        if (from !== to)
-          this.#channels.set(`${from}→${to}`, { from, to, session: 0, lastAtMs: 0, asked: new Set(), sent: new Set() })
+      for (const to of processes) if (from !== to) this.#add(from, to)
+    }
+    for (const { name, isKnown } of strangers) {
+      for (const process of processes) {
+        this.#add(name, process)
+        if (isKnown) this.#add(process, name)
       }
     }
+  }
+
+  #add(from: string, to: string): void {
+    this.#channels.set(`${from}→${to}`, { from, to, session: 0, lastAtMs: 0, asked: new Set(), sent: new Set() })
   }
 
   /** Both ends live: a new session. */

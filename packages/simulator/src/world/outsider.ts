@@ -18,7 +18,7 @@ export class Outsider {
 
   live(): void {
     const { timeline, random } = this.#world
-    timeline.at(timeline.nowMs + 2 + random.below(20), () => {
+    timeline.at(timeline.nowMs + 2 + random.below(this.#world.scenario.isHushed === true ? 4 : 20), () => {
       this.#move()
       this.live()
     })
@@ -36,7 +36,9 @@ export class Outsider {
       return this.#world.trace(store.name, () => `is written by ${this.name}`)
     }
     if (processes.size === 0) return
-    const node = this.#world.processNode(random.pick(scenario.processes))
+    const strangers = this.#world.strangers.there()
+    const hosts = strangers.length === 0 ? scenario.processes : [...scenario.processes, ...strangers]
+    const node = this.#world.processNode(random.pick(hosts))
     if (!node.isJoined) return
     this.#isWaiting = true
     const giveUp = this.#world.timeline.at(this.#world.timeline.nowMs + 400, () => {

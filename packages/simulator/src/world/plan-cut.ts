@@ -29,7 +29,7 @@ const patient: Deadlines = {
   handlerMs: 2_000,
 }
 
-/** Takes the next epoch, which no other cut gets. */
+/** Takes the next epoch, which no other cut gets. Names those who are declared by now. */
 export function planCut(world: World, fencing: number): Plan {
   const { durable, scenario } = world
   durable.epoch += 1
@@ -40,7 +40,10 @@ export function planCut(world: World, fencing: number): Plan {
     generation: durable.generation,
     fencing,
     stores: scenario.stores.map((store) => ({ ...store, source: 'simulated' })),
-    processes: scenario.processes.map((name) => ({ name, incarnation: world.processNode(name).incarnation })),
+    processes: [...scenario.processes, ...world.strangers.declared()].map((name) => ({
+      name,
+      incarnation: world.processNode(name).incarnation,
+    })),
     deadlines: world.isFaulty && scenario.shape !== 'calm' ? hasty(scenario.leaseMs) : patient,
   })
 }

@@ -54,6 +54,9 @@ export class ProcessNode {
   readonly #handlers = new Map<number, Handler>()
   /** Where this process may send, and write. */
   readonly #peers: readonly string[]
+  /** Those of its peers who come and go. */
+  readonly #guests: ReadonlySet<string>
+  readonly #mayAsk: boolean
   readonly #channels: ReadonlyMap<string, ChannelId>
   readonly #stores: readonly StoreShape[]
   /** Whatever belongs to an earlier state of the application never happens. */
@@ -67,9 +70,14 @@ export class ProcessNode {
     this.balance = options.balance
     this.clock = world.ledger.zero()
     this.incarnation = `${name}-1` as Incarnation
-    const { processes, stores } = world.scenario
+    const { processes, stores, strangers } = world.scenario
+    const self = strangers.find((stranger) => stranger.name === name)
+    // A reply needs a way back.
+    this.#mayAsk = world.scenario.hasRequests && self?.isKnown !== false
     this.#peers = processes.filter((peer) => peer !== name)
-    this.#channels = new Map(this.#peers.map((peer) => [peer, channelId(participantName(name), participantName(peer))]))
+    this.#guests = new Set(self === undefined ? strangers.filter(({ isKnown }) => isKnown).map((one) => one.name) : [])
+    const peers = [...this.#peers, ...this.#guests]
+    this.#channels = new Map(peers.map((peer) => [peer, channelId(participantName(name), participantName(peer))]))
     this.#stores = stores.filter(({ writers }) => writers === 'unknown' || writers.includes(name))
     this.shell = this.#newShell()
   }
@@ -122,7 +130,10 @@ export class ProcessNode {
   }
 
   order(order: Order): void {
-    if (order.type === 'quiesce') this.#watchLease(order.leaseMs)
+    if (order.type === 'quiesce') {
+      this.#watchLease(order.leaseMs)
+      this.#world.strangers.holdOrdered(order.ref.cut, this.name)
+    }
     this.shell.feed({ type: 'ordered', order })
   }
 
@@ -265,7 +276,8 @@ export class ProcessNode {
         this.event(learnt())
         answered(this.clock)
         this.#world.trace(this.name, () => 'answers an outsider')
-        this.#begin(work, null)
+        if (this.#world.scenario.isHushed === true) this.shell.end(work)
+        else this.#begin(work, null)
       },
       refuse: () => {},
     })
@@ -279,14 +291,23 @@ export class ProcessNode {
     })
   }
 
-  #begin(work: Work, packet: Packet | null): void {
-    const handler: Handler = { work, actions: this.#plan(packet), awaiting: false }
+  /** Its own work is to send something to that one. */
+  greet(to: string): void {
+    this.shell.arrive({
+      origin: { kind: 'process', transactional: false },
+      deliver: (work) => this.#begin(work, null, [{ do: 'send', to, amount: 0 }]),
+      refuse: () => {},
+    })
+  }
+
+  #begin(work: Work, packet: Packet | null, actions = this.#plan(packet)): void {
+    const handler: Handler = { work, actions, awaiting: false }
     this.#handlers.set(work.item, handler)
     this.#next(handler)
   }
 
   #plan(packet: Packet | null): Action[] {
-    const { random, scenario } = this.#world
+    const { random } = this.#world
     const actions: Action[] = []
     if (this.#stores.length > 0 && random.chance(500)) {
       actions.push({ do: 'write', store: random.pick(this.#stores).name, amount: random.below(4) })
@@ -294,10 +315,16 @@ export class ProcessNode {
     const asker = packet?.kind === 'request' ? packet.asker : null
     if (asker !== null) actions.push({ do: 'reply', to: asker.name, item: asker.item })
     else if (this.#peers.length > 0 && random.chance(packet === null ? 900 : 450)) {
-      const isRequest = scenario.hasRequests && random.chance(300)
-      actions.push({ do: isRequest ? 'request' : 'send', to: random.pick(this.#peers), amount: random.between(1, 5) })
+      const isRequest = this.#mayAsk && random.chance(300)
+      actions.push({ do: isRequest ? 'request' : 'send', to: this.#pickPeer(), amount: random.between(1, 5) })
     }
     return actions
+  }
+
+  #pickPeer(): string {
+    const { random, strangers } = this.#world
+    const guests = this.#guests.size === 0 ? [] : strangers.there().filter((name) => this.#guests.has(name))
+    return guests.length > 0 && random.chance(200) ? random.pick(guests) : random.pick(this.#peers)
   }
 
   #next(handler: Handler): void {
@@ -345,7 +372,7 @@ export class ProcessNode {
     { to, amount: wanted, kind, asker }: Pick<Packet, 'amount' | 'kind' | 'asker'> & { readonly to: string },
   ): void {
     const { ledger, network, random } = this.#world
-    const amount = Math.min(wanted, this.balance)
+    const amount = this.#guests.has(to) ? 0 : Math.min(wanted, this.balance)
     this.balance -= amount
     const sent = this.event()
     const id = ledger.sent({ amount, from: this.actor, to: ledger.indexOf(to), sent })

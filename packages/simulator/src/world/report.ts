@@ -39,7 +39,8 @@ export async function showSeed(
   for (const finding of findings) console.error(`  found: ${finding}`)
   console.error(`the smallest scenario that fails: ${JSON.stringify(smallest)}`)
   for (const finding of last) console.error(`  found: ${finding}`)
-  const nodes = ['coordinator', ...smallest.processes, ...smallest.stores.map(({ name }) => name)]
+  const others = [...smallest.stores, ...smallest.strangers].map(({ name }) => name)
+  const nodes = ['coordinator', ...smallest.processes, ...others]
   const lines = diagram(again.traced, nodes)
   console.error(lines[0])
   if (lines.length > linesMax) console.error(`${' '.repeat(11)}… ${lines.length - linesMax} lines before …`)

@@ -7,7 +7,8 @@ import type { World } from './world.ts'
 /** Answers whether there was something to restore, and everybody was there. */
 export function restoreSnapshot(world: World): boolean {
   const { durable, ledger, scenario, links } = world
-  const names = [...scenario.processes, ...scenario.stores.map(({ name }) => name)]
+  const strangers = world.strangers.there()
+  const names = [...scenario.processes, ...scenario.stores.map(({ name }) => name), ...strangers]
   if (!names.every((name) => links.isJoined(name) && world.node(name).machine.isUp)) return false
   if (durable.open() !== undefined) return false
   const sealed = durable.snapshots.findLast(({ certificate }) => certificate.plan.generation === durable.generation)
@@ -25,7 +26,13 @@ export function restoreSnapshot(world: World): boolean {
     total += balance
     const store = world.stores.get(name)
     if (store !== undefined) store.restore(balance)
-    else world.processNode(name).restore({ balance, generation: durable.generation, epoch: durable.epoch })
+    // A stranger of that cut may have left: whoever comes later begins in the generation of then.
+    else if (world.processNode(name).machine.isUp)
+      world.processNode(name).restore({ balance, generation: durable.generation, epoch: durable.epoch })
+  }
+  for (const name of strangers) {
+    if (sealed.uploads.has(name)) continue
+    world.processNode(name).restore({ balance: 0, generation: durable.generation, epoch: durable.epoch })
   }
   ledger.restart(total)
   world.trace('coordinator', () => `restores ${sealed.cut}: generation ${durable.generation}, ${total} tokens`)

@@ -32,6 +32,22 @@ export interface StoreShape {
   readonly writers: readonly string[] | 'unknown'
 }
 
+/**
+ * A process that joins and leaves while cuts are taken. No plan names it that was made before it was there. It has no
+ * tokens, and is sent none: conservation is about those who are in every plan.
+ */
+export interface Stranger {
+  readonly name: string
+  /** In order, and apart. `null`: it stays. */
+  readonly stays: readonly { readonly fromMs: number; readonly forMs: number | null }[]
+  /** While faults last, also after the first order to hold of each cut, if it is away: ahead of that cut's later orders. */
+  readonly afterHold: { readonly afterMs: number; readonly forMs: number } | null
+  /** Plans that are made while it is there name it. Otherwise it is an outsider to every cut (ADR 0008). */
+  readonly isDeclared: boolean
+  /** The others send to it, too: it hears of epochs by their messages and markers. */
+  readonly isKnown: boolean
+}
+
 export interface Scenario {
   readonly seed: number
   readonly shape: string
@@ -39,6 +55,7 @@ export interface Scenario {
   readonly stores: readonly StoreShape[]
   readonly channels: ChannelKind
   readonly outsiders: number
+  readonly strangers: readonly Stranger[]
   /** Chances in 1,000, per message: while faults last. */
   readonly lossPerMille: number
   readonly doublePerMille: number
@@ -54,6 +71,8 @@ export interface Scenario {
   readonly hasRestores: boolean
   /** The coordinator is made of the production shells, and its agent of the stores with it. */
   readonly hasShells: boolean
+  /** Orders and facts take long, processes say little, and outsiders hurry, and only look. */
+  readonly isHushed?: boolean
   /** The seal answers an error without asking the repository whether it was written: to show that this is a fault. */
   readonly sealsBlindly?: boolean
 }
@@ -125,6 +144,7 @@ export function scenarioOf(seed: number, shapeName?: string): Scenario {
     stores: [],
     channels,
     outsiders: random.below(3),
+    strangers: [],
     lossPerMille: channels === 'volatile' && random.chance(400) ? random.between(5, 60) : 0,
     doublePerMille: random.chance(500) ? random.between(10, 100) : 0,
     delayMsMax: random.pick([2, 10, 40]),
@@ -138,7 +158,52 @@ export function scenarioOf(seed: number, shapeName?: string): Scenario {
     hasShells: false,
     ...made,
   }
-  return made.faults === undefined ? { ...base, faults: faultsOf(random, base) } : base
+  if (made.faults !== undefined) return base
+  const faults = faultsOf(random, base)
+  return base.processes.length === 0 ? { ...base, faults } : withStrangers({ ...base, faults })
+}
+
+/**
+ * What is chosen here is chosen apart: a seed without strangers is the same world as if there were none anywhere.
+ *
+ * Where a stranger's word makes a process enter too early, somebody must carry what it does then to another that is not
+ * held yet: half of these worlds are hushed, or a message of somebody who is held would be faster; and have no other
+ * faults, in which most attempts would end.
+ */
+function withStrangers(scenario: Scenario): Scenario {
+  const random = createRandom(scenario.seed ^ 0x57a96e)
+  // Whoever writes to a store is held until that one is marked, whatever a stranger says.
+  if (!random.chance(scenario.stores.length === 0 ? 600 : 150)) return scenario
+  const { healMs } = scenario
+  const strangers: Stranger[] = []
+  const faults = [...scenario.faults]
+  for (let count = random.chance(250) ? 2 : 1; count > 0; count -= 1) {
+    const name = `z${strangers.length}`
+    const isLate = random.chance(500)
+    const [isDeclared, isKnown] = [!isLate && random.chance(600), random.chance(600)]
+    const stays = isLate ? [] : staysOf(random, healMs, isDeclared)
+    const afterHold = isLate ? { afterMs: random.below(10), forMs: random.between(40, 300) } : null
+    strangers.push({ name, stays, afterHold, isDeclared, isKnown })
+    if (random.chance(700)) continue
+    const [atMs, forMs] = [random.below(healMs), random.between(10, 400)]
+    if (random.chance(300)) faults.push({ kind: 'pause', atMs, node: name, forMs })
+    else faults.push({ kind: 'partition', atMs, node: name, forMs, way: random.pick(['both', 'out', 'in']) })
+  }
+  faults.sort((a, b) => a.atMs - b.atMs)
+  if (random.chance(500)) return { ...scenario, strangers, faults }
+  return { ...scenario, strangers, isHushed: true, outsiders: 2, leaseMs: 8_000, faults: [] }
+}
+
+/** Nobody who is in no plan is there any more when all is to heal: whoever is heard costs an attempt (ADR 0008). */
+function staysOf(random: SeededRandom, healMs: number, isDeclared: boolean): Stranger['stays'] {
+  const stays: { fromMs: number; forMs: number | null }[] = []
+  for (let fromMs = random.below(300); fromMs < healMs; ) {
+    const forMs = random.between(40, 500)
+    const isLast = fromMs + forMs >= healMs
+    stays.push({ fromMs, forMs: !isLast ? forMs : isDeclared ? null : healMs - fromMs })
+    fromMs += forMs + random.between(20, 400)
+  }
+  return stays
 }
 
 function faultsOf(random: SeededRandom, { processes, stores, healMs, hasShells }: Scenario): readonly Fault[] {

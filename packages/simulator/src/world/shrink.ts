@@ -39,12 +39,23 @@ function* candidatesOf(scenario: Scenario): Generator<Scenario> {
   for (const index of scenario.stores.keys()) {
     const stores = scenario.stores.toSpliced(index, 1)
     if (stores.length + scenario.processes.length === 0) continue
-    const named = new Set([...scenario.processes, ...stores.map(({ name }) => name)])
-    yield { ...scenario, stores, faults: faults.filter((fault) => !('node' in fault) || named.has(fault.node)) }
+    yield without(scenario.stores[index]?.name, { ...scenario, stores })
+  }
+  for (const [index, stranger] of scenario.strangers.entries()) {
+    yield without(stranger.name, { ...scenario, strangers: scenario.strangers.toSpliced(index, 1) })
+    for (const stay of stranger.stays.keys()) {
+      const shorter = { ...stranger, stays: stranger.stays.toSpliced(stay, 1) }
+      yield { ...scenario, strangers: scenario.strangers.with(index, shorter) }
+    }
   }
   if (scenario.hasRestores) yield { ...scenario, hasRestores: false }
   if (scenario.hasRequests) yield { ...scenario, hasRequests: false }
   if (scenario.lossPerMille > 0) yield { ...scenario, lossPerMille: 0 }
   if (scenario.doublePerMille > 0) yield { ...scenario, doublePerMille: 0 }
   if (scenario.driftPpm > 0) yield { ...scenario, driftPpm: 0 }
+}
+
+/** Nothing is done to somebody who is not there. */
+function without(name: string | undefined, scenario: Scenario): Scenario {
+  return { ...scenario, faults: scenario.faults.filter((fault) => !('node' in fault) || fault.node !== name) }
 }

@@ -4,7 +4,7 @@
  * Owns: what is put together, who may speak to whom, and when the judges are asked. A scenario decides everything: the
  * timeline's events run one after the other, and what they leave to microtasks is done before the next one.
  */
-import type { CutOutcome, Order, Plan } from '@stillpoint/core'
+import type { CutOutcome, Plan } from '@stillpoint/core'
 import { verdictOf } from '@stillpoint/core'
 import { defined } from '@stillpoint/core/kernel'
 import { cutFindings, reasonless } from '../checkers/cut.ts'
@@ -24,15 +24,10 @@ import { restoreSnapshot } from './restore.ts'
 import type { Scenario } from './scenario.ts'
 import { ShellCoordinator } from './shell-coordinator.ts'
 import { StoreNode } from './store-node.ts'
+import { Strangers } from './strangers.ts'
 import { Timeline } from './timeline.ts'
 import { Trace } from './trace.ts'
 import { Wire } from './wire.ts'
-
-export interface Participant {
-  readonly machine: Machine
-  order(order: Order): void
-  disconnected(): void
-}
 
 const startBalance = 100
 /** From the end of all faults: by then whatever was begun is over, and a cut has been sealed. */
@@ -53,6 +48,7 @@ export class World {
   readonly processes = new Map<string, ProcessNode>()
   readonly stores = new Map<string, StoreNode>()
   readonly outsiders: Outsider[] = []
+  readonly strangers: Strangers
   readonly findings: string[] = []
   readonly counts = { sealed: 0, aborted: 0, consistent: 0, restores: 0, takenOver: 0, steps: 0 }
   readonly wire = new Wire(this.findings)
@@ -71,18 +67,21 @@ export class World {
     const { processes, stores, outsiders } = scenario
     const names = [...processes, ...stores.map(({ name }) => name)]
     const people = Array.from({ length: outsiders }, (_, index) => `o${index}`)
-    this.ledger = new Ledger([...names, ...people], processes.length * startBalance)
-    this.links = new Links(this, names)
+    this.strangers = new Strangers(this)
+    const guests = [...this.strangers.names]
+    this.ledger = new Ledger([...names, ...people, ...guests], processes.length * startBalance)
+    this.links = new Links(this, [...names, ...guests])
     for (const name of processes) {
       this.processes.set(name, new ProcessNode(this, name, { machine: this.newMachine(name), balance: startBalance }))
     }
     for (const { name } of stores) this.stores.set(name, new StoreNode(this, name, this.newMachine(name)))
+    this.strangers.live()
     this.network = new Network(this)
     for (const name of people) this.outsiders.push(new Outsider(this, name))
     this.newCoordinator()
     // With the production shells, stores are driven by their coordinator and have no connection of their own.
     for (const name of scenario.hasShells ? processes : names) this.links.join(name)
-    for (const name of processes) this.#live(name)
+    for (const name of [...processes, ...guests]) this.#live(name)
     for (const outsider of this.outsiders) outsider.live()
     plague(this)
     this.#cutAgain()
@@ -106,7 +105,7 @@ export class World {
     this.traced.add(this.timeline.nowMs, node, text, from)
   }
 
-  node(name: string): Participant {
+  node(name: string): ProcessNode | StoreNode {
     return this.processes.get(name) ?? this.storeNode(name)
   }
 
@@ -127,7 +126,7 @@ export class World {
     const again = (): void => {
       const node = this.processNode(name)
       if (node.isJoined) node.ownWork()
-      this.timeline.at(this.timeline.nowMs + 4 + this.random.below(60), again)
+      this.timeline.at(this.timeline.nowMs + 4 + this.random.below(this.scenario.isHushed === true ? 1_000 : 60), again)
     }
     this.timeline.at(this.random.below(20), again)
   }
@@ -180,11 +179,11 @@ export class World {
     const before = this.#troubles
     const isThere = ({ name }: { readonly name: string }): boolean =>
       (this.stores.has(name) && this.scenario.hasShells) || this.links.isJoined(name)
-    if (![...this.processes.values(), ...this.stores.values()].every(isThere)) return
+    const nodes = plan.participants.map(({ name }) => this.node(name))
+    if (!nodes.every(isThere)) return
     const sinceMs = timeline.nowMs
     timeline.at(timeline.nowMs + leftoverMs, () => {
       const isSame = coordinator === this.coordinator && durable.epoch === plan.epoch && this.#troubles === before
-      const nodes = [...this.processes.values(), ...this.stores.values()]
       const isReachable = nodes.every(({ name, machine }) => {
         return (
           isThere({ name }) &&
@@ -243,6 +242,8 @@ export class World {
     }
     const messages = [...this.ledger.messages.values()]
     const { tokens } = this.ledger
+    const strangers = new Set<number>()
+    for (const name of this.strangers.names) if (!uploads.has(name)) strangers.add(this.ledger.indexOf(name))
     return {
       cut,
       verdict: verdict.kind,
@@ -255,6 +256,7 @@ export class World {
       redelivered,
       cutOff,
       overrun,
+      strangers,
     }
   }
 
@@ -293,7 +295,10 @@ export class World {
   }
 
   #leftovers(): readonly string[] {
-    return [...this.processes.values(), ...this.stores.values()].flatMap((node) => node.leftovers())
+    // Whoever has left for good has left nothing.
+    const isGone = ({ name, machine }: ProcessNode): boolean => !machine.isUp && this.strangers.names.has(name)
+    const processes = [...this.processes.values()].filter((node) => !isGone(node))
+    return [...processes, ...this.stores.values()].flatMap((node) => node.leftovers())
   }
 
   #judgeEnd(): void {
