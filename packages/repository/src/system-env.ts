@@ -1,5 +1,5 @@
 /** The real clock, chance and entropy: the defaults where a test or the simulator passes its own. Nothing else is here. */
-import { getRandomValues, randomFillSync } from 'node:crypto'
+import { randomFillSync } from 'node:crypto'
 import type { Clock, Entropy, Random } from '@stillpoint/core/kernel'
 
 /** The longest delay of `setTimeout`; beyond it Node fires at once. */
@@ -29,7 +29,7 @@ export const systemClock: Clock = {
 
 export const systemRandom: Random = {
   uint32() {
-    const [value = 0] = getRandomValues(new Uint32Array(1))
+    const [value = 0] = randomFillSync(new Uint32Array(1))
     return value
   },
 }
