@@ -6,7 +6,8 @@
  * be asked for, since the file system or this program has no attributes, is empty; what cannot be set is reported.
  *
  * Limits: 1. the library takes paths as UTF-8: of a file or link whose *name* is not, no attributes are read (of a
- * directory they are: it is reached by its descriptor). 2. Where there is no prebuilt binary of the library, none are.
+ * directory they are: it is reached by its descriptor, through /proc/self/fd/N/., while /proc/self/fd/N of a file is a
+ * link, which its calls do not follow). 2. Where there is no prebuilt binary of the library, none are.
  */
 import { isUtf8 } from 'node:buffer'
 import { createRequire } from 'node:module'

@@ -5,6 +5,8 @@ import { secretBytesMax } from '../config/secret.ts'
 
 export interface SecretPrompt {
   readonly question: string
+  /** Not to be typed again: a mistake shows at once. */
+  readonly once?: boolean
   readonly signal: AbortSignal
   readonly say: (text: string) => void
 }
@@ -14,6 +16,7 @@ export async function readStdinSecret(stdin: ReadStream, prompt: SecretPrompt): 
   prompt.signal.throwIfAborted()
   if (!stdin.isTTY) return readAll(stdin, prompt.signal)
   const first = await typed(stdin, prompt)
+  if (prompt.once === true) return first
   const second = await typed(stdin, { ...prompt, question: 'The same once more: ' })
   if (first === second) return first
   throw new Failure({ code: 'secret_mistyped', message: 'the two passwords differ', hint: 'Try again.' })

@@ -6,7 +6,6 @@ import {
   examples,
   type FromOptions,
   openFrom,
-  openNamed,
   passwordNamed,
   type RepositoryOptions,
   repoCommand,
@@ -40,15 +39,15 @@ export function repoInitCommand(run: RunCommand): Command {
 
 async function init(session: CommandSession, options: InitFlags) {
   const { host, output } = session
-  const { initRepository } = await import('@stillpoint/repository')
+  const { initRepository, openRepository } = await import('@stillpoint/repository')
   const names = { prefix: 'RESTIC' } as const
   requireFromTogether(options)
   const store = await storeNamed(host, options, names)
-  const password = await passwordNamed(host, options, { names, warn: output.warning })
-  const { clock, entropy } = host
+  const password = await passwordNamed(host, options, { names, warn: output.warning, isNew: true })
+  const { clock, entropy, random, signal } = host
   const from = options.copyChunkerParams === true ? { copyChunkerFrom: await openFrom(session, options) } : {}
   await initRepository({ store, password, clock, entropy, ...from })
-  const { id } = await openNamed(session, options)
+  const { id } = await openRepository({ store, password, clock, entropy, random, signal, index: 'whenNeeded' })
   const repository = store.locate({ kind: 'config', name: 'config' }).replace(/\/config$/, '')
   output.result({ message_type: 'initialized', id, repository })
   output.lines([`created repository ${id.slice(0, 10)} at ${repository}`])

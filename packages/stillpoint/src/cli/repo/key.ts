@@ -10,6 +10,7 @@ import { timeShown } from './shown.ts'
 
 interface NewKeyFlags extends RepositoryOptions {
   readonly newPasswordFile?: string
+  readonly newInsecureNoPassword?: true
   readonly user?: string
   readonly host?: string
 }
@@ -84,16 +85,26 @@ export function repoKeyCommand(run: RunCommand): Command {
 
 function withNewPassword(command: Command): Command {
   return command
-    .addOption(new Option('--new-password-file <file>', 'file with the new password').makeOptionMandatory())
+    .addOption(
+      new Option('--new-password-file <file>', 'file with the new password; without it, it is read from stdin'),
+    )
+    .addOption(new Option('--new-insecure-no-password', 'the new password is empty').conflicts('newPasswordFile'))
     .addOption(new Option('--user <name>', 'whose it is; default: this user'))
     .addOption(new Option('--host <name>', 'for which host; default: this one'))
 }
 
+async function newPassword({ cwd, signal, terminal }: CommandHost, options: NewKeyFlags): Promise<string> {
+  if (options.newInsecureNoPassword === true) return ''
+  const inFile = await readSecret({ passwordFile: options.newPasswordFile }, cwd, signal)
+  const password = (inFile ?? (await terminal.readSecret('new password: ', signal))).trim()
+  if (password !== '') return password
+  const hint = 'An empty one needs --new-insecure-no-password.'
+  throw new Failure({ code: 'usage', message: 'no new password was given', hint })
+}
+
 async function newKey(host: CommandHost, options: NewKeyFlags) {
-  const secret = await readSecret({ passwordFile: options.newPasswordFile }, host.cwd, host.signal)
-  if (secret === undefined) throw new Failure({ code: 'usage', message: 'no new password is named' })
   return {
-    password: secret.trim(),
+    password: await newPassword(host, options),
     ...(options.user === undefined ? {} : { username: options.user }),
     ...(options.host === undefined ? {} : { hostname: options.host }),
   }

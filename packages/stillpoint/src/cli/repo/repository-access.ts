@@ -231,13 +231,15 @@ function both(one: string, other: string): Failure {
 interface PasswordSettings {
   readonly names: Names
   readonly warn: (text: string) => void
+  /** It is chosen now: who types it does so twice. */
+  readonly isNew?: boolean
 }
 
 /** As restic, without white space around it. */
 export async function passwordNamed(
   host: CommandHost,
   options: Pick<RepositoryOptions, 'passwordFile' | 'passwordCommand' | 'insecureNoPassword'>,
-  { names: { prefix }, warn }: PasswordSettings,
+  { names: { prefix }, warn, isNew = false }: PasswordSettings,
 ): Promise<string> {
   const { [`${prefix}_PASSWORD`]: inEnvironment, ...env } = process.env
   if (options.insecureNoPassword === true) {
@@ -252,6 +254,13 @@ export async function passwordNamed(
   if (inEnvironment !== undefined && inEnvironment !== '') {
     warn(`the password stands in ${prefix}_PASSWORD, where other programs of this user can read it; use a file`)
     return inEnvironment
+  }
+  const { stderr } = host.terminal
+  if (process.stdin.isTTY && stderr.isTTY) {
+    const { readStdinSecret } = await import('../read-secret.ts')
+    const question = prefix === 'RESTIC' ? 'password of the repository: ' : 'password of the repository to copy from: '
+    const say = (text: string) => stderr.write(text)
+    return readStdinSecret(process.stdin, { question, once: !isNew, signal: host.signal, say })
   }
   throw new Failure({
     code: 'repository_password_missing',
