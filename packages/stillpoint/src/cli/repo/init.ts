@@ -42,7 +42,7 @@ async function init(session: CommandSession, options: InitFlags) {
   const { initRepository, openRepository } = await import('@stillpoint/repository')
   const names = { prefix: 'RESTIC' } as const
   requireFromTogether(options)
-  const store = await storeNamed(host, options, names)
+  const store = await storeNamed(session, options, names)
   const password = await passwordNamed(host, options, { names, warn: output.warning, isNew: true })
   const { clock, entropy, random, signal } = host
   const from = options.copyChunkerParams === true ? { copyChunkerFrom: await openFrom(session, options) } : {}

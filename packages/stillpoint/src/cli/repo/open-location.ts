@@ -7,7 +7,7 @@ import { resolve } from 'node:path'
 import { Failure } from '@stillpoint/core/kernel'
 import type { BlobStore, S3StoreOptions } from '@stillpoint/repository'
 import { InvalidArgumentError, Option } from 'commander'
-import type { CommandHost } from '../session.ts'
+import type { CommandSession } from '../session.ts'
 
 export interface LocationOptions {
   readonly restCredentialsFile?: string
@@ -55,7 +55,11 @@ function oneFile(text: string, earlier?: string): string {
 const graceMs = 10_000
 
 /** @throws Failure `options_invalid`, `secret_…` of a credentials file, `storage_failed` (CA file) */
-export async function openLocation(host: CommandHost, location: string, options: LocationOptions): Promise<BlobStore> {
+export async function openLocation(
+  { host, output }: CommandSession,
+  location: string,
+  options: LocationOptions,
+): Promise<BlobStore> {
   const repository = await import('@stillpoint/repository')
   const { openLocalStore, openRestStore, openS3Store, retryingStore } = repository
   const { clock, random, cwd } = host
@@ -64,7 +68,12 @@ export async function openLocation(host: CommandHost, location: string, options:
   const server = { signal, ...tlsOf(cwd, options) }
   if (location.startsWith('rest:')) {
     const connections = connectionsOf(option, 'rest.connections')
-    const store = await openRestStore({ url: location, ...server, ...restCredentials(host, options), ...connections })
+    const store = await openRestStore({
+      url: location,
+      ...server,
+      ...restCredentials({ host, output }, options),
+      ...connections,
+    })
     return retryingStore(store, { clock, random, signal })
   }
   if (location.startsWith('s3:')) {
@@ -91,10 +100,13 @@ function tlsOf(cwd: string, { cacert, tlsClientCert, insecureTls }: LocationOpti
 }
 
 /** A file, or restic's two variables, which other programs of the user can read. */
-function restCredentials({ cwd }: CommandHost, { restCredentialsFile: file }: LocationOptions) {
-  if (file !== undefined) return { credentialsFile: resolve(cwd, file) }
+function restCredentials({ host, output }: CommandSession, { restCredentialsFile: file }: LocationOptions) {
+  if (file !== undefined) return { credentialsFile: resolve(host.cwd, file) }
   const { RESTIC_REST_USERNAME: name = '', RESTIC_REST_PASSWORD: password = '' } = process.env
-  return name === '' && password === '' ? {} : { credentials: { name, password } }
+  if (name === '' && password === '') return {}
+  const use = 'use --rest-credentials-file'
+  output.warning(`a password stands in RESTIC_REST_PASSWORD, where other programs of this user can read it; ${use}`)
+  return { credentials: { name, password } }
 }
 
 /**

@@ -163,7 +163,7 @@ async function openAs(
 ): Promise<Repository> {
   const { openRepository } = await import('@stillpoint/repository')
   const names: Names = { prefix }
-  const store = await storeNamed(host, options, names)
+  const store = await storeNamed({ host, output }, options, names)
   const warn = (text: string) => output.warning(text)
   const password = await passwordNamed(host, options, { names, warn })
   const cache = cacheSettings(host, { options, location: await locationOf(host, options, names), warn })
@@ -188,8 +188,12 @@ async function openAs(
 }
 
 /** The store behind a location, as fast as the limits allow. */
-export async function storeNamed(host: CommandHost, options: RepositoryOptions, names: Names): Promise<BlobStore> {
-  const store = await openLocation(host, await locationOf(host, options, names), options)
+export async function storeNamed(
+  { host, output }: CommandSession,
+  options: RepositoryOptions,
+  names: Names,
+): Promise<BlobStore> {
+  const store = await openLocation({ host, output }, await locationOf(host, options, names), options)
   const { limitUpload, limitDownload } = options
   if (limitUpload === undefined && limitDownload === undefined) return store
   const { createRateLimit, limitedStore } = await import('@stillpoint/repository')
