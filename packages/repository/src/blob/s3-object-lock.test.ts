@@ -33,6 +33,7 @@ import {
   takeSnapshot,
   world,
 } from '../testing/testbed.ts'
+import { configObject } from './blob-store.ts'
 import { describeBlobStore } from './conformance.ts'
 import { retryingStore } from './retrying.ts'
 import type { S3Retention } from './s3-object-lock.ts'
@@ -153,8 +154,7 @@ describe.skipIf(!hasCeph())('Object Lock on Ceph [needs ceph-mon, ceph-osd, rado
     await using client = ownClient(place.server)
     const before = await versionsOf(client.sdk, path, 'data/')
     await repository.deleteSnapshot(first.id)
-    const outcome = await repository.upkeep.prune({ maxUnused: { kind: 'bytes', bytes: 0 } })
-    expect(outcome).toBeDefined()
+    await repository.upkeep.prune({ maxUnused: { kind: 'bytes', bytes: 0 } })
     await sound(repository)
     expect((await repository.snapshots()).map(({ id }) => id)).toEqual([second.id])
     const after = await versionsOf(client.sdk, path, 'data/')
@@ -176,8 +176,15 @@ describe.skipIf(!hasCeph())('Object Lock on Ceph [needs ceph-mon, ceph-osd, rado
     const { Bucket } = bucketOf(path)
     const Principal = { AWS: ['arn:aws:iam:::user/backup'] }
     const actions = {
-      bucket: ['ListBucket', 'ListBucketMultipartUploads', 'GetBucketObjectLockConfiguration'],
-      object: ['GetObject', 'PutObject', 'DeleteObject', 'AbortMultipartUpload', 'PutObjectRetention'],
+      bucket: ['ListBucket', 'ListBucketMultipartUploads', 'GetBucketObjectLockConfiguration', 'ListBucketVersions'],
+      object: [
+        'GetObject',
+        'PutObject',
+        'DeleteObject',
+        'AbortMultipartUpload',
+        'PutObjectRetention',
+        'GetObjectVersion',
+      ],
     }
     const allow = (names: readonly string[], Resource: string) => ({
       Effect: 'Allow',
@@ -202,6 +209,8 @@ describe.skipIf(!hasCeph())('Object Lock on Ceph [needs ceph-mon, ceph-osd, rado
     await sound(repository)
     const good = await versionsOf(owner.sdk, path)
 
+    const goodAt = new Date()
+    await new Promise((resolve) => setTimeout(resolve, 10))
     await using thief = ownClient(place.server, { accessKeyId, secretAccessKey })
     for (const { Key, VersionId, IsLatest } of good.objects) {
       for (const BypassGovernanceRetention of [false, true]) {
@@ -212,7 +221,23 @@ describe.skipIf(!hasCeph())('Object Lock on Ceph [needs ceph-mon, ceph-osd, rado
       await thief.sdk.send(new DeleteObjectCommand({ Bucket, Key }))
       await thief.sdk.send(new PutObjectCommand({ Bucket, Key, Body: 'worthless' }))
     }
-    await expect(openRepository({ store: owners, password, ...world })).rejects.toThrow()
+    const ruined = await place.open(path, mine)
+    expect((await ruined.get(configObject)).toString()).toBe('worthless')
+    await expect(openRepository({ store: ruined, password, ...world })).rejects.toMatchObject({ code: 'object_damaged' })
+
+    // Seen as it was, by whoever may read versions; nothing has to be removed for that.
+    const then = await place.open(path, { credentialsFile, asOf: goodAt })
+    const past = await openRepository({ store: then, password, ...world })
+    await sound(past)
+    expect((await past.snapshots()).map((snapshot) => snapshot.id)).toEqual([id])
+    const saved = await scratch()
+    await past.loadDirectory((await past.findSnapshot('latest')).tree, join(saved, 'restored'))
+    expect(await fingerprint(join(saved, 'restored', 'files'))).toEqual(wanted)
+    await expect(past.deleteSnapshot(id)).rejects.toMatchObject({ code: 'storage_denied' })
+    await expect(takeSnapshot(past, source)).rejects.toMatchObject({ code: 'storage_denied' })
+    await expect(
+      openRepository({ store: await place.open(path, { credentialsFile, asOf: new Date(0) }), password, ...world }),
+    ).rejects.toMatchObject({ code: 'repository_absent' })
 
     // What docs/s3.md tells the owner to do: remove what is newer than the last good moment.
     const isGood = new Set([...good.objects, ...good.markers].map(({ VersionId }) => VersionId))
@@ -223,10 +248,17 @@ describe.skipIf(!hasCeph())('Object Lock on Ceph [needs ceph-mon, ceph-osd, rado
     const again = await openRepository({ store: await place.open(path, mine), password, ...world })
     await sound(again)
     expect((await again.snapshots()).map((snapshot) => snapshot.id)).toEqual([id])
-    const home = await scratch()
-    const { tree } = await again.findSnapshot('latest')
-    await again.loadDirectory(tree, join(home, 'restored'))
-    expect(await fingerprint(join(home, 'restored', 'files'))).toEqual(wanted)
+
+    // Protection can be turned against the owner: what is put over an object may be protected, too.
+    const Key = good.objects.find((object) => object.Key?.endsWith('/config'))?.Key
+    const ObjectLockRetainUntilDate = new Date(Date.now() + dayMs)
+    const Body = 'worthless, and to stay'
+    const over = { Bucket, Key, Body, ObjectLockMode: 'COMPLIANCE', ObjectLockRetainUntilDate } as const
+    const { VersionId } = await thief.sdk.send(new PutObjectCommand(over))
+    const removal = new DeleteObjectCommand({ Bucket, Key, VersionId, BypassGovernanceRetention: true })
+    await expect(owner.sdk.send(removal)).rejects.toMatchObject({ name: 'AccessDenied' })
+    const still = await place.open(path, { credentialsFile, asOf: goodAt })
+    await sound(await openRepository({ store: still, password, ...world }))
   })
 
   test('a retention of the bucket’s own, with nothing said here: all is protected, locks too, and nothing stops', async () => {

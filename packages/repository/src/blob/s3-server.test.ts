@@ -367,3 +367,95 @@ describe('lists', () => {
     expect(await store.list('pack')).toEqual([])
   })
 })
+
+describe('as of a moment', () => {
+  const asOf = new Date('2026-03-01T12:00:00Z')
+  const name = (digit: string) => digit.repeat(64)
+  const key = (digit: string) => `data/${digit.repeat(2)}/${name(digit)}`
+  const version = (digit: string, id: string, at: string, size = '<Size>5</Size>') =>
+    `<Version><Key>${key(digit)}</Key><VersionId>${id}</VersionId><LastModified>2026-${at}Z</LastModified>${size}</Version>`
+  const removal = (digit: string, at: string) =>
+    `<DeleteMarker><Key>${key(digit)}</Key><VersionId>m</VersionId><LastModified>2026-${at}Z</LastModified></DeleteMarker>`
+  const page = (entries: readonly string[], next = '') =>
+    `<ListVersionsResult><IsTruncated>${next !== ''}</IsTruncated>${next}${entries.join('')}</ListVersionsResult>`
+  const nextAfter = (digit: string) =>
+    `<NextKeyMarker>${key(digit)}</NextKeyMarker><NextVersionIdMarker>n</NextVersionIdMarker>`
+
+  test('of each name the newest version that is not newer, over all pages; what others put there is left out', async () => {
+    const first = [
+      version('a', 'a3', '03-02T00:00:00'),
+      version('a', 'a2', '03-01T12:00:00'),
+      version('a', 'a1', '01-01T00:00:00'),
+      removal('b', '02-01T00:00:00'),
+      version('b', 'b1', '01-01T00:00:00'),
+      version('c', 'c1', '04-01T00:00:00'),
+    ]
+    const second = [
+      removal('d', '03-02T00:00:00'),
+      version('d', 'd1', '02-01T00:00:00'),
+      // In one second: the version counts, and of two the first in the list.
+      removal('e', '02-01T00:00:00'),
+      version('e', 'e2', '02-01T00:00:00'),
+      version('e', 'e1', '02-01T00:00:00'),
+      version('f', 'f1', '02-01T00:00:00').replace(key('f'), `data/00/${name('f')}`),
+      version('f', 'f2', '02-01T00:00:00').replace(key('f'), 'data/notes.txt'),
+    ]
+    const { seen, store } = await scripted(
+      ({ url }) => {
+        if (url.includes('versionId=')) return { status: 200, body: 'bytes' }
+        if (url.includes('key-marker=')) return { status: 200, body: page(second) }
+        return { status: 200, body: page(first, nextAfter('c')) }
+      },
+      { asOf },
+    )
+    const listed = await store.list('pack')
+    expect(listed.map((object) => object.name).sort()).toEqual(['a', 'd', 'e'].map(name))
+    for (const [digit, id] of [
+      ['a', 'a2'],
+      ['d', 'd1'],
+      ['e', 'e2'],
+    ] as const) {
+      const object = { kind: 'pack', name: name(digit) } as const
+      expect((await store.get(object)).toString()).toBe('bytes')
+      expect(seen.at(-1)?.url).toContain(`versionId=${id}`)
+      expect(await store.size(object)).toBe(5)
+      expect(await store.get(object, { offset: 5, length: 0 })).toHaveLength(0)
+    }
+    for (const digit of ['b', 'c', 'f']) {
+      const object = { kind: 'pack', name: name(digit) } as const
+      await expect(store.get(object)).rejects.toMatchObject({ code: 'object_missing' })
+      expect(await store.size(object)).toBeUndefined()
+    }
+  })
+
+  test('nothing is changed: all but locks is refused, and locks stay here', async () => {
+    const { seen, store } = await scripted(() => ({ status: 200, body: page([]) }), { asOf })
+    const lock = { kind: 'lock', name: name('a') } as const
+    expect(await store.put(lock, bytes)).toBe('created')
+    expect(await store.put(lock, bytes)).toBe('exists')
+    expect(await store.get(lock)).toEqual(bytes)
+    expect(await store.list('lock')).toEqual([{ name: lock.name, bytes: bytes.length }])
+    await store.delete(lock)
+    await expect(store.delete(lock)).rejects.toMatchObject({ code: 'object_missing' })
+    await expect(store.get(lock)).rejects.toMatchObject({ code: 'object_missing' })
+    for (const change of [
+      () => store.prepare(),
+      () => store.put(object, bytes),
+      () => store.delete(object),
+      () => store.sweep(),
+    ]) {
+      await expect(change()).rejects.toMatchObject({ code: 'storage_denied', retry: 'never' })
+    }
+    expect(seen).toEqual([])
+  })
+
+  test('lists that do not end, or have no sizes, and servers without versions', async () => {
+    const listing = async (answer: Answer) => (await scripted(() => answer, { asOf })).store.list('pack')
+    const endless = { status: 200, body: page([], nextAfter('c')) }
+    await expect(listing(endless)).rejects.toMatchObject({ code: 'storage_failed' })
+    const sizeless = { status: 200, body: page([version('a', 'a1', '01-01T00:00:00', '')]) }
+    await expect(listing(sizeless)).rejects.toMatchObject({ code: 'storage_failed' })
+    await expect(listing(refusal(501, 'NotImplemented'))).rejects.toMatchObject({ code: 'storage_failed' })
+    await expect(scripted(() => ok, { asOf: new Date(Number.NaN) })).rejects.toMatchObject({ code: 'options_invalid' })
+  })
+})

@@ -1,7 +1,7 @@
 /**
  * Owns the backend on S3 and what speaks its protocol, in restic's layout: `config`, `data/xx/…`, `index/`, `keys/`,
- * `locks/`, `snapshots/` below the prefix. Does not own connections (s3-client.ts), lists (s3-list.ts) and uploads (s3-upload.ts); wrap it in
- * `retryingStore` against networks and servers that are busy.
+ * `locks/`, `snapshots/` below the prefix. Does not own connections (s3-client.ts), lists (s3-list.ts), uploads
+ * (s3-upload.ts) and what has been (s3-as-of.ts); wrap it in `retryingStore` against networks and servers that are busy.
  *
  * Invariants: 1. `get` answers exactly the bytes asked for, whatever the server makes of ranges. 2. A bucket that is not
  * there is a repository that is not there, for what looks for one object; everything else fails by its name.
@@ -11,7 +11,8 @@ import type { ListMultipartUploadsOutput } from '@aws-sdk/client-s3'
 import { assert, type Clock, Failure } from '@stillpoint/core/kernel'
 import { isId } from '../format/ids.ts'
 import { systemClock } from '../system-env.ts'
-import type { BlobStore, ByteRange, ObjectName, StoredObject } from './blob-store.ts'
+import type { BlobStore, ByteRange, ObjectKind, ObjectName, StoredObject } from './blob-store.ts'
+import { createS3AsOf } from './s3-as-of.ts'
 import { bodyBytes, connectS3, type S3Bucket, type S3ClientOptions } from './s3-client.ts'
 import { refusalOf } from './s3-failure.ts'
 import { createS3Lists } from './s3-list.ts'
@@ -20,6 +21,8 @@ import { abortUpload, createS3Upload, partBytesMin, type S3UploadOptions } from 
 export interface S3StoreOptions extends S3ClientOptions, S3UploadOptions {
   /** Default: the system's. */
   readonly clock?: Clock
+  /** Shows the repository as it was at this moment, where the bucket keeps versions: to be read, not changed. */
+  readonly asOf?: Date
 }
 
 const folders = { key: 'keys', lock: 'locks', snapshot: 'snapshots', index: 'index', pack: 'data' } as const
@@ -41,8 +44,20 @@ export async function openS3Store(options: S3StoreOptions): Promise<BlobStore> {
       message: 'the days of retention are not a whole number from 1 to 36500',
     })
   }
+  if (options.asOf !== undefined && Number.isNaN(options.asOf.getTime())) {
+    throw new Failure({ code: 'options_invalid', message: 'asOf is no moment in time' })
+  }
   const bucket = await connectS3(options)
-  const { clock = systemClock, signal } = options
+  const { clock = systemClock, signal, asOf } = options
+  if (asOf !== undefined) {
+    return createS3AsOf(bucket, {
+      asOf,
+      folderOf: (kind) => (kind === 'config' ? 'config' : `${folders[kind]}/`),
+      nameAt,
+      locate: (object) => bucket.locate(pathOf(object)),
+      get: (object, range, versionId) => get(bucket, object, range, versionId),
+    })
+  }
   const upload = createS3Upload(
     { bucket, clock, signal, sizeOf: (path) => sizeOf(bucket, path), read: (path) => read(bucket, { path }) },
     options,
@@ -82,6 +97,13 @@ function pathOf({ kind, name }: ObjectName): string {
     throw new Failure({ code: 'object_missing', message: `${JSON.stringify(name)} is no name of a ${kind}` })
   }
   return kind === 'pack' ? `${folders.pack}/${name.slice(0, 2)}/${name}` : `${folders[kind]}/${name}`
+}
+
+/** The other way round: undefined for what others have put there. */
+function nameAt(kind: ObjectKind, path: string): string | undefined {
+  const name = path.slice(path.lastIndexOf('/') + 1)
+  const isOurs = (kind === 'config' || isId(name)) && path === pathOf({ kind, name })
+  return isOurs ? name : undefined
 }
 
 const target = (bucket: S3Bucket, path: string) => ({ Bucket: bucket.bucket, Key: bucket.keyOf(path) })
@@ -124,13 +146,17 @@ function locationOf({ isAmazon, region, sdk }: S3Bucket) {
 interface Wanted {
   readonly path: string
   readonly range?: ByteRange | undefined
+  /** Default: the newest. */
+  readonly versionId?: string | undefined
 }
 
 /** Throws what the SDK throws. */
-function read(bucket: S3Bucket, { path, range }: Wanted): Promise<Buffer> {
+function read(bucket: S3Bucket, { path, range, versionId }: Wanted): Promise<Buffer> {
   const Range = range === undefined ? {} : { Range: `bytes=${range.offset}-${range.offset + range.length - 1}` }
   return bucket.send(async (client, options) => {
-    const answer = await client.send(new bucket.sdk.GetObjectCommand({ ...target(bucket, path), ...Range }), options)
+    const version = versionId === undefined ? {} : { VersionId: versionId }
+    const command = new bucket.sdk.GetObjectCommand({ ...target(bucket, path), ...version, ...Range })
+    const answer = await client.send(command, options)
     if (range === undefined) return bodyBytes(answer.Body, objectBytesMax, options)
     // Invariant 1. A server that does not know ranges sends the whole.
     if (answer.ContentRange === undefined) {
@@ -150,7 +176,12 @@ function read(bucket: S3Bucket, { path, range }: Wanted): Promise<Buffer> {
   })
 }
 
-async function get(bucket: S3Bucket, object: ObjectName, range: ByteRange | undefined): Promise<Buffer> {
+async function get(
+  bucket: S3Bucket,
+  object: ObjectName,
+  range: ByteRange | undefined,
+  versionId?: string,
+): Promise<Buffer> {
   if (range !== undefined) {
     const { offset, length } = range
     assert(Number.isSafeInteger(offset) && offset >= 0 && Number.isSafeInteger(length) && length >= 0, 'a range')
@@ -158,7 +189,7 @@ async function get(bucket: S3Bucket, object: ObjectName, range: ByteRange | unde
   const path = pathOf(object)
   let bytes: Buffer
   try {
-    bytes = await read(bucket, { path, range })
+    bytes = await read(bucket, { path, range, versionId })
   } catch (error) {
     const refusal = refusalOf(error)
     if (refusal?.status === 404) throw missing(bucket, object, refusal.code)
