@@ -2,11 +2,11 @@
  * Owns walking a directory tree without being led out of it: each directory is opened, and children are reached through
  * its descriptor, so that a component swapped for a symbolic link meanwhile is not followed.
  *
- * Node has no `openat`. On Linux `/proc/self/fd/N/name` is the same: N is resolved by the kernel to the open directory.
+ * Node has no `openat`. On Linux `/proc/PID/fd/N/name` is the same: N is resolved by the kernel to the open directory.
  * Elsewhere paths are joined, and only the last component is protected (O_NOFOLLOW): there, do not save or restore
  * where somebody hostile can rename directories at the same time.
  */
-import { closeSync, constants, mkdirSync, openSync, readdirSync } from 'node:fs'
+import { closeSync, constants, mkdirSync, openSync, readdirSync, readlinkSync } from 'node:fs'
 import { type FileHandle, open, readdir } from 'node:fs/promises'
 import { bytesFromName, nameFromBytes } from './format/node-name.ts'
 
@@ -22,6 +22,8 @@ export interface AnchoredDirectory {
 
 const directoryFlags = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW
 const anchored = process.platform === 'linux'
+// biome-ignore lint/suspicious/noControlCharactersInRegex: the range of ASCII
+const ascii = /^[\x00-\x7f]*$/
 
 /** Opens the root of a walk. Links in `path` itself are followed: who calls has chosen it. */
 export async function openAnchored(path: string | Buffer): Promise<AnchoredDirectory> {
@@ -29,14 +31,24 @@ export async function openAnchored(path: string | Buffer): Promise<AnchoredDirec
   return anchor(await open(bytes, constants.O_RDONLY | constants.O_DIRECTORY), bytes)
 }
 
+/** `/proc/self`, or where it leads: a link less to follow for each path is a sixth of what opening a file costs. */
+let processDirectory: string | undefined
+
+function ownDirectory(): string {
+  // What the file system calls us, which in a container need not be what we call ourselves.
+  processDirectory ??= `/proc/${readlinkSync('/proc/self')}`
+  return processDirectory
+}
+
 /** The path to a child of an open directory. */
 function childOf(fd: number, path: Buffer): (name: string) => Buffer {
-  const self = anchored ? Buffer.from(`/proc/self/fd/${fd}/`) : Buffer.concat([path, Buffer.from('/')])
+  const self = anchored ? Buffer.from(`${ownDirectory()}/fd/${fd}/`) : Buffer.concat([path, Buffer.from('/')])
   return (name) => Buffer.concat([self, bytesFromName(name)])
 }
 
-function namesFrom(entries: Buffer[]): string[] {
-  return entries.sort(Buffer.compare).map(nameFromBytes)
+/** `entries`: a character per byte, which takes a quarter of the time of a buffer per name. */
+function namesFrom(entries: string[]): string[] {
+  return entries.sort().map((name) => (ascii.test(name) ? name : nameFromBytes(Buffer.from(name, 'latin1'))))
 }
 
 function anchor(handle: FileHandle, path: Buffer): AnchoredDirectory {
@@ -45,7 +57,7 @@ function anchor(handle: FileHandle, path: Buffer): AnchoredDirectory {
     handle,
     child,
     async names() {
-      return namesFrom(await readdir(child(''), { encoding: 'buffer' }))
+      return namesFrom(await readdir(child(''), { encoding: 'latin1' }))
     },
     async open(name) {
       return anchor(await open(child(name), directoryFlags), child(name))
@@ -85,7 +97,7 @@ function held(fd: number, path: Buffer): HeldDirectory {
   return {
     fd,
     child,
-    names: () => namesFrom(readdirSync(child(''), { encoding: 'buffer' })),
+    names: () => namesFrom(readdirSync(child(''), { encoding: 'latin1' })),
     open: (name) => held(openSync(child(name), directoryFlags), child(name)),
     close: () => closeSync(fd),
   }
@@ -93,6 +105,5 @@ function held(fd: number, path: Buffer): HeldDirectory {
 
 /** The path as another process of this machine may use it while the directory is open. */
 export function pathForChildProcess(path: Buffer): string {
-  const text = path.toString('utf8')
-  return anchored ? text.replace('/proc/self/', `/proc/${process.pid}/`) : text
+  return path.toString('utf8')
 }
