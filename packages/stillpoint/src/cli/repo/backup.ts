@@ -157,18 +157,26 @@ interface Shown {
   readonly common: BackupOptions
 }
 
-/** Runs the backup with its status shown; on a terminal a count of what there is runs beside it. */
+/** Runs the backup with its status shown; a count of what there is runs beside it, where somebody is told how far it is. */
 async function showing(
   session: CommandSession,
   options: BackupFlags,
   { repository, absolute, rules, common }: Shown,
 ): Promise<BackupReport> {
   const { host, output } = session
-  const isCounted = options.scan && output.terminal.stderr.isTTY && !output.json && absolute.length > 0
+  const isTold = output.json ? options.quiet !== true : output.terminal.stderr.isTTY
+  const isCounted = options.scan && isTold && absolute.length > 0
   const total: Estimate | undefined = isCounted ? { files: 0, bytes: 0, isComplete: false } : undefined
   const ended = new AbortController()
   const signal = AbortSignal.any([host.signal, ended.signal])
-  const counting = total === undefined ? undefined : estimate(absolute, rules, { into: total, signal })
+  const startMs = host.clock.monotonicMs()
+  const counting =
+    total === undefined
+      ? undefined
+      : estimate(absolute, rules, { into: total, signal }).then(() => {
+          const durationMs = host.clock.monotonicMs() - startMs
+          if (total.isComplete && (options.verbose ?? 0) >= 2) output.result(scanFinished(total, durationMs))
+        })
   try {
     return await withLine(session, (line) => {
       const verbosity = options.verbose ?? 0
@@ -179,6 +187,11 @@ async function showing(
     ended.abort()
     await counting
   }
+}
+
+function scanFinished({ files, bytes }: Estimate, durationMs: number): object {
+  const counted = { data_size: bytes, total_files: files }
+  return { message_type: 'verbose_status', action: 'scan_finished', item: '', duration: durationMs / 1000, ...counted }
 }
 
 async function sourceOf(
