@@ -12,6 +12,7 @@ import { type ExitCode, exitCodes } from './cli/exit-codes.ts'
 import type { ProgramStreams } from './cli/manners.ts'
 import { createOutput, type Terminal, type TextStream } from './cli/output.ts'
 import { readStdinSecret } from './cli/read-secret.ts'
+import { buildRepoProgram } from './cli/repo/repo-program.ts'
 import { createRunner, type RunCommand } from './cli/session.ts'
 import { systemClock, systemEntropy, systemRandom } from './system-env.ts'
 
@@ -71,7 +72,6 @@ export async function main(args: readonly string[]): Promise<number> {
 async function loadProgram(args: readonly string[], run: RunCommand, streams: ProgramStreams): Promise<Command> {
   const [word, next] = args
   if (word === 'repo') {
-    const { buildRepoProgram } = await import('./cli/repo/repo-program.ts')
     return buildRepoProgram(run, streams, next)
   }
   const { buildProgram } = await import('./cli/program.ts')
