@@ -65,11 +65,19 @@ export function createPackTable(): PackTable {
     return Buffer.from(buffer, byteOffset + at, idBytes)
   }
 
-  /** The slot of the pack whose id is in `key`, or the free one where it belongs. */
+  /** Byte by byte: a view of the bytes for each comparison would be much that is soon forgotten. */
+  function isPack(pack: number, id: Uint8Array): boolean {
+    const bytes = ids.segment(pack)
+    const at = ids.rowAt(pack)
+    for (let byte = 0; byte < idBytes; byte += 1) if (bytes[at + byte] !== id[byte]) return false
+    return true
+  }
+
+  /** The slot of the pack that has this id, or the free one where it belongs. */
   function slotOf(id: Buffer): number {
     for (let slot = id.readUInt32LE(0) % slots.length; ; slot = (slot + 1) % slots.length) {
       const pack = (slots[slot] ?? 0) - 1
-      if (pack < 0 || idOf(pack).equals(id)) return slot
+      if (pack < 0 || isPack(pack, id)) return slot
     }
   }
 

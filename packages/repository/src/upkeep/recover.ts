@@ -5,7 +5,7 @@
 import { isFailure, type TreeId } from '@stillpoint/core/kernel'
 import { type SnapshotId, treeId } from '../format/ids.ts'
 import type { Timestamp } from '../format/timestamp.ts'
-import { readTree } from '../load/blob-reader.ts'
+import { createBitSet } from '../index-memory/bit-set.ts'
 import { listSnapshots } from '../load/snapshots.ts'
 import { eachOf } from '../parallel.ts'
 import { startSave } from '../save/save.ts'
@@ -14,6 +14,7 @@ import type { Vault } from '../vault.ts'
 import { createBlobSet } from './blob-set.ts'
 import type { LockKeeper } from './lock.ts'
 import { listBlobs } from './objects.ts'
+import { scanTree } from './scan-tree.ts'
 
 export const recoveredTag = 'recovered'
 const treesInFlightMax = 8
@@ -87,21 +88,26 @@ async function findRoots(vault: Vault, abort: () => void, { onProgress }: Recove
     if (type === 'tree') trees.add(id, 'tree')
   }
   for (const { tree } of await listSnapshots(vault)) referenced(tree)
-  const ids: TreeId[] = []
-  trees.each((id) => ids.push(treeId(id)))
-  const broken = new Set<TreeId>()
+  const broken = createBitSet(trees.size)
+  const idOf = (row: number) => treeId(trees.at(row).id)
+  const rows = Array.from({ length: trees.size }, (_, row) => row)
   let done = 0
-  await eachOf(ids, treesInFlightMax, async (id) => {
+  await eachOf(rows, treesInFlightMax, async (row) => {
     abort()
     try {
-      for (const node of await readTree(vault, id)) if (node.type === 'dir') referenced(node.subtree)
+      // A tree refers to nothing unless all of it can be read.
+      const below: TreeId[] = []
+      await scanTree(vault, idOf(row), (node) => {
+        if (node.type === 'dir') below.push(node.subtree)
+      })
+      below.forEach(referenced)
     } catch (error) {
       if (!isFailure(error, 'object_damaged') && !isFailure(error, 'object_missing')) throw error
-      broken.add(id)
+      broken.add(row)
     }
     done += 1
-    onProgress?.({ trees: done, treesTotal: ids.length })
+    onProgress?.({ trees: done, treesTotal: rows.length })
   })
-  const roots = ids.filter((id) => !broken.has(id) && trees.counts.get(trees.rowOf(id, 'tree')) === 0)
+  const roots = rows.filter((row) => !broken.has(row) && trees.counts.get(row) === 0).map(idOf)
   return { roots, unreadable: broken.size }
 }

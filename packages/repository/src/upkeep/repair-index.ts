@@ -10,7 +10,9 @@ import { Failure, isFailure } from '@stillpoint/core/kernel'
 import { type PackId, packId } from '../format/ids.ts'
 import type { IndexedPack } from '../format/index-file.ts'
 import { packBytes } from '../format/pack.ts'
+import { type BitSet, createBitSet } from '../index-memory/bit-set.ts'
 import type { Vault } from '../vault.ts'
+import { createBlobSet } from './blob-set.ts'
 import { createIndexWriter, deleteIfThere, type IndexWriter, listIndexFiles, readIndexFile } from './index-files.ts'
 import { readPackHeader } from './pack-header.ts'
 import { readAgain } from './read-again.ts'
@@ -52,27 +54,24 @@ export async function repairIndex(
     options.signal?.throwIfAborted()
     lockSignal.throwIfAborted()
   }
-  const stored = new Map((await vault.store.list('pack')).map(({ name, bytes }) => [packId(name), bytes]))
-  const survey = await surveyIndex(vault, stored, { abort, onProgress: options.onProgress })
-  const trusted = options.readAllPacks === true ? new Set<PackId>() : survey.sound
+  const table = createPackRows()
+  for (const { name, bytes } of await vault.store.list('pack')) table.lengths[table.rowOf(packId(name))] = bytes
+  const survey = await surveyIndex(vault, table, { abort, onProgress: options.onProgress })
+  const isTrusted = options.readAllPacks === true ? () => false : survey.isSound
   const writer = options.dryRun === true ? idleWriter() : createIndexWriter(vault)
-  const covered = new Set<PackId>()
+  const covered = createBitSet()
   const replaced: string[] = []
   for (const file of survey.files) {
     abort()
-    const packs = await readIndexFile(vault, file)
-    if (packs.length > 0 && packs.every(({ id }) => trusted.has(id) && !covered.has(id))) {
-      for (const { id } of packs) covered.add(id)
+    const packs = (await readIndexFile(vault, file)).map((pack) => ({ pack, row: table.rowOf(pack.id) }))
+    if (packs.length > 0 && packs.every(({ row }) => isTrusted(row) && !covered.has(row))) {
+      for (const { row } of packs) covered.add(row)
       continue
     }
     replaced.push(file)
-    for (const pack of packs) {
-      if (!trusted.has(pack.id) || covered.has(pack.id)) continue
-      covered.add(pack.id)
-      await writer.add(pack)
-    }
+    for (const { pack, row } of packs) if (isTrusted(row) && covered.add(row)) await writer.add(pack)
   }
-  const { packsRead, unreadablePacks } = await addFromHeaders(vault, { stored, covered, writer, abort, options })
+  const { packsRead, unreadablePacks } = await addFromHeaders(vault, { table, covered, writer, abort, options })
   await writer.flush()
   const fresh = new Set(writer.written)
   const old = [...replaced, ...survey.damaged].filter((name) => !fresh.has(name))
@@ -85,7 +84,7 @@ export async function repairIndex(
   }
   return {
     damagedFiles: survey.damaged,
-    missingPacks: [...survey.missing],
+    missingPacks: survey.missing,
     packsRead,
     unreadablePacks,
     packs: covered.size,
@@ -94,24 +93,52 @@ export async function repairIndex(
   }
 }
 
+/** Numbers for packs, and what is known of each: a map of their names would take four times as much. */
+interface PackRows {
+  readonly rows: number
+  /** The pack's row, made where it is new. */
+  rowOf(id: PackId): number
+  idOf(row: number): PackId
+  /** In the store; undefined where it is not there. */
+  readonly lengths: (number | undefined)[]
+}
+
+function createPackRows(): PackRows {
+  const ids = createBlobSet()
+  return {
+    lengths: [],
+    get rows() {
+      return ids.size
+    },
+    rowOf(id) {
+      ids.add(id, 'data')
+      return ids.rowOf(id, 'data')
+    },
+    idOf: (row) => packId(ids.at(row).id),
+  }
+}
+
 interface IndexSurvey {
   readonly files: readonly string[]
   readonly damaged: readonly string[]
-  /** Packs about which all index files say the same, which fits the length of the pack. */
-  readonly sound: ReadonlySet<PackId>
-  readonly missing: ReadonlySet<PackId>
+  /** Whether all index files that name the pack say the same, which fits the length of the pack. */
+  readonly isSound: (row: number) => boolean
+  readonly missing: readonly PackId[]
 }
 
 async function surveyIndex(
   vault: Vault,
-  stored: ReadonlyMap<PackId, number>,
+  table: PackRows,
   { abort, onProgress }: { readonly abort: () => void; readonly onProgress: RepairIndexOptions['onProgress'] },
 ): Promise<IndexSurvey> {
   const files: string[] = []
   const damaged: string[] = []
-  const missing = new Set<PackId>()
-  const said = new Map<PackId, string>()
-  const wrong = new Set<PackId>()
+  const missing = createBitSet()
+  const missingPacks: PackId[] = []
+  // Filled, for numbers come in any order: an array with large holes is a map.
+  const said = new Array<number>(table.rows).fill(0)
+  const named = createBitSet()
+  const wrong = createBitSet()
   const names = await listIndexFiles(vault)
   for (const [at, name] of names.entries()) {
     abort()
@@ -119,23 +146,25 @@ async function surveyIndex(
     if (packs === undefined) damaged.push(name)
     else files.push(name)
     for (const pack of packs ?? []) {
-      const bytes = stored.get(pack.id)
-      if (bytes === undefined) missing.add(pack.id)
-      else if (bytes !== packBytes(pack.entries)) wrong.add(pack.id)
-      const text = summaryOf(pack)
-      if ((said.get(pack.id) ?? text) !== text) wrong.add(pack.id)
-      said.set(pack.id, text)
+      const row = table.rowOf(pack.id)
+      const bytes = table.lengths[row]
+      if (bytes !== undefined && bytes !== packBytes(pack.entries)) wrong.add(row)
+      if (bytes === undefined && missing.add(row)) missingPacks.push(pack.id)
+      const summary = summaryOf(pack)
+      if (!named.add(row) && said[row] !== summary) wrong.add(row)
+      said[row] = summary
     }
     onProgress?.({ stage: 'indexes', done: at + 1, total: names.length })
   }
-  const sound = new Set([...said.keys()].filter((id) => !missing.has(id) && !wrong.has(id)))
-  return { files, damaged, sound, missing }
+  const isSound = (row: number) => named.has(row) && !missing.has(row) && !wrong.has(row)
+  return { files, damaged, isSound, missing: missingPacks }
 }
 
-function summaryOf({ entries }: IndexedPack): string {
+/** Equal for equal entries. What is compared was authenticated before: no adversary chooses it. */
+function summaryOf({ entries }: IndexedPack): number {
   let ids = 0
   for (const { id, offset } of entries) ids = (Math.imul(ids, 31) + Number.parseInt(id.slice(0, 8), 16) + offset) >>> 0
-  return `${entries.length}:${ids}`
+  return entries.length * 2 ** 32 + ids
 }
 
 async function readIfSound(vault: Vault, name: string): Promise<readonly IndexedPack[] | undefined> {
@@ -148,8 +177,8 @@ async function readIfSound(vault: Vault, name: string): Promise<readonly Indexed
 }
 
 interface Reading {
-  readonly stored: ReadonlyMap<PackId, number>
-  readonly covered: Set<PackId>
+  readonly table: PackRows
+  readonly covered: BitSet
   readonly writer: IndexWriter
   readonly abort: () => void
   readonly options: RepairIndexOptions
@@ -157,17 +186,21 @@ interface Reading {
 
 async function addFromHeaders(
   vault: Vault,
-  { stored, covered, writer, abort, options }: Reading,
+  { table, covered, writer, abort, options }: Reading,
 ): Promise<Pick<RepairIndexReport, 'packsRead' | 'unreadablePacks'>> {
   const packsRead: PackId[] = []
   const unreadablePacks: { id: PackId; failure: Failure }[] = []
-  const unknown = [...stored].filter(([id]) => !covered.has(id))
-  for (const [at, [id, bytes]] of unknown.entries()) {
+  const unknown: number[] = []
+  for (let row = 0; row < table.rows; row += 1) {
+    if (table.lengths[row] !== undefined && !covered.has(row)) unknown.push(row)
+  }
+  for (const [at, row] of unknown.entries()) {
     abort()
+    const [id, bytes = 0] = [table.idOf(row), table.lengths[row]]
     try {
       const entries = await readAgain(() => readPackHeader(vault, id, bytes))
       await writer.add({ id, entries })
-      covered.add(id)
+      covered.add(row)
       packsRead.push(id)
     } catch (error) {
       if (!(error instanceof Failure) || !['object_damaged', 'object_missing'].includes(error.code)) throw error

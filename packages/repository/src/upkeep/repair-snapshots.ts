@@ -9,11 +9,11 @@
  */
 import { Failure, isFailure } from '@stillpoint/core/kernel'
 import { type BlobId, type SnapshotId, sha256, type TreeId, treeId } from '../format/ids.ts'
-import { blobPlainBytes } from '../format/pack.ts'
 import { encodeTree, type FileNode, type TreeNode } from '../format/tree.ts'
 import { readTree } from '../load/blob-reader.ts'
 import { listSnapshots, type Snapshot } from '../load/snapshots.ts'
 import type { Vault } from '../vault.ts'
+import { type BlobSet, createBlobSet } from './blob-set.ts'
 import { treeDepthMax } from './bounded-tree.ts'
 import { deleteIfThere } from './index-files.ts'
 import { readAgain } from './read-again.ts'
@@ -51,8 +51,8 @@ interface Repair {
   readonly abort: () => void
   readonly isDryRun: boolean
   /** Trees in which nothing has to change. */
-  readonly sound: Set<TreeId>
-  readonly stored: Set<TreeId>
+  readonly sound: BlobSet
+  readonly stored: BlobSet
 }
 
 /** @throws Failure `tree_not_rewritable`, `tree_unsafe`, … */
@@ -72,8 +72,8 @@ export async function repairSnapshots(
     repacker: createRepacker(vault),
     abort,
     isDryRun,
-    sound: new Set(),
-    stored: new Set(),
+    sound: createBlobSet(),
+    stored: createBlobSet(),
   }
   const found: { snapshot: Snapshot; tree: TreeId | undefined; changes: readonly SnapshotRepair[] }[] = []
   for (const snapshot of options.snapshots ?? (await listSnapshots(vault))) {
@@ -113,7 +113,7 @@ async function repairTree(
   depth: number,
 ): Promise<TreeId | undefined> {
   repair.abort()
-  const known = repair.sound.has(tree) ? tree : repair.changed.get(tree)
+  const known = repair.sound.has(tree, 'tree') ? tree : repair.changed.get(tree)
   if (known !== undefined) return known
   const nodes = depth > treeDepthMax ? undefined : await readIfSound(repair.vault, tree)
   if (nodes === undefined) {
@@ -136,7 +136,7 @@ async function repairTree(
     } else repaired.push(node)
   }
   if (isSame) {
-    repair.sound.add(tree)
+    repair.sound.add(tree, 'tree')
     return tree
   }
   const rewritten = await rewriteTree(repair, { tree, nodes, repaired })
@@ -160,10 +160,10 @@ function repairFile(
   const content: BlobId[] = []
   let bytes = 0
   for (const id of node.content) {
-    const [place] = vault.index.blobs.places(id, 'data')
-    if (place === undefined) continue
+    const plainBytes = vault.index.blobs.plainBytes(id, 'data')
+    if (plainBytes === undefined) continue
     content.push(id)
-    bytes += blobPlainBytes(place)
+    bytes += plainBytes
   }
   if (content.length !== node.content.length) return { file: { ...node, content, bytes }, change: 'content_removed' }
   if (bytes !== node.bytes) return { file: { ...node, bytes }, change: 'size_corrected' }
@@ -190,9 +190,9 @@ async function rewriteTree(
 async function storeTree(repair: Repair, nodes: readonly TreeNode[]): Promise<TreeId> {
   const plaintext = encodeTree(nodes)
   const id = treeId(sha256(plaintext))
-  const isStored = repair.stored.has(id) || repair.vault.index.blobs.has(id, 'tree')
+  const isStored = repair.stored.has(id, 'tree') || repair.vault.index.blobs.has(id, 'tree')
   if (isStored || repair.isDryRun) return id
-  repair.stored.add(id)
+  repair.stored.add(id, 'tree')
   const entry = { id, type: 'tree', offset: 0, length: 0, plainBytes: undefined } as const
   await repair.repacker.add({ entry, sealed: undefined, plaintext })
   return id

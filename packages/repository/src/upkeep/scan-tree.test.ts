@@ -1,11 +1,14 @@
+import { isFailure } from '@stillpoint/core/kernel'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { DamageError } from '../format/damage.ts'
 import { blobId, sha256, treeId } from '../format/ids.ts'
 import { decodeTree, encodeTree, type TreeNode } from '../format/tree.ts'
-import { idOfDigits, scanTreeBytes } from './scan-tree.ts'
+import { idOfDigits, nodesIn, scanTreeBytes } from './scan-tree.ts'
 
 const idOf = (number: number) => sha256(Buffer.from(`${number}`))
+
+const other = Buffer.from(`{"nodes":[{"name":"a","type":"file","content":["${idOf(3)}"]}]}`)
 
 /** Everything that is given out, as whole nodes. */
 function scanned(bytes: Buffer): TreeNode[] {
@@ -20,17 +23,29 @@ function scanned(bytes: Buffer): TreeNode[] {
   return nodes
 }
 
+/** The same, one after another, between which others look at trees. */
+function walked(bytes: Buffer): TreeNode[] {
+  const nodes: TreeNode[] = []
+  for (const node of nodesIn(bytes, treeId(idOf(0)))) {
+    nodes.push(node)
+    scanTreeBytes(other, () => {})
+  }
+  return nodes
+}
+
 function outcome(read: () => TreeNode[]): unknown {
   try {
     return read()
   } catch (error) {
-    if (error instanceof DamageError) return 'damaged'
+    if (error instanceof DamageError || isFailure(error, 'object_damaged')) return 'damaged'
     throw error
   }
 }
 
 function expectSame(bytes: Buffer): void {
-  expect(outcome(() => scanned(bytes))).toEqual(outcome(() => decodeTree(bytes)))
+  const expected = outcome(() => decodeTree(bytes))
+  expect(outcome(() => scanned(bytes))).toEqual(expected)
+  expect(outcome(() => walked(bytes))).toEqual(expected)
 }
 
 const name = fc.oneof(
@@ -95,17 +110,17 @@ describe('looking at a tree entry by entry', () => {
     )
   })
 
-  const [one, other] = [idOf(1), idOf(2)]
+  const [one, two] = [idOf(1), idOf(2)]
   test.each([
     ['white space', `{"nodes": [{"name":"a","type":"file","content":["${one}"]}]}`],
     ['white space before a field', `{"nodes":[{"name":"a","type":"file","content" :["${one}"]}]}`],
-    ['white space in content', `{"nodes":[{"name":"a","type":"file","content":["${one}", "${other}"]}]}`],
-    ['another field', `{"nodes":[{"name":"a","type":"file","content":["${one}"],"new":{"content":["${other}"]}}]}`],
+    ['white space in content', `{"nodes":[{"name":"a","type":"file","content":["${one}", "${two}"]}]}`],
+    ['another field', `{"nodes":[{"name":"a","type":"file","content":["${one}"],"new":{"content":["${two}"]}}]}`],
     ['content before the type', `{"nodes":[{"content":["${one}"],"name":"a","type":"file"}]}`],
-    ['content of a directory', `{"nodes":[{"name":"a","type":"dir","content":["${one}"],"subtree":"${other}"}]}`],
-    ['content twice', `{"nodes":[{"name":"a","type":"file","content":["${one}"],"content":["${other}"]}]}`],
+    ['content of a directory', `{"nodes":[{"name":"a","type":"dir","content":["${one}"],"subtree":"${two}"}]}`],
+    ['content twice', `{"nodes":[{"name":"a","type":"file","content":["${one}"],"content":["${two}"]}]}`],
     ['content twice, none at last', `{"nodes":[{"name":"a","type":"file","content":["${one}"],"content":[]}]}`],
-    ['content in disguise', `{"nodes":[{"name":"a","type":"file","content":["${one}"],"c\\u006fntent":["${other}"]}]}`],
+    ['content in disguise', `{"nodes":[{"name":"a","type":"file","content":["${one}"],"c\\u006fntent":["${two}"]}]}`],
     ['no content in disguise', `{"nodes":[{"name":"a","type":"file","content":["${one}"],"c\\u006fntent":null}]}`],
     ['nodes twice', `{"nodes":[{"name":"a","type":"fifo"}],"nodes":[{"name":"b","type":"fifo"}]}`],
     ['another field beside', `{"nodes":[{"name":"a","type":"fifo"}],"more":1}`],

@@ -37,8 +37,7 @@ export async function scanTree(vault: Vault, tree: TreeId, visit: (node: Scanned
   try {
     scanTreeBytes(bytes, visit)
   } catch (error) {
-    if (!(error instanceof DamageError)) throw error
-    throw new Failure({ code: 'object_damaged', message: `tree ${tree} is damaged: ${error.message}`, cause: error })
+    throw damagedTree(tree, error)
   } finally {
     giveBack(bytes)
   }
@@ -46,10 +45,44 @@ export async function scanTree(vault: Vault, tree: TreeId, visit: (node: Scanned
 
 /** @throws DamageError */
 export function scanTreeBytes(bytes: Buffer, visit: (node: ScannedNode) => void): void {
-  requireReadable(bytes)
-  const cuts = cutTree(bytes)
-  if (cuts === undefined) for (const node of decodeTree(bytes)) visit(withDigits(node))
-  else visitCut(bytes, cuts, visit)
+  const cuts = cutIfUsual(bytes)
+  if (cuts === undefined) {
+    for (const node of decodeTree(bytes)) visit(withDigits(node))
+    return
+  }
+  for (const { first, nodes } of piecesOf(bytes, cuts, true)) {
+    nodes.forEach((node, at) => {
+      const { count, contentAt } = cuts.at(first + at)
+      const isLeftOut = count > 0 && node.type === 'file'
+      visit(isLeftOut ? { ...node, content: digitsIn(bytes, contentAt, count) } : withDigits(node))
+    })
+  }
+}
+
+/**
+ * The nodes of a tree in their order, decoded as they are asked for: for who does it entry by entry, and takes long.
+ * @throws as `readTree`
+ */
+export async function treeNodes(vault: Vault, tree: TreeId): Promise<Iterator<TreeNode, undefined>> {
+  const bytes = await readBlob(vault, tree, 'tree')
+  return nodesIn(bytes, tree)
+}
+
+/** @throws Failure `object_damaged` */
+export function* nodesIn(bytes: Buffer, tree: TreeId): Generator<TreeNode, undefined> {
+  try {
+    const cuts = cutIfUsual(bytes)
+    if (cuts === undefined) yield* decodeTree(bytes)
+    else for (const { nodes } of piecesOf(bytes, cuts, false)) yield* nodes
+  } catch (error) {
+    throw damagedTree(tree, error)
+  }
+  return undefined
+}
+
+function damagedTree(tree: TreeId, error: unknown): unknown {
+  if (!(error instanceof DamageError)) return error
+  return new Failure({ code: 'object_damaged', message: `tree ${tree} is damaged: ${error.message}`, cause: error })
 }
 
 export function idOfDigits({ bytes, at }: Digits): BlobId {
@@ -64,9 +97,13 @@ const treeBytesMax = 0x1fff_ffe8
 const nodesMax = 2 << 20
 const nodeBytesMin = 26
 
-function requireReadable(bytes: Buffer): void {
+function cutIfUsual(bytes: Buffer): TreeCuts | undefined {
   sound(bytes.length <= treeBytesMax, `a tree of ${bytes.length} bytes is larger than can be read`)
-  if (bytes.length <= nodesMax * nodeBytesMin) return
+  if (bytes.length > nodesMax * nodeBytesMin) requireFewNodes(bytes)
+  return cutTree(bytes)
+}
+
+function requireFewNodes(bytes: Buffer): void {
   let braces = 0
   for (let at = bytes.indexOf(0x7b); at >= 0; at = bytes.indexOf(0x7b, at + 1)) braces += 1
   sound(braces <= nodesMax + 1, `a tree of more than ${nodesMax} entries`)
@@ -78,34 +115,36 @@ const comma = 0x2c
 /** Taken once: most trees are small, and there may be millions. What is in it is decoded before anybody else can write. */
 const usualPiece = Buffer.allocUnsafeSlow(64 << 10)
 
-function visitCut(bytes: Buffer, cuts: TreeCuts, visit: (node: ScannedNode) => void): void {
+interface Piece {
+  /** Number of its first node. */
+  readonly first: number
+  readonly nodes: readonly TreeNode[]
+}
+
+/** All nodes in their order; `withoutContent`: content that was cut is left out. @throws DamageError */
+function* piecesOf(bytes: Buffer, cuts: TreeCuts, withoutContent: boolean): Generator<Piece> {
   let piece = usualPiece
   let end = head.copy(piece)
   let first = 0
 
-  function decodePiece(next: number): void {
+  function take(next: number): Piece {
     end += tail.copy(piece, end)
     const nodes = decodeTree(piece.subarray(0, end))
     sound(nodes.length === next - first, 'its entries are not as they are written')
-    nodes.forEach((node, at) => {
-      const { count, contentAt } = cuts.at(first + at)
-      visit(
-        count === 0 || node.type !== 'file'
-          ? withDigits(node)
-          : { ...node, content: digitsIn(bytes, contentAt, count) },
-      )
-    })
+    const taken = { first, nodes }
     first = next
     end = head.length
+    return taken
   }
 
   for (let at = 0; at < cuts.nodes; at += 1) {
     const { begin, end: nodeEnd, contentAt, count } = cuts.at(at)
-    const restAt = count === 0 ? nodeEnd : contentEnd(contentAt, count)
+    const isCut = withoutContent && count > 0
     // Up to the bracket that opens the content, and from the one that closes it.
-    const openEnd = count === 0 ? nodeEnd : contentAt - 1
+    const openEnd = isCut ? contentAt - 1 : nodeEnd
+    const restAt = isCut ? contentEnd(contentAt, count) : nodeEnd
     const needed = openEnd - begin + (nodeEnd - restAt) + tail.length + 1
-    if (end + needed > piece.length && first < at) decodePiece(at)
+    if (end + needed > piece.length && first < at) yield take(at)
     if (end + needed > piece.length) {
       piece = Buffer.allocUnsafeSlow(head.length + needed)
       head.copy(piece)
@@ -114,7 +153,7 @@ function visitCut(bytes: Buffer, cuts: TreeCuts, visit: (node: ScannedNode) => v
     end += bytes.copy(piece, end, begin, openEnd)
     end += bytes.copy(piece, end, restAt, nodeEnd)
   }
-  if (first < cuts.nodes) decodePiece(cuts.nodes)
+  if (first < cuts.nodes) yield take(cuts.nodes)
 }
 
 function withDigits(node: TreeNode): ScannedNode {

@@ -1,9 +1,9 @@
 /** Owns walking a snapshot in the order of its trees, with paths: for lists, searches and archives. */
 import type { TreeId } from '@stillpoint/core/kernel'
 import type { TreeNode } from '../format/tree.ts'
-import { readTree } from '../load/blob-reader.ts'
 import type { Vault } from '../vault.ts'
 import { createTreeGuard, tooDeep, treeDepthMax } from './bounded-tree.ts'
+import { treeNodes } from './scan-tree.ts'
 
 export interface WalkedNode {
   /** From the root, beginning with "/". Names in it may be hostile. */
@@ -29,12 +29,11 @@ export async function* walkNodes(
   const open = [await folderOf(vault, root, '/')]
   for (let folder = open.at(-1); folder !== undefined; folder = open.at(-1)) {
     options.signal?.throwIfAborted()
-    const node = folder.nodes[folder.at]
+    const { value: node } = folder.nodes.next()
     if (node === undefined) {
       open.pop()
       continue
     }
-    folder.at += 1
     const walked: WalkedNode = { path: `${folder.path}${node.name}`, node, parent: folder.tree }
     yield walked
     if (node.type !== 'dir' || options.enter?.(walked) === false) continue
@@ -47,10 +46,10 @@ export async function* walkNodes(
 interface Folder {
   readonly tree: TreeId
   readonly path: string
-  readonly nodes: readonly TreeNode[]
-  at: number
+  /** Those that are to come: of a large directory all of them would take three times as much as its document. */
+  readonly nodes: Iterator<TreeNode, undefined>
 }
 
 async function folderOf(vault: Vault, tree: TreeId, path: string): Promise<Folder> {
-  return { tree, path, nodes: await readTree(vault, tree), at: 0 }
+  return { tree, path, nodes: await treeNodes(vault, tree) }
 }
