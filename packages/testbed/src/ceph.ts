@@ -16,6 +16,7 @@ import { connect } from 'node:net'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { Failure, isFailure } from '@stillpoint/core/kernel'
+import { type CephLayout, cephConfig, cephHost as host, cephHostStyleDomain as hostStyleDomain } from './ceph-config.ts'
 import { type Daemon, daemon } from './daemon.ts'
 import { temporaryDirectory } from './directory.ts'
 import { freePort } from './port.ts'
@@ -63,12 +64,9 @@ export interface CephServer extends CephUser {
   [Symbol.asyncDispose](): Promise<void>
 }
 
-const host = '127.0.0.1'
-const hostStyleDomain = 's3.stillpoint.test'
 /** That of Ceph's gateway where nobody has named another. */
 const region = 'default'
 const attempts = 5
-const blockBytes = 8 * 2 ** 30
 const commandMsMax = 60_000
 const run = promisify(execFile)
 const programs = ['ceph-mon', 'ceph-osd', 'radosgw', 'radosgw-admin', 'ceph', 'monmaptool'] as const
@@ -95,14 +93,6 @@ export async function startCeph(options: CephOptions = {}): Promise<CephServer> 
   }
 }
 
-interface Layout {
-  readonly folder: string
-  readonly clusterId: string
-  readonly monitorPort: number
-  readonly port: number
-  readonly storageDaemons: number
-}
-
 async function startOnFreePorts({ storageDaemons = 1 }: CephOptions): Promise<CephServer> {
   const directory = await temporaryDirectory('ceph')
   const daemons: Daemon[] = []
@@ -120,8 +110,9 @@ async function startOnFreePorts({ storageDaemons = 1 }: CephOptions): Promise<Ce
     const gateway = gatewayOf(layout)
     daemons.push(monitor, ...storage, gateway)
     const ids = storage.map(() => randomUUID())
-    await Promise.all([makeStores(layout, ids), monitor.start().then(() => announce(layout, ids))])
-    await Promise.all([...storage, gateway].map((each) => each.start()))
+    await all([...makeStores(layout, ids), monitor.start().then(() => announce(layout, ids))])
+    await all(storage.map((each) => each.start()))
+    await gateway.start()
     const user = await addUser(layout, 'tester')
     const names = ['monitor', 'gateway', ...ids.map((_, id) => `storage${id}`)]
     return {
@@ -146,78 +137,25 @@ async function startOnFreePorts({ storageDaemons = 1 }: CephOptions): Promise<Ce
   }
 }
 
-const configOf = ({ folder }: Layout) => join(folder, 'ceph.conf')
-const logFileOf = ({ folder }: Layout, name: string) => join(folder, `${name}.log`)
+const configOf = ({ folder }: CephLayout) => join(folder, 'ceph.conf')
+const logFileOf = ({ folder }: CephLayout, name: string) => join(folder, `${name}.log`)
 
-async function layOut(layout: Layout): Promise<void> {
+async function layOut(layout: CephLayout): Promise<void> {
   const { folder, clusterId, monitorPort } = layout
   for (let id = 0; id < layout.storageDaemons; id += 1) await mkdir(join(folder, `osd${id}`))
   await Promise.all([mkdir(join(folder, 'mon')), mkdir(join(folder, 'gateway'))])
-  await writeFile(configOf(layout), config(layout), { mode: 0o600 })
+  await writeFile(configOf(layout), cephConfig(layout), { mode: 0o600 })
   const map = join(folder, 'monmap')
   const address = `[v2:${host}:${monitorPort}]`
   await command(layout, 'monmaptool', ['--create', '--fsid', clusterId, '--addv', 'a', address, map])
   await command(layout, 'ceph-mon', ['--mkfs', '-i', 'a', '--monmap', map])
 }
 
-function config({ folder, clusterId, monitorPort, port, storageDaemons }: Layout): string {
-  return [
-    '[global]',
-    `fsid = ${clusterId}`,
-    `mon_host = [v2:${host}:${monitorPort}/0]`,
-    'ms_bind_msgr1 = false',
-    `public_addr = ${host}`,
-    `cluster_addr = ${host}`,
-    ...['cluster', 'service', 'client'].map((part) => `auth_${part}_required = none`),
-    // What the gateway wants else cannot be had without authentication.
-    'ms_mon_client_mode = crc',
-    `run_dir = ${folder}`,
-    `crash_dir = ${folder}`,
-    // Empty: not there. Else they would be looked for in directories of the machine's own.
-    ...['admin_socket', 'pid_file', 'log_file', 'heartbeat_file'].map((name) => `${name} =`),
-    'log_to_file = false',
-    'log_to_stderr = true',
-    'mon_cluster_log_to_file = false',
-    ...['mon', 'paxos', 'rocksdb', 'bluestore', 'bluefs', 'bdev', 'ms'].map((part) => `debug_${part} = 0`),
-    'debug_osd = 1', // says when it is there
-    `osd_pool_default_size = ${Math.min(2, storageDaemons)}`,
-    'osd_pool_default_min_size = 1',
-    'osd_pool_default_pg_num = 1',
-    'osd_pool_default_pgp_num = 1',
-    'osd_pool_default_pg_autoscale_mode = off',
-    'osd_crush_chooseleaf_type = 0', // copies on different daemons, not on different machines
-    'mon_allow_pool_size_one = true',
-    'rgw_rados_pool_pg_num_min = 1',
-    '[mon.a]',
-    `mon_data = ${join(folder, 'mon')}`,
-    // A machine of many tests may have little room left: that is not what is tested.
-    'mon_data_avail_crit = 1',
-    // One monitor has nobody to wait for.
-    'paxos_propose_interval = 0.02',
-    'paxos_min_wait = 0.01',
-    'mon_tick_interval = 1',
-    'mon_osd_min_down_reporters = 1',
-    'mon_osd_reporter_subtree_level = osd',
-    '[osd]',
-    `osd_data = ${join(folder, 'osd$id')}`,
-    'osd_objectstore = bluestore',
-    `bluestore_block_size = ${blockBytes}`,
-    'bluestore_cache_autotune = false',
-    'bluestore_cache_size = 67108864',
-    'osd_heartbeat_interval = 1',
-    'osd_heartbeat_grace = 10',
-    // What waits for an answer of a gateway that was killed waits no longer than this.
-    'osd_client_watch_timeout = 3',
-    '[client.rgw]',
-    'auth_client_required = none',
-    `rgw_frontends = beast endpoint=${host}:${port}`,
-    `rgw_dns_name = ${hostStyleDomain}`,
-    `rgw_data = ${join(folder, 'gateway')}`,
-    '',
-  ].join('\n')
-}
-
-async function command(layout: Layout, program: (typeof programs)[number], args: readonly string[]): Promise<string> {
+async function command(
+  layout: CephLayout,
+  program: (typeof programs)[number],
+  args: readonly string[],
+): Promise<string> {
   const all = ['-c', configOf(layout), ...args]
   const options = { cwd: '/', timeout: commandMsMax, maxBuffer: 1 << 26, env: environment }
   try {
@@ -231,19 +169,24 @@ async function command(layout: Layout, program: (typeof programs)[number], args:
 
 const environment = { PATH: `${process.env['PATH'] ?? ''}:/usr/bin:/bin:/usr/sbin:/sbin`, LC_ALL: 'C.UTF-8' }
 
+/** Waits for all, also where one has failed: nothing of ours may still run when the directory is removed. */
+async function all(steps: readonly Promise<unknown>[]): Promise<void> {
+  for (const outcome of await Promise.allSettled(steps)) if (outcome.status === 'rejected') throw outcome.reason
+}
+
 /** The empty stores, while the monitor starts. */
-async function makeStores(layout: Layout, ids: readonly string[]): Promise<void> {
+function makeStores(layout: CephLayout, ids: readonly string[]): readonly Promise<unknown>[] {
   const make = (id: string, at: number) =>
     command(layout, 'ceph-osd', ['--mkfs', '-i', String(at), '--osd-uuid', id, '--no-mon-config'])
-  await Promise.all(ids.map(make))
+  return ids.map(make)
 }
 
 /** In this order they get the numbers 0, 1, … */
-async function announce(layout: Layout, ids: readonly string[]): Promise<void> {
+async function announce(layout: CephLayout, ids: readonly string[]): Promise<void> {
   for (const id of ids) await command(layout, 'ceph', ['osd', 'new', id])
 }
 
-async function addUser(layout: Layout, name: string): Promise<CephUser> {
+async function addUser(layout: CephLayout, name: string): Promise<CephUser> {
   // It makes the keys itself: none is in the list of processes.
   const said = await command(layout, 'radosgw-admin', [
     ...['-n', 'client.rgw', 'user', 'create'],
@@ -255,7 +198,7 @@ async function addUser(layout: Layout, name: string): Promise<CephUser> {
   return { accessKeyId, secretAccessKey: String(JSON.parse(secretAccessKey)) } // it may have an escaped slash
 }
 
-function monitorOf(layout: Layout): Daemon {
+function monitorOf(layout: CephLayout): Daemon {
   return cephDaemon(layout, {
     name: 'monitor',
     program: 'ceph-mon',
@@ -264,7 +207,7 @@ function monitorOf(layout: Layout): Daemon {
   })
 }
 
-function storageOf(layout: Layout, id: number): Daemon {
+function storageOf(layout: CephLayout, id: number): Daemon {
   return cephDaemon(layout, {
     name: `storage${id}`,
     program: 'ceph-osd',
@@ -273,7 +216,7 @@ function storageOf(layout: Layout, id: number): Daemon {
   })
 }
 
-function gatewayOf(layout: Layout): Daemon {
+function gatewayOf(layout: CephLayout): Daemon {
   return cephDaemon(layout, {
     name: 'gateway',
     program: 'radosgw',
@@ -289,7 +232,7 @@ interface Program {
   readonly isReady: (log: string) => Promise<boolean>
 }
 
-function cephDaemon(layout: Layout, { name, program, args, isReady }: Program): Daemon {
+function cephDaemon(layout: CephLayout, { name, program, args, isReady }: Program): Daemon {
   return daemon({
     name: `ceph ${name}`,
     program,
