@@ -95,8 +95,9 @@ export interface SavedEntryAt extends Omit<SavedDirectory, 'tree'> {
   readonly node: TreeNode | undefined
 }
 
-const filesInFlightMax = 4
-const branchesMax = 8
+/** Or as many as there are threads, where those are more: who asks for many reads from what answers late. */
+const filesInFlightMin = 4
+const branchesMin = 8
 
 export interface Walk {
   readonly context: SaveContext
@@ -188,7 +189,7 @@ async function saveFolder(
       entries.set(name, encodedNode(node))
       walk.options.onEntry?.({ path: `${prefix}${name}`, node, parent: parents.get(name) })
     }
-    await eachOf(others, filesInFlightMax, (name) =>
+    await eachOf(others, Math.max(filesInFlightMin, walk.context.vault.work.threads), (name) =>
       recordingProblems(walk, `${prefix}${name}`, async () => {
         const node = await saveEntry(walk, directory, name, prefix, parents.get(name))
         if (node === 'folder') folders.push(name)
@@ -210,6 +211,7 @@ async function saveFolder(
 /** Some at a time, over the whole walk: what is at work at once, and what is open, stays bounded at any depth. */
 async function eachBranch(walk: Walk, names: readonly string[], action: (name: string) => Promise<void>) {
   const branches: Promise<void>[] = []
+  const branchesMax = Math.max(branchesMin, walk.context.vault.work.threads)
   let failed: { readonly error: unknown } | undefined
   for (const name of names) {
     if (failed !== undefined) break
