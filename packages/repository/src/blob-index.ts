@@ -96,6 +96,7 @@ export interface RowPlace {
   readonly length: number
   /** Length of the plaintext, also where the blob is not compressed. */
   readonly plainBytes: number
+  readonly isCompressed: boolean
 }
 
 export interface PackRow {
@@ -329,7 +330,8 @@ export function createBlobIndex(entropy: Entropy): BlobIndex {
     rowPlace(row) {
       const run = packs.runOfRow(row)
       const [length, plain] = [lengths.sealed(row), lengths.plain(row)]
-      return { pack: run.pack, offset: offsetOf(row, run), length, plainBytes: plain || length - sealOverheadBytes }
+      const plainBytes = plain || length - sealOverheadBytes
+      return { pack: run.pack, offset: offsetOf(row, run), length, plainBytes, isCompressed: plain !== 0 }
     },
     eachRowOf(pack, visit) {
       const { first, end } = packs.runsOf(pack)

@@ -3,7 +3,7 @@ import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { scratch } from '../testing/testbed.ts'
-import { examineFiles } from './examine-files.ts'
+import { examineFiles, isKept } from './examine-files.ts'
 
 test('a blob that claims to be as long as a huge sparse file is compared in pieces', async () => {
   const directory = await scratch()
@@ -37,4 +37,11 @@ test('a blob that claims to be as long as a huge sparse file is compared in piec
   expect(whole).toMatchObject({ kind: 'file', there: Uint8Array.of(1) })
   expect(beyond).toMatchObject({ kind: 'file', there: Uint8Array.of(0) })
   expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(8 << 20)
+})
+
+test('a restored file is not older than in the snapshot for what its time has lost below the microsecond', () => {
+  const wanted = 1_700_000_000_123_456_789n
+  expect(isKept('if-newer', { found: wanted - 500n, wanted })).toBe(true)
+  expect(isKept('if-newer', { found: wanted - 1000n, wanted })).toBe(false)
+  expect(isKept('always', { found: wanted, wanted })).toBe(false)
 })

@@ -99,7 +99,9 @@ function examine(
 
 /** Whether the policy leaves alone what is there, by its modification time. */
 export function isKept(overwrite: Overwrite, mtime: { readonly found: bigint; readonly wanted: bigint }): boolean {
-  return overwrite === 'never' || (overwrite === 'if-newer' && mtime.wanted <= mtime.found)
+  if (overwrite === 'never') return true
+  // What was restored is not older than the snapshot for what was lost below the microsecond.
+  return overwrite === 'if-newer' && floorToMicros(mtime.wanted) <= floorToMicros(mtime.found)
 }
 
 /** Restored times are exact to the microsecond. */

@@ -264,12 +264,12 @@ async function addContent(planning: Planning, section: OpenSection, node: FileNo
   const numbers: number[] = []
   let bytes = 0
   for (const id of node.content) {
-    let blob = section.blobs.add(id, (wanted) => index.blobs.places(wanted, 'data')[0])
+    let blob = section.blobs.add(id, index.blobs)
     if (blob === undefined && !planning.isRefreshed) {
       // It may have been saved since the index was read.
       planning.isRefreshed = true
       await index.refresh()
-      blob = section.blobs.add(id, (wanted) => index.blobs.places(wanted, 'data')[0])
+      blob = section.blobs.add(id, index.blobs)
     }
     if (blob === undefined) {
       const message = `data blob ${id} is in no index of the repository`

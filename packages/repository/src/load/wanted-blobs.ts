@@ -2,7 +2,7 @@
  * Owns what a restore needs of the data blobs: each once, where it lies, and all the places in files where it belongs.
  * In typed arrays: 52 bytes per blob and 20 per place, for there may be millions.
  */
-import type { BlobPlace } from '../blob-index.ts'
+import type { BlobIndex, RowPlace } from '../blob-index.ts'
 import { sealOverheadBytes } from '../format/crypto.ts'
 import { idBytes, type PackId } from '../format/ids.ts'
 import { grown } from './growing.ts'
@@ -10,8 +10,8 @@ import { grown } from './growing.ts'
 export interface WantedBlobs {
   readonly size: number
   readonly references: number
-  /** The number of a blob, which is looked up with `find` when it is new; undefined where that finds nothing. */
-  add(id: string, find: (id: string) => BlobPlace | undefined): number | undefined
+  /** The number of a data blob, which is looked up when it is new; undefined where the index does not know it. */
+  add(id: string, index: BlobIndex): number | undefined
   /** Another place for the blob. */
   refer(blob: number, file: number, position: number): void
   plainBytes(blob: number): number
@@ -77,6 +77,20 @@ export function createWantedBlobs(): WantedBlobs {
     return number
   }
 
+  /** Numbers of packs that an index has given, and ours: to ask for an id costs more than all else. */
+  let numbersOf: BlobIndex | undefined
+  const ourNumbers = new Map<number, number>()
+
+  function ourPackNumber(index: BlobIndex, pack: number): number {
+    if (numbersOf !== index) ourNumbers.clear()
+    numbersOf = index
+    const known = ourNumbers.get(pack)
+    if (known !== undefined) return known
+    const number = packNumber(index.packId(pack))
+    ourNumbers.set(pack, number)
+    return number
+  }
+
   function growSlots(): void {
     slots = new Uint32Array(slots.length * 2)
     for (let blob = 0; blob < size; blob += 1) {
@@ -93,22 +107,22 @@ export function createWantedBlobs(): WantedBlobs {
     get references() {
       return referenceCount
     },
-    add(id, find) {
+    add(id, index) {
       keyBytes.write(id, 'hex')
       const slot = slotOfKey()
       const known = (slots[slot] ?? 0) - 1
       if (known >= 0) return known
-      const place = find(id)
+      const place = firstPlace(index, id)
       if (place === undefined) return undefined
       const blob = size
       ids = grown(ids, (blob + 1) * idWords)
       for (let word = 0; word < idWords; word += 1) ids[blob * idWords + word] = key[word] ?? 0
       blobs = grown(blobs, (blob + 1) * blobWords)
       const row = blob * blobWords
-      blobs[row] = packNumber(place.pack)
+      blobs[row] = ourPackNumber(index, place.pack)
       blobs[row + 1] = place.offset
       blobs[row + 2] = place.length
-      blobs[row + 3] = place.plainBytes ?? 0
+      blobs[row + 3] = place.isCompressed ? place.plainBytes : 0
       blobs[row + 4] = none
       blobs[row + 5] = none
       size += 1
@@ -162,6 +176,15 @@ export function createWantedBlobs(): WantedBlobs {
       }
     },
   }
+}
+
+function firstPlace(index: BlobIndex, id: string): RowPlace | undefined {
+  let found = -1
+  index.findRow(id, 'data', (row) => {
+    found = row
+    return true
+  })
+  return found < 0 ? undefined : index.rowPlace(found)
 }
 
 const orMinusOne = (reference: number) => (reference === none ? -1 : reference)
