@@ -48,9 +48,9 @@ describe.skipIf(!hasCeph())('on Ceph [needs ceph-mon, ceph-osd, radosgw]', () =>
       expect((await store.get(configObject)).toString()).toBe('config')
     })
 
-    test('of writers at once exactly one creates, 20 times of 8', async () => {
+    test('of writers at once exactly one creates, 10 times of 8', async () => {
       const { path } = await place.prepared()
-      for (let round = 0; round < 20; round += 1) {
+      for (let round = 0; round < 10; round += 1) {
         const prefix = `${path}/${round}`
         const writers = await Promise.all(Array.from({ length: 8 }, () => place.open(prefix)))
         // Each has found out before that the condition is honoured, so that none looks first.

@@ -31,8 +31,8 @@ export interface S3ObjectLock {
    */
   protectionFor(kind: ObjectKind): Promise<S3Protection | undefined>
   /**
-   * Of an object that was sent in parts, by now or by an attempt before: sees that it is protected. What is protected
-   * already keeps what it has.
+   * Of an object that was sent in parts, now or by an attempt before: sees that it is protected as is wanted. What is
+   * protected for longer keeps that.
    * @throws Failure of the server's that refuses
    */
   confirm(path: string, protection: S3Protection): Promise<void>
