@@ -2,7 +2,8 @@
  * Owns removing what a restore that was killed has left in a directory under its temporary names. Files have none: they
  * are made under their own.
  *
- * Invariant: nothing of a process that still runs is removed.
+ * Invariants: 1. nothing of a process that still runs is removed. 2. Nothing is lost: what lies in such a place has its
+ * content from the snapshot by then, since attributes are given last.
  */
 import { errnoOf } from '../blob/storage-failure.ts'
 import type { Load } from './load.ts'
