@@ -56,7 +56,7 @@ const attempts: Readonly<Record<string, (attempt: Attempt) => Promise<unknown>>>
     }
   },
   tar: ({ repository, tree }) => drained(repository.upkeep.tar(tree)),
-  zip: ({ repository, tree }) => drained(repository.upkeep.zip(tree)),
+  // zip takes its entries and their content from where tar does.
   restore: ({ repository, tree, target }) => repository.loadDirectory(tree, join(target, 'one')),
   'restore all that can be': async ({ repository, tree, target }) => {
     const { problems } = await repository.loadDirectory(tree, join(target, 'all'), { onProblem: 'continue' })

@@ -64,7 +64,7 @@ export interface ZipOptions {
  */
 export async function* zipOf(vault: Vault, root: TreeId, options: ZipOptions = {}): AsyncGenerator<Uint8Array> {
   const { signal, wideBytesMin = wideBytesDefault } = options
-  const list: Buffer[] = []
+  const list = createList()
   let offset = 0
   for await (const entry of archiveEntries(vault, root, signal)) {
     const mode = typeModes[entry.node.type]
@@ -74,15 +74,37 @@ export async function* zipOf(vault: Vault, root: TreeId, options: ZipOptions = {
     for (;;) {
       const { done, value } = await pieces.next()
       if (done === true) {
-        list.push(centralRecord(value))
+        list.add(centralRecord(value))
         break
       }
       offset += value.length
       yield value
     }
   }
-  yield* list
-  yield endOf({ entries: list.length, offset, bytes: list.reduce((sum, { length }) => sum + length, 0) })
+  yield* list.pieces()
+  yield endOf({ entries: list.entries, offset, bytes: list.bytes })
+}
+
+/** Longer than any record: 46 bytes, a name of 16 bits, and extra fields. */
+const listPieceBytes = 1 << 18
+
+/** The list at the end, in few large pieces: a buffer for each entry would take more memory than what is in it. */
+function createList() {
+  const full: Buffer[] = []
+  let piece = Buffer.alloc(listPieceBytes)
+  let filled = 0
+  const list = { entries: 0, bytes: 0, add, pieces: () => [...full, piece.subarray(0, filled)] }
+  function add(record: Buffer): void {
+    if (filled + record.length > piece.length) {
+      full.push(piece.subarray(0, filled))
+      piece = Buffer.alloc(listPieceBytes)
+      filled = 0
+    }
+    filled += record.copy(piece, filled)
+    list.entries += 1
+    list.bytes += record.length
+  }
+  return list
 }
 
 function beginOf({ node, path }: ArchiveEntry, mode: number, offset: number): Entry {
