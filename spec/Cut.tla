@@ -28,6 +28,7 @@ CONSTANTS
   Dups,        \* a channel may deliver a message twice
   SendsMax,    \* messages on each channel
   AttemptsMax, \* cuts, each with an epoch of its own (ADR 0006)
+  Overruns,    \* a gate may close at its deadline though handlers run (ADR 0007)
   HoldsMax,    \* times that a gate may close in one attempt
   LossesMax,   \* participants that crash, or lose their connection
   LeasesEnd,   \* a lease may end at any moment
@@ -171,11 +172,19 @@ Write(p, s) == p \in joined /\ p \in Writers[s] /\ GateOpen(p) /\ StoreOpen(s) /
 OutsiderWrites(o, s) == s \in QStores /\ StoreOpen(s) /\ Meet(o, s)
 OutsiderCalls(o, p) == p \in joined /\ IngressOpen(p) /\ Meet(o, p)
 
-Send(c) ==
-  /\ c[1] \in joined /\ GateOpen(c[1]) /\ sent[c] < SendsMax
+Transmit(c) ==
+  /\ sent[c] < SendsMax
   /\ sent' = [sent EXCEPT ![c] = @ + 1]
   /\ chan' = [chan EXCEPT ![c] = With(c, Message(c, sent[c] + 1))]
   /\ UNCHANGED <<parts, got, base, counts, coords, facts, losses, hist>>
+
+Send(c) == c[1] \in joined /\ GateOpen(c[1]) /\ Transmit(c)
+
+\* A handler that the gate did not wait for still says what is part of what it did, in the epoch before the mark.
+SendBehindGate(c) ==
+  LET p == c[1] IN
+  /\ Overruns /\ p \in joined /\ Gated(p) /\ stage[p] = "held" /\ brk[p] = "no"
+  /\ Transmit(c)
 
 IsRecording(p, m) ==
   /\ work[p] = att /\ stage[p] \in {"entered", "resumed"} /\ Keeps("recording")
@@ -582,7 +591,7 @@ RestoreInPlace(p) ==
 Life ==
   \/ \E p \in Procs, s \in Stores : Write(p, s)
   \/ \E o \in Outsiders : (\E s \in Stores : OutsiderWrites(o, s)) \/ (\E p \in Procs : OutsiderCalls(o, p))
-  \/ \E c \in Channels : Send(c) \/ Duplicate(c)
+  \/ \E c \in Channels : Send(c) \/ SendBehindGate(c) \/ Duplicate(c)
   \/ \E c \in Channels : \E m \in Deliverable(c) : Handle(c, m) \/ Refuse(c, m) \/ LoseMessage(c, m)
   \/ \E c \in Channels : \E m \in InFlight(c) : Record(c, m)
   \/ \E p \in Procs : Join(p)

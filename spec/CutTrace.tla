@@ -13,13 +13,15 @@ EXTENDS Cut
 
 CONSTANT Traces
 
-VARIABLES t, i
+VARIABLES
+  t, i,
+  over  \* the processes whose gate is closed though handlers run
 
 \* Kept in TLC's register 0: read from the constant, all traces would be evaluated anew at every step.
 ASSUME TLCSet(0, Traces)
 Steps == TLCGet(0)[t]
 
-traceVars == <<vars, t, i>>
+traceVars == <<vars, t, i, over>>
 
 Coordinator == 1
 
@@ -34,6 +36,9 @@ Reported(x, drains) == \A k \in DOMAIN drains :
   drains[k].c \in Channels =>
     /\ recorded[drains[k].c] = drains[k].recorded
     /\ missing'[drains[k].c] = drains[k].missing
+
+\* What is said behind a closed gate, a handler says that still runs.
+Sends(c) == Send(c) \/ (c[1] \in over /\ SendBehindGate(c))
 
 Do(s) ==
   CASE s.e = "planned" -> PlanCut(Coordinator)
@@ -54,9 +59,12 @@ Do(s) ==
     [] s.e = "aborted" -> Abort(Coordinator) \/ SealFails(Coordinator)
     [] s.e = "left" -> IF "release" \in issued[work[s.x]] THEN Release(s.x) ELSE Lose(s.x)
     [] s.e = "adopted" -> Adopts(s.x, s.n)
-    [] s.e = "sent" -> ep[s.c[1]] = s.n /\ sent[s.c] + 1 = s.s /\ Send(s.c)
+    [] s.e = "sent" -> ep[s.c[1]] = s.n /\ sent[s.c] + 1 = s.s /\ Sends(s.c)
     [] s.e = "handled" -> Dropped(s.c, s.s)
     [] s.e = "recorded" -> RecordedNow(s.c, s.s)
+
+Overrunning(s) ==
+  IF s.e \notin {"held", "closedAgain"} THEN over ELSE IF s.o THEN over \cup {s.x} ELSE over \ {s.x}
 
 \* The coordinator asks stores and seals in one call; markers do their work on the way. Each where it is needed.
 Hidden(next) ==
@@ -64,11 +72,11 @@ Hidden(next) ==
   \/ next.e \in {"sealed", "aborted"} /\ (BeginSeal(Coordinator) \/ (next.e = "sealed" /\ WriteSnapshot(Coordinator)))
   \/ next.e = "handled" /\ \E m \in Deliverable(next.c) : m.s = 0 /\ Refuse(next.c, m)
 
-TraceInit == Init /\ t \in DOMAIN Traces /\ i = 0
+TraceInit == Init /\ t \in DOMAIN Traces /\ i = 0 /\ over = {}
 
 TraceNext ==
-  \/ i < Len(Steps) /\ Do(Steps[i + 1]) /\ i' = i + 1 /\ t' = t
-  \/ i < Len(Steps) /\ Hidden(Steps[i + 1]) /\ UNCHANGED <<t, i>>
+  \/ i < Len(Steps) /\ Do(Steps[i + 1]) /\ i' = i + 1 /\ t' = t /\ over' = Overrunning(Steps[i + 1])
+  \/ i < Len(Steps) /\ Hidden(Steps[i + 1]) /\ UNCHANGED <<t, i, over>>
 
 TraceSpec == TraceInit /\ [][TraceNext]_traceVars
 

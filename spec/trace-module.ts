@@ -75,7 +75,7 @@ export const traceShapes: readonly TraceShape[] = [
 
 export interface TraceSet {
   readonly traces: readonly { readonly seed: number; readonly trace: Trace }[]
-  /** Seeds whose handlers outlived a gate: the specification's handlers are instants. */
+  /** Seeds in which a process marked without waiting for a handler: the specification's handlers are instants. */
   readonly left: readonly number[]
 }
 
@@ -95,7 +95,8 @@ export function collectTraces(shape: TraceShape, seeds: number): TraceSet {
 export function traceModule(name: string, shape: TraceShape, traces: readonly Trace[]): { tla: string; cfg: string } {
   const processes = Array.from({ length: shape.world.processes }, (_, index) => `p${index}`)
   const stores = shape.world.stores.map((store) => store.name)
-  const sends = traces.flatMap(({ steps }) => steps.map((step) => (step.e === 'sent' ? step.s : 0)))
+  let sendsMax = 1
+  for (const { steps } of traces) for (const step of steps) if (step.e === 'sent') sendsMax = Math.max(sendsMax, step.s)
   const grades = shape.world.stores.map(({ name, writers }) => {
     const grade = writers === 'unknown' ? 'quiesced' : writers.length === 1 ? 'owned' : 'gated'
     return { name, grade, writers: writers === 'unknown' ? processes : writers }
@@ -121,9 +122,9 @@ export function traceModule(name: string, shape: TraceShape, traces: readonly Tr
     '  Channels <- TraceChannels',
     `  Fifo = ${shape.world.fifo ? 'TRUE' : 'FALSE'}`,
     '  Volatile = FALSE\n  Dups = FALSE\n  LeasesEnd = TRUE\n  MayAbort = TRUE\n  CoordsMax = 1\n  RestoresMax = 0',
-    `  SendsMax = ${Math.max(1, ...sends)}`,
+    `  SendsMax = ${sendsMax}`,
     `  AttemptsMax = ${shape.cuts}`,
-    `  HoldsMax = 9\n  LossesMax = 99\n  Faults = {}\n  Traces <- TheTraces`,
+    `  Overruns = TRUE\n  HoldsMax = 9\n  LossesMax = 99\n  Faults = {}\n  Traces <- TheTraces`,
     'INVARIANTS\n  Closed C1 C2 C3 C4 C5 C6 C7 C8 C9',
     'CONSTRAINT Followed',
     'CHECK_DEADLOCK FALSE',
@@ -135,6 +136,7 @@ function stepOf(step: TraceStep): string {
   const fields = [`e |-> ${quoted(step.e)}`]
   if ('x' in step) fields.push(`x |-> ${quoted(step.x)}`)
   if ('n' in step) fields.push(`n |-> ${step.n}`)
+  if ('o' in step) fields.push(`o |-> ${step.o ? 'TRUE' : 'FALSE'}`)
   if ('u' in step) fields.push(`u |-> ${step.u ? 'TRUE' : 'FALSE'}`)
   if ('c' in step) fields.push(`c |-> ${channelOf(step.c)}`)
   if ('s' in step) fields.push(`s |-> ${step.s}`)

@@ -6,7 +6,8 @@
  * to a process, before every order, and after every step of the world, and writes down what has changed since.
  * Does not own: judgement. A step that the specification does not allow is written down like any other.
  *
- * The specification's handlers are instants. A world in which a handler outlived its gate says so (`openHandlers`).
+ * The specification's handlers are instants. A world in which a process marked without waiting for one says so
+ * (`openHandlers`).
  */
 import { defined } from '../../kernel/assert.ts'
 import { type ChannelId, channelEnds, type ParticipantName } from '../../kernel/ids.ts'
@@ -22,8 +23,11 @@ import type { Tamper, World, WorldOptions } from './world-types.ts'
 export type TraceStep =
   | { readonly e: 'planned' | 'resumeOrdered' | 'taken' | 'sealed' | 'aborted' }
   | { readonly e: 'markOrdered'; readonly reliedOn: Readonly<Record<string, number>> }
-  /** Of a process: its gate is closed, or its ingress held. `n`: 1 for the first hold of a cut. */
-  | { readonly e: 'held' | 'closedAgain'; readonly x: string; readonly n: number }
+  /**
+   * Of a process: its gate is closed, or its ingress held. `n`: 1 for the first hold of a cut; `o`: the gate did not wait
+   * for handlers that still run (ADR 0007).
+   */
+  | { readonly e: 'held' | 'closedAgain'; readonly x: string; readonly n: number; readonly o: boolean }
   | { readonly e: 'leaseEnded' | 'reopened' | 'entering' | 'marked' | 'left'; readonly x: string }
   | { readonly e: 'resumed'; readonly x: string; readonly n: number; readonly u: boolean }
   | { readonly e: 'adopted'; readonly x: string; readonly n: number }
@@ -178,13 +182,13 @@ function observeHold(recorder: Recorder, name: string, { gate }: ProcessState, w
     return
   }
   if (role.gated && gate.kind !== 'closed') return
-  if (role.gated && work.overrunning.size > 0) recorder.openHandlers = true
+  const o = role.gated && work.overrunning.size > 0
   const first = firstHold.get(name) ?? hold.number
   firstHold.set(name, first)
   if (!inside.has(name)) {
     inside.add(name)
-    steps.push({ e: 'held', x: name, n: 1 })
-  } else if (broken.delete(name)) steps.push({ e: 'closedAgain', x: name, n: hold.number - first + 1 })
+    steps.push({ e: 'held', x: name, n: 1, o })
+  } else if (broken.delete(name)) steps.push({ e: 'closedAgain', x: name, n: hold.number - first + 1, o })
 }
 
 function observeMark(recorder: Recorder, name: string, work: CutWork, old: CutWork | null): void {
@@ -251,7 +255,7 @@ function observeStore(
   const old = isSame ? before.work : null
   if (work.hold !== null && old?.hold == null) {
     inside.add(name)
-    steps.push({ e: 'held', x: name, n: 1 })
+    steps.push({ e: 'held', x: name, n: 1, o: false })
   }
   if (isBroken && work.hold !== null && work.holdEvidence === null) breakHold(recorder, name)
   if (work.mark !== null && old?.mark == null) {
