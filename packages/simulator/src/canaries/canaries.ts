@@ -195,7 +195,7 @@ export const canaries: readonly Canary[] = [
     worlds: [],
     model: null,
     beyond: { explored: 'whoever comes back is in no plan there', specified: 'sessions are not modelled' },
-    seedsMax: 4_000,
+    seedsMax: 2_000,
   },
   {
     name: 'ingress-not-held',
