@@ -48,6 +48,7 @@ function* candidatesOf(scenario: Scenario): Generator<Scenario> {
       yield { ...scenario, strangers: scenario.strangers.with(index, shorter) }
     }
   }
+  if (scenario.isHushed === true) yield { ...scenario, isHushed: false }
   if (scenario.hasRestores) yield { ...scenario, hasRestores: false }
   if (scenario.hasRequests) yield { ...scenario, hasRequests: false }
   if (scenario.lossPerMille > 0) yield { ...scenario, lossPerMille: 0 }

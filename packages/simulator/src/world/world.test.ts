@@ -47,8 +47,10 @@ test('the shrinker takes away what a failure does not need', async () => {
   const plain = await world.run()
   expect(plain).toEqual([])
   const fails = async (one: typeof scenario): Promise<boolean> => one.processes.length > 1
+  expect(scenario.strangers).not.toEqual([])
   const smallest = await shrink(scenario, fails)
   expect(smallest.faults).toEqual([])
+  expect(smallest.strangers).toEqual([])
   expect(smallest.hasRestores).toBe(false)
   const [header = '', ...lines] = diagram(world.traced, ['coordinator', ...scenario.processes])
   expect(header).toContain('p0')
