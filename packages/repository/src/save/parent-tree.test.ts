@@ -65,6 +65,22 @@ describe('an earlier tree', () => {
     expect(nodes.map((node) => createParentTree(tree, 0).lookUp(node.name))).toEqual(nodes)
   })
 
+  test('of any size is looked through in parts, also where one entry is longer than those', () => {
+    // 67 bytes each: 5 MB of ids.
+    const chunks = Array.from({ length: 75_000 }, (_, chunk) => id(`${chunk}`))
+    const long: FileNode = { ...fileOf('m'), content: chunks }
+    const last: FileNode = { ...long, name: 'z' }
+    const short = Array.from({ length: 30_000 }, (_, at) => fileOf(`n${String(at).padStart(6, '0')}`, [`${at}`]))
+    const parents = createParentTree(encodeTree([long, ...short, last]), 0)
+    for (const node of [long, ...short]) {
+      const found = parents.find(emptied(node), encodedNode(emptied(node)))
+      if (found?.isEqual !== true || found.content.join() !== node.content.join()) throw new Error(node.name)
+    }
+    const touched = { ...last, mtime: at + 1n }
+    const found = parents.find(emptied(touched), encodedNode(emptied(touched)))
+    expect(found?.isEqual === false && found.node.type === 'file' ? found.node.content.length : 0).toBe(75_000)
+  })
+
   test('that is no tree has nothing', () => {
     for (const text of ['', '{"nodes":null}\n', '{"name":"a","type":"file"', 'x'.repeat(100)]) {
       const parents = createParentTree(Buffer.from(text), 0)

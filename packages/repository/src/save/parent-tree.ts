@@ -4,7 +4,7 @@
  *
  * A wrong answer "not there" costs reading a file again, nothing else; "equal" is given for equal bytes only.
  */
-import type { BlobId } from '../format/ids.ts'
+import { type BlobId, isId } from '../format/ids.ts'
 import { jsonString } from '../format/json.ts'
 import { quoteName } from '../format/node-name.ts'
 import type { Timestamp } from '../format/timestamp.ts'
@@ -56,6 +56,8 @@ export function withContent(json: string, content: readonly string[]): string {
 
 /** So far ahead an entry is looked for: entries that are gone lie between. */
 const aheadMax = 1 << 20
+/** So much is looked at as one text: of a directory of a million, whoever looks for some would read all. */
+const textBytes = 4 << 20
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the range of ASCII
 const ascii = /^[\x00-\x7f]*$/
 
@@ -63,13 +65,35 @@ const ascii = /^[\x00-\x7f]*$/
 const bytewise = (text: string) => (ascii.test(text) ? text : Buffer.from(text, 'utf8').toString('latin1'))
 
 export function createParentTree(tree: Uint8Array, at: number): ParentTree {
+  const bytes = Buffer.from(tree.buffer, tree.byteOffset, tree.length)
   // One character per byte, so that positions are those of the bytes.
-  const text = Buffer.from(tree.buffer, tree.byteOffset, tree.length).toString('latin1', at)
+  const textFrom = (start: number, length: number) => bytes.toString('latin1', start, start + length)
+  /** Where in the tree the text begins. */
+  let base = at
+  let text = textFrom(base, textBytes)
+  /** In the text. */
   let position = 0
+
+  /** Takes what follows into the text, twice as much. False where nothing follows. */
+  function readOn(): boolean {
+    if (base + text.length >= bytes.length) return false
+    text = textFrom(base, 2 * text.length)
+    return true
+  }
+
+  /** Leaves out what lies behind. */
+  function moveOn(): void {
+    if (text.length - position >= 2 * aheadMax || base + text.length >= bytes.length) return
+    base += position
+    text = textFrom(base, textBytes)
+    position = 0
+  }
 
   /** A node that begins here, decoded. */
   function decodedAt(start: number): TreeNode | undefined {
-    const json = text.slice(start, nodeEnd(text, start))
+    let end = nodeEnd(text, start)
+    while (end === undefined && readOn()) end = nodeEnd(text, start)
+    const json = text.slice(start, end ?? treeEnd(text))
     try {
       return decodeTree(Buffer.from(`${wrapStart}${json}${wrapEnd}`, 'latin1'))[0]
     } catch {
@@ -79,6 +103,7 @@ export function createParentTree(tree: Uint8Array, at: number): ParentTree {
 
   /** Where the entry of this name begins. */
   function beginOf(name: string): number | undefined {
+    moveOn()
     const named = bytewise(`{"name":${jsonString(quoteName(name))},"type":"`)
     const start = text.slice(position, position + aheadMax).indexOf(named)
     return start < 0 ? undefined : position + start
@@ -92,9 +117,15 @@ export function createParentTree(tree: Uint8Array, at: number): ParentTree {
     return node?.name === name ? node : undefined
   }
 
+  function contentEnd(start: number): number {
+    let end = text.indexOf(emptyContent, start)
+    while (end < 0 && readOn()) end = text.indexOf(emptyContent, start)
+    return end
+  }
+
   return {
     get position() {
-      return at + position
+      return base + position
     },
     lookUp,
     find(node, json) {
@@ -102,8 +133,11 @@ export function createParentTree(tree: Uint8Array, at: number): ParentTree {
       if (begin === undefined) return undefined
       const coded = bytewise(json)
       const until = node.type === 'file' ? coded.length - emptyContent.length : coded.length
+      while (begin + until > text.length && readOn()) {
+        // until the whole of it could be there
+      }
       if (text.startsWith(coded.slice(0, until), begin)) {
-        const end = node.type === 'file' ? text.indexOf(emptyContent, begin + until) : begin + until
+        const end = node.type === 'file' ? contentEnd(begin + until) : begin + until
         const content = end < 0 ? undefined : idsIn(text.slice(begin + until, end))
         if (content !== undefined) {
           position = node.type === 'file' ? end + emptyContent.length : end
@@ -116,21 +150,24 @@ export function createParentTree(tree: Uint8Array, at: number): ParentTree {
   }
 }
 
-const idList = /^"[0-9a-f]{64}"(?:,"[0-9a-f]{64}")*$/
-
+/** One by one: a pattern for a list of 50,000, a file of 50 GB, exhausts the stack. */
 function idsIn(list: string): readonly BlobId[] | undefined {
   if (list === '') return []
-  if (!idList.test(list)) return undefined
-  return list.slice(1, -1).split('","') as BlobId[]
+  const ids = list.slice(1, -1).split('","')
+  return list.startsWith('"') && list.endsWith('"') && ids.every(isId) ? (ids as BlobId[]) : undefined
 }
 
-/** Where the node that begins at `start` ends: before the next, or at the end of the tree. */
-function nodeEnd(text: string, start: number): number {
+/** Where the node that begins at `start` ends, if another one follows in the text. */
+function nodeEnd(text: string, start: number): number | undefined {
   // Inside a node only extended attributes are objects with a name, and what follows that is no type.
   const next = /\},\{"name":"(?:[^"\\]|\\.)*","type":"/g
   next.lastIndex = start
   const match = next.exec(text)
-  if (match !== null) return match.index + 1
+  return match === null ? undefined : match.index + 1
+}
+
+/** Where the last node of a tree ends. */
+function treeEnd(text: string): number {
   const end = text.lastIndexOf(']}')
   return end < 0 ? text.length : end
 }
