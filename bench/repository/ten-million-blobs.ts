@@ -212,7 +212,7 @@ async function main(): Promise<void> {
   })
   if (values.step !== undefined) {
     // As the command does, which is measured here without its own start: repo-program.ts.
-    setFlagsFromString('--heap-growing-percent=25')
+    for (const flag of ['--heap-growing-percent=25', '--scavenger-max-new-space-capacity-mb=4']) setFlagsFromString(flag)
     const says = await steps[values.step]?.(values.keep ?? '')
     console.log(says ?? 'there is no such step')
     return

@@ -8,7 +8,7 @@ import { type ProgramStreams, withManners } from '../manners.ts'
 import type { RunCommand } from '../session.ts'
 import { repositoryCommand } from './repo.ts'
 
-const heapGrowingPercent = 25
+const heapFlags = ['--heap-growing-percent=25', '--scavenger-max-new-space-capacity-mb=4']
 
 /** For command lines that begin with `repo`; `word` is the next one. @throws CommanderError as `buildProgram` */
 export async function buildRepoProgram(
@@ -18,6 +18,6 @@ export async function buildRepoProgram(
 ): Promise<Command> {
   // A backup makes much that is soon forgotten, and V8 would let its heap grow to several times of what is in use. What
   // this saves and costs: docs/benchmarks.md.
-  setFlagsFromString(`--heap-growing-percent=${heapGrowingPercent}`)
+  for (const flag of heapFlags) setFlagsFromString(flag)
   return withManners(new Command('stillpoint').addCommand(await repositoryCommand(run, word)), streams)
 }
