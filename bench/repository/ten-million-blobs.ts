@@ -16,7 +16,6 @@ import { mkdir, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { setFlagsFromString } from 'node:v8'
 import { openLocalStore } from '../../packages/repository/src/blob/local-store.ts'
 import { type BlobId, blobId, packId, type TreeId } from '../../packages/repository/src/format/ids.ts'
 import { encodeIndex, type IndexedPack } from '../../packages/repository/src/format/index-file.ts'
@@ -25,6 +24,7 @@ import { initRepository, openRepository, openVault } from '../../packages/reposi
 import { startSave } from '../../packages/repository/src/save/save.ts'
 import { writeSnapshot } from '../../packages/repository/src/save/seal.ts'
 import { type Vault, writeDocument } from '../../packages/repository/src/vault.ts'
+import { limitHeap } from '../../packages/stillpoint/src/cli/repo/limit-heap.ts'
 import { systemClock, systemEntropy, systemRandom } from '../../packages/stillpoint/src/system-env.ts'
 
 const password = 'ten million'
@@ -211,8 +211,7 @@ async function main(): Promise<void> {
     },
   })
   if (values.step !== undefined) {
-    // As the command does, which is measured here without its own start: repo-program.ts.
-    for (const flag of ['--heap-growing-percent=25', '--scavenger-max-new-space-capacity-mb=4']) setFlagsFromString(flag)
+    limitHeap() // as the command does, which is measured here without its own start
     const says = await steps[values.step]?.(values.keep ?? '')
     console.log(says ?? 'there is no such step')
     return
