@@ -30,6 +30,7 @@ const backendOptionNames = [
   's3.profile',
   's3.credentials-file',
   's3.object-lock',
+  's3.as-of',
 ] as const
 
 /** One `-o name=value` more. */
@@ -136,7 +137,7 @@ function connectionsOf(option: BackendOptions, name: 'rest.connections' | 's3.co
 
 type S3Settings = Pick<
   S3StoreOptions,
-  'region' | 'profile' | 'credentialsFile' | 'addressing' | 'connectionsMax' | 'storageClass' | 'retention'
+  'region' | 'profile' | 'credentialsFile' | 'addressing' | 'connectionsMax' | 'storageClass' | 'retention' | 'asOf'
 >
 
 interface Settings {
@@ -165,6 +166,17 @@ function s3Settings(option: BackendOptions, { cwd, storageClasses }: Settings): 
     ...(lookup === 'auto' ? {} : { addressing: lookup === 'dns' ? 'host' : 'path' }),
     ...connectionsOf(option, 's3.connections'),
     ...(storageClass === undefined ? {} : { storageClass }),
+    ...asOfSetting(option),
     ...(mode === 'GOVERNANCE' || mode === 'COMPLIANCE' ? { retention: { mode, days: Number(days) } } : {}),
   }
+}
+
+const moment = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,3})?(?:Z|[+-]\d\d:\d\d)$/
+
+function asOfSetting(option: BackendOptions): Pick<S3StoreOptions, 'asOf'> {
+  const { 's3.as-of': text } = option
+  if (text === undefined) return {}
+  const asOf = new Date(text)
+  if (moment.test(text) && !Number.isNaN(asOf.getTime())) return { asOf }
+  throw invalidOption(option, 's3.as-of', 'give a moment with its zone, such as 2026-11-20T22:00:00Z')
 }

@@ -67,11 +67,24 @@ describe.skipIf(!hasSwift() || !hasRestic)('stillpoint on S3 [needs python3-swif
     const location = `s3:${swift.tlsEndpoint}/commands/here`
     const denied = await run(directory, ['repo', 'snapshots', '-r', location, '-o', 's3.credentials-file=wrong'])
     expect(denied).toMatchObject({ code: 1, stderr: expect.stringContaining('SignatureDoesNotMatch') })
-    for (const option of ['s3.storage-class=GLACIER', 's3.object-lock=GOVERNANCE', 's3.bucket-lookup=x', 's3.x=1']) {
+    for (const option of [
+      's3.storage-class=GLACIER',
+      's3.object-lock=GOVERNANCE',
+      's3.bucket-lookup=x',
+      's3.as-of=2026-11-20',
+      's3.x=1',
+    ]) {
       const { code, stderr } = await run(directory, ['repo', 'snapshots', '-r', location, '-o', option])
       expect({ option, isRefused: code === 1 || code === 2, stderr }).toMatchObject({ isRefused: true })
       expect(stderr).toContain('ive ') // what to give instead
     }
+  })
+
+  test('a repository is seen as it was at a moment', async () => {
+    const location = `s3:${swift.tlsEndpoint}/commands/here`
+    const at = (time: string) => run(directory, ['repo', 'snapshots', '-r', location, '-o', `s3.as-of=${time}`])
+    expect(await at('2001-01-01T00:00:00Z')).toMatchObject({ code: 10 })
+    expect(await at('2101-01-01T00:00:00+01:00')).toMatchObject({ code: 0, stdout: expect.stringContaining('source') })
   })
 
   test('an interrupted backup gives its lock back', async () => {
