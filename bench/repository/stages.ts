@@ -5,10 +5,11 @@
 import { randomBytes } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { constants, zstdCompressSync } from 'node:zlib'
 import { dataLevel } from '../../packages/repository/src/format/compression.ts'
-import { type CryptKeys, keysFromBytes, seal } from '../../packages/repository/src/format/crypto.ts'
+import { keysFromBytes, sealInto, sealOverheadBytes } from '../../packages/repository/src/format/crypto.ts'
 import { sha256 } from '../../packages/repository/src/format/ids.ts'
+import { createScratch } from '../../packages/repository/src/format/scratch.ts'
+import { compressIn } from '../../packages/repository/src/format/zstd.ts'
 
 export interface Stages {
   /** Milliseconds of one core per MiB of source. */
@@ -49,20 +50,23 @@ function msPerMebibyte(sourceBytes: number, blobs: readonly Buffer[], stage: (bl
 export function measureStages(directory: string): Stages {
   const blobs = sampleOf(directory)
   const bytes = blobs.reduce((sum, blob) => sum + blob.length, 0)
-  const keys: CryptKeys = keysFromBytes(randomBytes(64))
-  const compress = (blob: Buffer) =>
-    zstdCompressSync(blob, { params: { [constants.ZSTD_c_compressionLevel]: dataLevel } })
+  const keys = keysFromBytes(randomBytes(64))
+  const iv = randomBytes(16)
+  // Memory and contexts are kept, as the engine keeps them.
+  const memory = createScratch()
+  const compress = (blob: Uint8Array) => compressIn(memory, blob, dataLevel)
+  const seal = (plaintext: Uint8Array) =>
+    sealInto({ keys, plaintext, iv, target: memory.of(plaintext.length + sealOverheadBytes) })
   const packed = blobs.map((blob) => {
     const compressed = compress(blob)
-    return compressed.length < blob.length ? compressed : blob
+    return compressed.length < blob.length ? Buffer.from(compressed) : blob
   })
   const packedBytes = packed.reduce((sum, blob) => sum + blob.length, 0)
   const compresses = packedBytes < bytes * 0.98
-  const entropy = { fill: (target: Uint8Array) => target.fill(7) }
   return {
     hashMs: msPerMebibyte(bytes, blobs, sha256),
     compressMs: compresses ? msPerMebibyte(bytes, blobs, compress) : 0,
-    sealMs: msPerMebibyte(bytes, packed, (blob) => seal(keys, blob, entropy)),
+    sealMs: msPerMebibyte(bytes, packed, seal),
     packHashMs: msPerMebibyte(bytes, packed, sha256),
   }
 }
