@@ -242,9 +242,11 @@ function watchedFile(disk: Disk, handle: FileHandle, path: string): FileHandle {
       disk.unsynced.delete(inode)
     },
     async close(): Promise<void> {
-      if (disk.isDead) return close()
-      await take(disk, 'close', path, close)
-      await close()
+      try {
+        if (!disk.isDead) await take(disk, 'close', path)
+      } finally {
+        await close()
+      }
     },
   })
 }
