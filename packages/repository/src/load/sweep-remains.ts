@@ -5,7 +5,7 @@
  * Invariants: 1. nothing of a process that still runs is removed. 2. Nothing is lost: what lies in such a place has its
  * content from the snapshot by then, since attributes are given last.
  */
-import { errnoOf } from '../blob/storage-failure.ts'
+import { isProcessAlive } from '../process-alive.ts'
 import type { Load } from './load.ts'
 import { attributesPrefix } from './place-attributes.ts'
 import { specialPrefix } from './place-node.ts'
@@ -19,7 +19,7 @@ export async function sweepRemains(load: Load, number: number): Promise<void> {
     const directory = hold.at(number)
     for (const name of directory.names()) {
       const pid = ownerOf(name)
-      if (pid !== undefined && !isRunning(pid)) await removeEntry(untold, { directory, name, path: name })
+      if (pid !== undefined && !isProcessAlive(pid)) await removeEntry(untold, { directory, name, path: name })
     }
   } finally {
     hold.release()
@@ -31,13 +31,4 @@ function ownerOf(name: string): number | undefined {
   const prefix = [specialPrefix, attributesPrefix].find((each) => name.startsWith(each))
   const [, pid] = /^(\d{1,10})(?:-\d+)?$/.exec(name.slice(prefix?.length)) ?? []
   return prefix === undefined || pid === undefined || Number(pid) === 0 ? undefined : Number(pid)
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (error) {
-    return errnoOf(error) !== 'ESRCH'
-  }
 }

@@ -9,9 +9,9 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import { hostname, userInfo } from 'node:os'
 import { Failure, isFailure } from '@stillpoint/core/kernel'
 import { pause } from '../blob/retrying.ts'
-import { errnoOf } from '../blob/storage-failure.ts'
 import { decodeLock, encodeLock, type LockRecord } from '../format/lock-file.ts'
 import { formatTimestamp, msFromTimestamp, timestampFromMs } from '../format/timestamp.ts'
+import { isProcessAlive } from '../process-alive.ts'
 import { readDocument, type Vault, writeDocument } from '../vault.ts'
 
 export type LockMode = 'shared' | 'exclusive'
@@ -331,16 +331,7 @@ export function isStale(vault: Pick<Vault, 'clock'>, lock: LockRecord): boolean 
   // A container's processes get the same few pids at each start: a lock from before ours began is not ours.
   const startedMs = vault.clock.wallMs() - process.uptime() * 1000
   if (lock.pid === process.pid) return lockedMs < startedMs - startSlackMs
-  return !isAlive(lock.pid)
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (error) {
-    return errnoOf(error) !== 'ESRCH'
-  }
+  return !isProcessAlive(lock.pid)
 }
 
 async function unlock(vault: Vault, all: boolean): Promise<number> {
