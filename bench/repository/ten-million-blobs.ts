@@ -16,6 +16,7 @@ import { mkdir, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { listAll } from '../../packages/repository/src/blob/blob-store.ts'
 import { openLocalStore } from '../../packages/repository/src/blob/local-store.ts'
 import { type BlobId, blobId, packId, type TreeId } from '../../packages/repository/src/format/ids.ts'
 import { encodeIndex, type IndexedPack } from '../../packages/repository/src/format/index-file.ts'
@@ -126,12 +127,12 @@ const steps: Readonly<Record<string, (directory: string) => Promise<string>>> = 
     await writeFile(join(directory, 'small', randomHex()), randomHex())
     const repository = await openOurs(directory)
     const store = storeOf(directory)
-    const before = new Set((await store.list('index')).map(({ name }) => name))
+    const before = new Set((await listAll(store, 'index')).map(({ name }) => name))
     const save = await repository.startSave()
     const { tree, files } = await save.saveDirectory(join(directory, 'small'))
     await save.finish()
     await repository.seal({ ...sealing, time: nowNs(), paths: [join(directory, 'small')], tree })
-    const added = (await store.list('index')).filter(({ name }) => !before.has(name))
+    const added = (await listAll(store, 'index')).filter(({ name }) => !before.has(name))
     const bytes = added.reduce((sum, object) => sum + object.bytes, 0)
     return `${files} files; ${added.length} index file of ${bytes} bytes written, ${before.size} left as they were`
   },

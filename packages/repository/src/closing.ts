@@ -52,7 +52,13 @@ export function createClosing(): Closing {
       ...store,
       put: whileOpen((object, bytes) => store.put(object, bytes)),
       get: whileOpen((object, range) => store.get(object, range)),
-      list: whileOpen((kind) => store.list(kind)),
+      async *list(kind) {
+        signal.throwIfAborted()
+        for await (const batch of store.list(kind)) {
+          yield batch
+          signal.throwIfAborted()
+        }
+      },
     }),
     track(save) {
       const tracked: Save = {

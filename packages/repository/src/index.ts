@@ -2,13 +2,14 @@
  * @stillpoint/repository: repositories in restic's format, version 2, for any Node program.
  * docs/format/repository.md says what is written, and what is restic's.
  */
-export type {
-  BlobStore,
-  BlobStoreTraits,
-  ByteRange,
-  ObjectKind,
-  ObjectName,
-  StoredObject,
+export {
+  type BlobStore,
+  type BlobStoreTraits,
+  type ByteRange,
+  listAll,
+  type ObjectKind,
+  type ObjectName,
+  type StoredObject,
 } from './blob/blob-store.ts'
 export type { CacheSettings } from './blob/caching.ts'
 export { type ConformanceApi, describeBlobStore } from './blob/conformance.ts'

@@ -180,14 +180,13 @@ describe('an index that is kept up to date', () => {
     const list = at.store.list
     let turns = 0
     Object.assign(at.store, {
-      list: async (...args: Parameters<typeof list>) => {
-        const listed = await list(...args)
+      async *list(...args: Parameters<typeof list>) {
+        yield* list(...args)
         turns += 1
         if (turns === 1) {
           await write(at, packOf('b', 'one'))
           removeFile(at, old)
         }
-        return listed
       },
     })
     const index = createLoadedIndex(at)

@@ -9,7 +9,7 @@
  * what is known is forgotten, everything is read anew. 4. What this process adopts while a refresh is under way stays.
  */
 import { isFailure } from '@stillpoint/core/kernel'
-import type { StoredObject } from './blob/blob-store.ts'
+import { listAll, type StoredObject } from './blob/blob-store.ts'
 import { type BlobIndex, createBlobIndex } from './blob-index.ts'
 import { giveBack } from './format/crypto.ts'
 import { columnsOf, type IndexedPack, readIndexColumns } from './format/index-file.ts'
@@ -60,7 +60,7 @@ export function createLoadedIndex(access: ObjectAccess, options: LoadedIndexOpti
       try {
         // Taken before the listing: what is adopted later need not be in it (invariant 4).
         const before = [...loaded.files.keys()]
-        return await follow(before, await access.store.list('index'))
+        return await follow(before, await listAll(access.store, 'index'))
       } catch (error) {
         // A prune elsewhere may replace files between listing and reading, when we hold no lock.
         if (!isFailure(error, 'object_missing') || attempt === attemptsMax) throw error
@@ -85,7 +85,7 @@ export function createLoadedIndex(access: ObjectAccess, options: LoadedIndexOpti
     // Before the listing: what was adopted until now is in it, and what is adopted from now on goes into both.
     rebuilding = empty()
     try {
-      await readInto(rebuilding, await access.store.list('index'))
+      await readInto(rebuilding, await listAll(access.store, 'index'))
       loaded = rebuilding
     } finally {
       rebuilding = undefined

@@ -4,7 +4,7 @@
  */
 import { hostname, userInfo } from 'node:os'
 import { type Clock, type Entropy, Failure, isFailure, type Random, type TreeId } from '@stillpoint/core/kernel'
-import { type BlobStore, configObject, type ObjectName } from './blob/blob-store.ts'
+import { type BlobStore, configObject, listAll, type ObjectName } from './blob/blob-store.ts'
 import { type CacheSettings, openCaching } from './blob/caching.ts'
 import { deriveGearTable } from './chunk/gear-table.ts'
 import { createClosing } from './closing.ts'
@@ -181,14 +181,17 @@ export async function initRepository(options: InitOptions): Promise<void> {
 /** Keys without a config are remains of an init that was killed. With anything else, the config has been lost. */
 async function refuseRemains(store: BlobStore): Promise<void> {
   for (const kind of ['snapshot', 'index', 'pack'] as const) {
-    if ((await store.list(kind)).length === 0) continue
-    throw new Failure({
-      code: 'repository_exists',
-      message: `there is a repository that has lost its config: ${store.locate(configObject)} is missing`,
-      hint: 'Bring the file back from a copy of the repository; without it the data cannot be opened.',
-    })
+    for await (const batch of store.list(kind)) if (batch.length > 0) throw configLost(store)
   }
-  for (const { name } of await store.list('key')) await store.delete(keyObject(name))
+  for (const { name } of await listAll(store, 'key')) await store.delete(keyObject(name))
+}
+
+function configLost(store: BlobStore): Failure {
+  return new Failure({
+    code: 'repository_exists',
+    message: `there is a repository that has lost its config: ${store.locate(configObject)} is missing`,
+    hint: 'Bring the file back from a copy of the repository; without it the data cannot be opened.',
+  })
 }
 
 /**
@@ -276,7 +279,7 @@ async function unlockConfig(
 
 /** Those that the hint may mean come first. */
 async function keyNames(store: BlobStore, keyHint: string | undefined): Promise<readonly string[]> {
-  const names = (await store.list('key')).map(({ name }) => name)
+  const names = (await listAll(store, 'key')).map(({ name }) => name)
   if (keyHint === undefined || keyHint === '') return names
   return [...names.filter((name) => name.startsWith(keyHint)), ...names.filter((name) => !name.startsWith(keyHint))]
 }

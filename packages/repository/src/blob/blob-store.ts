@@ -54,9 +54,21 @@ export interface BlobStore {
   get(object: ObjectName, range?: ByteRange): Promise<Buffer>
   /** Length in bytes, or undefined where there is none. */
   size(object: ObjectName): Promise<number | undefined>
-  /** All objects of a kind, in no particular order. */
-  list(kind: ObjectKind): Promise<StoredObject[]>
+  /**
+   * All objects of a kind, each once, in no particular order: in batches of any size, as they come, for there may be
+   * more than fit into memory. It begins with the first batch that is asked for, and ends where no more are. What is
+   * stored or deleted meanwhile is in it or is not. A list that fails half-way has handed over a part: it counts for
+   * nothing.
+   */
+  list(kind: ObjectKind): AsyncIterable<readonly StoredObject[]>
   delete(object: ObjectName): Promise<void>
   /** Removes what interrupted `put`s have left. Only while nobody else writes. Returns how many. */
   sweep(): Promise<number>
+}
+
+/** All objects of a kind at once: of packs, that is 150 bytes for each. */
+export async function listAll(store: Pick<BlobStore, 'list'>, kind: ObjectKind): Promise<StoredObject[]> {
+  const all: StoredObject[] = []
+  for await (const batch of store.list(kind)) for (const object of batch) all.push(object)
+  return all
 }

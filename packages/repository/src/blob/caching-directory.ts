@@ -28,6 +28,8 @@ export interface DirectoryCache {
   put(object: ObjectName, bytes: Uint8Array): Promise<void>
   /** Never fails. */
   remove(object: ObjectName): Promise<void>
+  /** Of all that is kept of a kind. Never fails. */
+  names(kind: CachedKind): Promise<Set<string>>
   /** Removes all of a kind of which `isThere` does not hold, and old temporary files. Never fails. */
   retain(kind: CachedKind, isThere: (name: string) => boolean): Promise<void>
   /** Removes packs until they have no more than this in sum, those not used for longest first. Never fails. */
@@ -158,6 +160,15 @@ function cacheIn(root: string, { clock, entropy, onProblem }: DirectoryCacheOpti
       const path = pathOf(object)
       if (path !== undefined) await removeFile(path)
     },
+    async names(kind) {
+      const names = new Set<string>()
+      try {
+        for await (const { name } of filesOf(kind)) if (isId(name)) names.add(name)
+      } catch (error) {
+        tell(error, 'looking into the cache', root)
+      }
+      return names
+    },
     async retain(kind, isThere) {
       try {
         for await (const { name, path } of filesOf(kind)) {
@@ -188,7 +199,7 @@ function cacheIn(root: string, { clock, entropy, onProblem }: DirectoryCacheOpti
   }
 }
 
-const isCachedKind = (kind: string): kind is CachedKind => Object.hasOwn(folders, kind)
+export const isCachedKind = (kind: string): kind is CachedKind => Object.hasOwn(folders, kind)
 
 function randomName(entropy: Entropy): string {
   const bytes = Buffer.alloc(8)

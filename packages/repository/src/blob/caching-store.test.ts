@@ -4,7 +4,7 @@ import { Failure, isFailure } from '@stillpoint/core/kernel'
 import { describe, expect, test } from 'vitest'
 import { sha256 } from '../format/ids.ts'
 import { clock, entropy, scratch } from '../testing/testbed.ts'
-import type { BlobStore, ObjectKind, ObjectName } from './blob-store.ts'
+import { type BlobStore, listAll, type ObjectKind, type ObjectName } from './blob-store.ts'
 import { type DirectoryCache, openDirectoryCache, removeUnusedCaches } from './caching-directory.ts'
 import { type CachingOptions, cachingStore } from './caching-store.ts'
 import { describeBlobStore } from './conformance.ts'
@@ -105,7 +105,7 @@ describe('what is kept', () => {
     await store.put(gone, contentOf('gone'))
     await store.put(stays, contentOf('stays'))
     objects.delete(`snapshot/${gone.name}`)
-    expect((await store.list('snapshot')).map(({ name }) => name)).toEqual([stays.name])
+    expect((await listAll(store, 'snapshot')).map(({ name }) => name)).toEqual([stays.name])
     await expect(stat(fileOf(path, 'snapshots', gone))).rejects.toThrow('ENOENT')
     await stat(fileOf(path, 'snapshots', stays))
     await expect(store.get(gone)).rejects.toThrow(Failure)
@@ -193,7 +193,7 @@ describe('a damaged cache', () => {
       expect(await store.put(objectOf('index', text), contentOf(text))).toBe('created')
       expect(await store.get(objectOf('index', text))).toEqual(contentOf(text))
     }
-    expect((await store.list('index')).length).toBe(2)
+    expect((await listAll(store, 'index')).length).toBe(2)
     expect(problems).toHaveLength(1)
     expect(isFailure(problems[0], 'storage_failed')).toBe(true)
   })

@@ -10,7 +10,7 @@
  */
 import { sha256 } from '../format/ids.ts'
 import type { BlobStore, ByteRange, ObjectKind, ObjectName } from './blob-store.ts'
-import type { DirectoryCache } from './caching-directory.ts'
+import { type DirectoryCache, isCachedKind } from './caching-directory.ts'
 
 export interface CachingOptions {
   /** Without it, only packs of trees are kept, in memory. */
@@ -100,13 +100,15 @@ export function cachingStore(store: BlobStore, options: CachingOptions): BlobSto
       }
       return outcome
     },
-    async list(kind: ObjectKind) {
-      const listed = await store.list(kind)
-      if (kind === 'index' || kind === 'snapshot' || kind === 'pack') {
-        const names = new Set(listed.map(({ name }) => name))
-        await directory?.retain(kind, (name) => names.has(name))
+    async *list(kind: ObjectKind) {
+      if (directory === undefined || !isCachedKind(kind)) return yield* store.list(kind)
+      // Of what is kept rather than of what is there: few packs hold trees. And before the list: what is kept since is new.
+      const gone = await directory.names(kind)
+      for await (const batch of store.list(kind)) {
+        for (const { name } of batch) gone.delete(name)
+        yield batch
       }
-      return listed
+      await directory.retain(kind, (name) => !gone.has(name))
     },
     async delete(object) {
       packs.remove(object.name)

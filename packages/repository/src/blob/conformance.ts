@@ -5,7 +5,7 @@
 import { AssertionError, deepEqual, equal, ok, rejects } from 'node:assert/strict'
 import { isFailure } from '@stillpoint/core/kernel'
 import { sha256 } from '../format/ids.ts'
-import { type BlobStore, configObject, type ObjectKind, type ObjectName } from './blob-store.ts'
+import { type BlobStore, configObject, listAll, type ObjectKind, type ObjectName } from './blob-store.ts'
 
 /** What the suite needs of a test runner: `test` of Vitest and of `node:test` both fit. */
 export interface ConformanceApi {
@@ -23,6 +23,13 @@ const kinds: readonly ObjectKind[] = ['key', 'lock', 'snapshot', 'index', 'pack'
 const contentOf = (text: string) => Buffer.from(text.repeat(100))
 const objectOf = (kind: ObjectKind, text: string): ObjectName => ({ kind, name: sha256(contentOf(text)) })
 const failsWith = (code: string) => (error: unknown) => isFailure(error, code)
+
+/** More than some stores list at once. Returns their names in order. */
+async function putMany(store: BlobStore, kind: ObjectKind): Promise<string[]> {
+  const texts = Array.from({ length: 20 }, (_, at) => `many ${at}`)
+  await Promise.all(texts.map((text) => store.put(objectOf(kind, text), contentOf(text))))
+  return texts.map((text) => objectOf(kind, text).name).sort()
+}
 
 type Check = (subject: StoreUnderTest) => Promise<void>
 
@@ -90,10 +97,39 @@ const checks: Readonly<Record<string, Check>> = {
       for (const text of texts) await store.put(objectOf(kind, kind + text), contentOf(kind + text))
     for (const kind of kinds) {
       const expected = texts.map((text) => [objectOf(kind, kind + text).name, contentOf(kind + text).length])
-      const listed = (await store.list(kind)).map((object) => [object.name, object.bytes])
+      const listed = (await listAll(store, kind)).map((object) => [object.name, object.bytes])
       deepEqual(listed.sort(), expected.sort())
     }
-    deepEqual(await store.list('config'), [])
+    deepEqual(await listAll(store, 'config'), [])
+    await store.put(configObject, contentOf('config'))
+    deepEqual(await listAll(store, 'config'), [{ name: 'config', bytes: contentOf('config').length }])
+  },
+  'a list begins anew each time, whatever became of others': async ({ store }) => {
+    const names = await putMany(store, 'snapshot')
+    for await (const batch of store.list('snapshot')) if (batch.length > 0) break
+    const [one, other] = [store.list('snapshot'), store.list('snapshot')].map((list) => list[Symbol.asyncIterator]())
+    const found: string[][] = [[], []]
+    // By turns, as when two parts of a program list at the same time.
+    for (const iterators = [one, other]; iterators.some((iterator) => iterator !== undefined); ) {
+      for (const [at, iterator] of iterators.entries()) {
+        const next = await iterator?.next()
+        if (next?.done === false) found[at]?.push(...next.value.map(({ name }) => name))
+        else iterators[at] = undefined
+      }
+    }
+    for (const listed of found) deepEqual(listed.sort(), names)
+  },
+  'what is deleted while it is listed hides nothing else, and nothing comes twice': async ({ store }) => {
+    const names = await putMany(store, 'snapshot')
+    const found: string[] = []
+    for await (const batch of store.list('snapshot')) {
+      for (const { name } of batch) {
+        found.push(name)
+        await store.delete({ kind: 'snapshot', name })
+      }
+    }
+    deepEqual(found.sort(), names)
+    deepEqual(await listAll(store, 'snapshot'), [])
   },
   'what is deleted is gone, also after reopening': async ({ store, reopen }) => {
     const [kept, deleted] = [objectOf('snapshot', 'kept'), objectOf('snapshot', 'deleted')]
@@ -103,7 +139,7 @@ const checks: Readonly<Record<string, Check>> = {
     for (const reader of [store, await reopen()]) {
       await rejects(reader.get(deleted), failsWith('object_missing'))
       deepEqual(
-        (await reader.list('snapshot')).map((object) => object.name),
+        (await listAll(reader, 'snapshot')).map((object) => object.name),
         [kept.name],
       )
     }

@@ -5,12 +5,12 @@
  * Invariant: the same seed over the same sequence of calls injects the same faults.
  */
 import { Failure, type Random } from '@stillpoint/core/kernel'
-import type { BlobStore, ObjectKind, ObjectName, StoredObject } from './blob-store.ts'
+import type { BlobStore, ObjectKind, ObjectName } from './blob-store.ts'
 
 export const faultKinds = [
   /** Fails, and nothing was done. */
   'refused',
-  /** Done, but the answer is lost. */
+  /** Done, but the answer is lost. `list`: all but its beginning. */
   'answerLost',
   /** `put`: fails for good, as a full disk. */
   'full',
@@ -47,7 +47,7 @@ const possible: Readonly<Record<StoreOperation, readonly FaultKind[]>> = {
   put: ['refused', 'answerLost', 'full', 'lied'],
   get: ['refused', 'bitFlipped', 'cutShort'],
   size: ['refused'],
-  list: ['refused', 'listedLate'],
+  list: ['refused', 'answerLost', 'listedLate'],
   delete: ['refused', 'answerLost'],
   sweep: ['refused'],
 }
@@ -96,9 +96,17 @@ export function faultyStore(store: BlobStore, options: FaultOptions): BlobStore 
       return result
     },
     size: async (object) => (await around('size', object, () => store.size(object))).result,
-    async list(kind): Promise<StoredObject[]> {
-      const { result, fault } = await around('list', undefined, () => store.list(kind))
-      return fault === 'listedLate' ? result.filter(({ name }) => name !== last.get(kind)) : result
+    async *list(kind) {
+      const fault = drawn('list')
+      if (fault === 'refused') throw injected(fault, 'list')
+      const late = fault === 'listedLate' ? last.get(kind) : undefined
+      for await (const batch of store.list(kind)) {
+        yield fault === 'answerLost'
+          ? batch.slice(0, Math.ceil(batch.length / 2))
+          : batch.filter(({ name }) => name !== late)
+        if (fault === 'answerLost') break
+      }
+      if (fault === 'answerLost') throw injected(fault, 'list')
     },
     delete: async (object) => (await around('delete', object, () => store.delete(object))).result,
     sweep: async () => (await around('sweep', undefined, () => store.sweep())).result,

@@ -4,7 +4,7 @@ import { Failure } from '@stillpoint/core/kernel'
 import { describe, expect, test } from 'vitest'
 import { sha256 } from '../format/ids.ts'
 import { scratch } from '../testing/testbed.ts'
-import type { BlobStore } from './blob-store.ts'
+import { type BlobStore, listAll, type StoredObject } from './blob-store.ts'
 import { describeBlobStore, failedChecks, type StoreUnderTest } from './conformance.ts'
 import { openLocalStore } from './local-store.ts'
 import { type MemoryObjects, openMemoryStore } from './memory-store.ts'
@@ -27,6 +27,17 @@ describe('the local store conforms', () => {
 describe('the store in memory conforms', () => {
   describeBlobStore({ test }, memoryStore)
 })
+
+async function* changed(
+  list: AsyncIterable<readonly StoredObject[]>,
+  change: (batch: readonly StoredObject[], at: number) => readonly StoredObject[],
+): AsyncGenerator<readonly StoredObject[]> {
+  let at = 0
+  for await (const batch of list) {
+    yield change(batch, at)
+    at += 1
+  }
+}
 
 /** Ways of being wrong, each of which the suite must find. */
 const broken: Readonly<Record<string, (store: BlobStore) => Partial<BlobStore>>> = {
@@ -55,15 +66,56 @@ const broken: Readonly<Record<string, (store: BlobStore) => Partial<BlobStore>>>
     get: (object, range) => store.get(object, range).catch(() => Buffer.alloc(0)),
   }),
   'size is off': (store) => ({ size: async (object) => ((await store.size(object)) ?? -1) + 1 }),
-  'list leaves one out': (store) => ({ list: async (kind) => (await store.list(kind)).slice(1) }),
+  'list leaves one out': (store) => ({
+    list: (kind) => changed(store.list(kind), (batch, at) => (at === 0 ? batch.slice(1) : batch)),
+  }),
+  'list has one twice, far apart': (store) => ({
+    async *list(kind) {
+      const all = await listAll(store, kind)
+      for (const object of [...all, ...all.slice(0, 1)]) yield [object]
+    },
+  }),
+  'list goes on where one before was left': (store) => {
+    const iterators = new Map<string, AsyncIterator<readonly StoredObject[]>>()
+    return {
+      async *list(kind) {
+        const iterator = iterators.get(kind) ?? store.list(kind)[Symbol.asyncIterator]()
+        iterators.set(kind, iterator)
+        for (let next = await iterator.next(); next.done !== true; next = await iterator.next()) yield next.value
+        iterators.delete(kind)
+      },
+    }
+  },
+  'list counts places while objects are deleted': (store) => ({
+    async *list(kind) {
+      for (let at = 0; ; at += 3) {
+        const batch = (await listAll(store, kind)).slice(at, at + 3)
+        if (batch.length === 0) return
+        yield batch
+      }
+    },
+  }),
+  'list is made once': (store) => {
+    const lists = new Map<string, Promise<readonly StoredObject[]>>()
+    return {
+      async *list(kind) {
+        const list = lists.get(kind) ?? listAll(store, kind)
+        lists.set(kind, list)
+        yield await list
+      },
+    }
+  },
   'list mixes kinds': (store) => ({
-    list: async (kind) => [...(await store.list(kind)), ...(kind === 'key' ? await store.list('lock') : [])],
+    async *list(kind) {
+      yield* store.list(kind)
+      if (kind === 'key') yield* store.list('lock')
+    },
   }),
   'delete deletes nothing': () => ({ delete: async () => {} }),
   'delete of what is absent succeeds': (store) => ({ delete: (object) => store.delete(object).catch(() => {}) }),
   'sweep takes packs': (store) => ({
     async sweep() {
-      for (const { name } of await store.list('pack')) await store.delete({ kind: 'pack', name })
+      for (const { name } of await listAll(store, 'pack')) await store.delete({ kind: 'pack', name })
       return 0
     },
   }),
@@ -106,7 +158,7 @@ describe('what a crash leaves', () => {
     await writeFile(join(folder, `${name}-tmp-123-1`), 'half')
     await writeFile(join(path, 'snapshots', `${name}-tmp-4711`), 'half')
     await writeFile(join(path, 'snapshots', 'a note of somebody'), 'stays')
-    expect(await store.list('pack')).toEqual([])
+    expect(await listAll(store, 'pack')).toEqual([])
     expect(await store.sweep()).toBe(2)
     expect(await readdir(folder)).toEqual([])
     expect(await readdir(join(path, 'snapshots'))).toEqual(['a note of somebody'])

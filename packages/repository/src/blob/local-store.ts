@@ -7,9 +7,10 @@
  * that failed is never tried again: the kernel may have dropped the pages and would report success (Rebello et al.,
  * "Can Applications Recover from fsync Failures?", ATC 2020). The put fails and its object is removed.
  */
-import type { Dirent } from 'node:fs'
-import { type FileHandle, link, lstat, mkdir, open, readdir, rename, stat, unlink } from 'node:fs/promises'
+import { type Dirent, lstatSync } from 'node:fs'
+import { type FileHandle, link, mkdir, open, readdir, rename, stat, unlink } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
 import { Failure } from '@stillpoint/core/kernel'
 import { isId } from '../format/ids.ts'
 import type { BlobStore, ByteRange, ObjectKind, ObjectName, StoredObject } from './blob-store.ts'
@@ -18,6 +19,8 @@ import { errnoOf, storageFailure } from './storage-failure.ts'
 const folders = { key: 'keys', lock: 'locks', snapshot: 'snapshots', index: 'index', pack: 'data' } as const
 const directoryMode = 0o700
 const fileMode = 0o400
+/** Looking at so many takes less than a millisecond, or a few on a disk that is far away. */
+const batchObjectsMax = 64
 const temporaryMark = '-tmp-'
 const packFolders = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'))
 /** What file systems without hard links answer. */
@@ -39,7 +42,7 @@ export function openLocalStore(path: string): BlobStore {
     put: (object, bytes) => naming('writing', locate(object), () => putFile(locate(object), bytes, temporaryFor)),
     get: (object, range) => naming('reading', locate(object), () => getFile(object, locate(object), range)),
     size: (object) => naming('looking at', locate(object), () => sizeOf(locate(object))),
-    list: (kind) => naming('listing', join(root, folderOf(kind)), () => listObjects(root, kind)),
+    list: (kind) => listObjects(root, kind),
     delete: (object) => naming('deleting', locate(object), () => deleteFile(object, locate(object))),
     sweep: () => naming('sweeping', root, () => sweep(root)),
   }
@@ -210,18 +213,36 @@ async function sizeOf(path: string): Promise<number | undefined> {
   }
 }
 
-async function listObjects(root: string, kind: ObjectKind): Promise<StoredObject[]> {
-  if (kind === 'config') {
-    const bytes = await sizeOf(join(root, 'config'))
-    return bytes === undefined ? [] : [{ name: 'config', bytes }]
-  }
-  const found: StoredObject[] = []
-  for (const folder of await foldersOf(root, kind)) {
-    for (const entry of await entriesOf(folder)) {
-      if (!isId(entry.name)) continue
-      const status = await lstat(join(folder, entry.name)).catch(unlessGone)
-      if (status?.isFile()) found.push({ name: entry.name, bytes: status.size })
+/** After each batch, everything else of the program gets its turn. */
+async function* listObjects(root: string, kind: ObjectKind): AsyncGenerator<readonly StoredObject[]> {
+  try {
+    if (kind === 'config') {
+      const bytes = await sizeOf(join(root, 'config'))
+      if (bytes !== undefined) yield [{ name: 'config', bytes }]
+      return
     }
+    for (const folder of await foldersOf(root, kind)) {
+      const names = await noneWhereAbsent(readdir(folder))
+      for (let at = 0; at < names.length; at += batchObjectsMax) {
+        yield objectsAmong(names.slice(at, at + batchObjectsMax), folder)
+        await setImmediate()
+      }
+    }
+  } catch (error) {
+    throw storageFailure(error, 'listing', join(root, folderOf(kind)))
+  }
+}
+
+/**
+ * Looks at them one after another without waiting: a promise for each, in a repository of many packs, took twice as long
+ * as all the rest of a check. A disk that does not answer holds the program up meanwhile.
+ */
+function objectsAmong(names: readonly string[], folder: string): readonly StoredObject[] {
+  const found: StoredObject[] = []
+  for (const name of names) {
+    if (!isId(name)) continue
+    const status = lstatSync(join(folder, name), { throwIfNoEntry: false })
+    if (status?.isFile()) found.push({ name, bytes: status.size })
   }
   return found
 }
@@ -233,9 +254,11 @@ async function foldersOf(root: string, kind: Exclude<ObjectKind, 'config'>): Pro
   return entries.filter((entry) => /^[0-9a-f]{2}$/.test(entry.name)).map((entry) => join(top, entry.name))
 }
 
-async function entriesOf(folder: string): Promise<Dirent[]> {
+const entriesOf = (folder: string): Promise<Dirent[]> => noneWhereAbsent(readdir(folder, { withFileTypes: true }))
+
+async function noneWhereAbsent<T>(reading: Promise<T[]>): Promise<T[]> {
   try {
-    return await readdir(folder, { withFileTypes: true })
+    return await reading
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return []
     throw error

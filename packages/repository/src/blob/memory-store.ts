@@ -5,6 +5,9 @@ import type { BlobStore, ObjectName } from './blob-store.ts'
 /** Content by kind and name, as `kind/name`. Copy it to fork a repository. */
 export type MemoryObjects = Map<string, Buffer>
 
+/** Few, so that whoever is tested with it meets lists of several batches. */
+const batchObjectsMax = 3
+
 export function openMemoryStore(objects: MemoryObjects = new Map()): BlobStore {
   const locate = ({ kind, name }: ObjectName) => `memory:${kind}/${name}`
   const keyOf = ({ kind, name }: ObjectName) => `${kind}/${name}`
@@ -32,9 +35,12 @@ export function openMemoryStore(objects: MemoryObjects = new Map()): BlobStore {
       })
     },
     size: async (object) => objects.get(keyOf(object))?.length,
-    async list(kind) {
+    async *list(kind) {
       const all = [...objects].filter(([key]) => key.startsWith(`${kind}/`))
-      return all.map(([key, bytes]) => ({ name: key.slice(kind.length + 1), bytes: bytes.length }))
+      for (let at = 0; at < all.length; at += batchObjectsMax) {
+        const batch = all.slice(at, at + batchObjectsMax)
+        yield batch.map(([key, bytes]) => ({ name: key.slice(kind.length + 1), bytes: bytes.length }))
+      }
     },
     async delete(object) {
       there(object)

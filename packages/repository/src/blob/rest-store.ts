@@ -19,6 +19,7 @@ const folders = { key: 'keys', lock: 'locks', snapshot: 'snapshots', index: 'ind
 const objectBytesMax = 2 ** 31 - 1
 /** Some 5 million objects; what V8 can hold as one text. */
 const listBytesMax = 2 ** 29 - 64
+const batchObjectsMax = 1000
 /** `stillpoint vault` says by this header that an upload was there already. */
 const outcomeHeader = 'stillpoint-outcome'
 
@@ -159,52 +160,66 @@ async function sizeOf(server: RestServer, object: ObjectName): Promise<number | 
   throw new Failure({ code: 'storage_failed', message, hint: 'See whether a proxy on the way changes answers.' })
 }
 
-async function list(server: RestServer, kind: ObjectKind): Promise<StoredObject[]> {
+/** The server's list is one document, which is read as a whole. */
+async function* list(server: RestServer, kind: ObjectKind): AsyncGenerator<readonly StoredObject[]> {
   if (kind === 'config') {
     const bytes = await sizeOf(server, { kind, name: 'config' })
-    return bytes === undefined ? [] : [{ name: 'config', bytes }]
+    if (bytes !== undefined) yield [{ name: 'config', bytes }]
+    return
   }
   const request: RestRequest = { method: 'GET', path: `${folders[kind]}/`, doing: 'listing' }
   const answer = await server.send(request)
   if (answer.statusCode === 404) {
     // As rest-server answers for a folder that nothing was ever put into.
     await drained(server, answer, request)
-    return []
+    return
   }
   if (answer.statusCode !== 200) throw await server.refusal(answer, request)
-  const text = (await server.read(answer, request, listBytesMax)).toString('utf8')
-  const found: StoredObject[] = []
-  for (const entry of parsedList(text, server.locate(request.path))) {
-    const { name, bytes } = entry
-    // Servers that list their folders as they are show temporary files too.
-    if (!isId(name)) continue
-    const size = bytes ?? (await sizeOf(server, { kind, name }))
-    if (size !== undefined) found.push({ name, bytes: size })
+  const where = server.locate(request.path)
+  const entries = parsedList(await server.read(answer, request, listBytesMax), where)
+  for (let at = 0; at < entries.length; at += batchObjectsMax) {
+    const found: StoredObject[] = []
+    for (const entry of entries.slice(at, at + batchObjectsMax)) {
+      const { name, bytes } = listedEntry(entry, where)
+      // Servers that list their folders as they are show temporary files too.
+      if (!isId(name)) continue
+      const size = bytes ?? (await sizeOf(server, { kind, name }))
+      if (size !== undefined) found.push({ name, bytes: size })
+    }
+    yield found
   }
-  return found
 }
 
-/** Of version 2: names with sizes. Of version 1: names alone. */
-function parsedList(text: string, where: string): readonly { readonly name: string; readonly bytes?: number }[] {
-  const invalid = (cause?: unknown) => {
-    const message = `listing ${where}: the server's answer is no list of objects`
-    const hint = 'Check the URL: is it the repository of a REST server?'
-    return new Failure({ code: 'storage_failed', message, hint, cause })
-  }
+function parsedList(json: Buffer, where: string): readonly unknown[] {
   let entries: unknown
   try {
-    entries = JSON.parse(text)
+    entries = JSON.parse(json.toString('utf8'))
   } catch (error) {
-    throw invalid(error)
+    throw invalidList(where, error)
   }
   if (entries === null) return [] // as Go writes an empty list
-  if (!Array.isArray(entries)) throw invalid()
-  return entries.map((entry: unknown) => {
-    if (typeof entry === 'string') return { name: entry }
-    if (typeof entry !== 'object' || entry === null || !('name' in entry) || !('size' in entry)) throw invalid()
-    const { name, size } = entry
-    if (typeof name !== 'string' || typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0) throw invalid()
+  if (!Array.isArray(entries)) throw invalidList(where)
+  return entries
+}
+
+/** Of version 2: a name with its size. Of version 1: a name alone. */
+function listedEntry(entry: unknown, where: string): { readonly name: string; readonly bytes?: number } {
+  if (typeof entry === 'string') return { name: entry }
+  if (typeof entry !== 'object' || entry === null) throw invalidList(where)
+  if (!('name' in entry) || !('size' in entry)) throw invalidList(where)
+  const { name, size } = entry
+  if (typeof name === 'string' && typeof size === 'number' && Number.isSafeInteger(size) && size >= 0) {
     return { name, bytes: size }
+  }
+  throw invalidList(where)
+}
+
+function invalidList(where: string, cause?: unknown): Failure {
+  return new Failure({
+    code: 'storage_failed',
+    message: `listing ${where}: the server's answer is no list of objects`,
+    hint: 'Check the URL: is it the repository of a REST server?',
+    cause,
   })
 }
 

@@ -4,10 +4,13 @@
  * Invariants: 1. only failures that say `retry: 'later'` are repeated, at most `attemptsMax` times in all. 2. After an
  * attempt whose outcome is not known, what is found there counts as ours only if its content is what we were storing;
  * whether it is durable is the store's promise for all that it shows. 3. Pauses double, and half of each is chance, so
- * that many clients of a server that comes back do not come back together.
+ * that many clients of a server that comes back do not come back together. 4. A list that failed half-way begins anew, for
+ * no store says where one goes on; what was handed over before is left out then. So it has each object once, and, as
+ * every list, may have what was deleted while it went on. To hold it back until it is whole would take memory for all.
  */
 import { type Clock, isFailure, type Random } from '@stillpoint/core/kernel'
-import type { BlobStore, ObjectName } from './blob-store.ts'
+import type { BlobStore, ObjectKind, ObjectName, StoredObject } from './blob-store.ts'
+import { createNameSet } from './name-set.ts'
 
 export interface RetryOptions {
   readonly clock: Clock
@@ -50,7 +53,7 @@ export function retryingStore(store: BlobStore, options: RetryOptions): BlobStor
       }),
     get: (object, range) => again(at('reading', object), () => store.get(object, range)),
     size: (object) => again(at('looking at', object), () => store.size(object)),
-    list: (kind) => again(`listing every ${kind}`, () => store.list(kind)),
+    list: (kind) => listAgain(store, kind, options),
     delete: (object) =>
       again(at('deleting', object), (failures) =>
         store.delete(object).catch((error: unknown) => {
@@ -63,19 +66,42 @@ export function retryingStore(store: BlobStore, options: RetryOptions): BlobStor
 }
 
 async function repeat<T>(options: RetryOptions, doing: string, attempt: (failures: number) => Promise<T>): Promise<T> {
-  const attemptsMax = options.attemptsMax ?? defaultRetry.attemptsMax
-  for (let failures = 0; ; ) {
+  for (let failures = 0; ; failures += 1) {
     options.signal?.throwIfAborted()
     try {
       return await attempt(failures)
     } catch (error) {
-      failures += 1
-      if (!isFailure(error) || error.retry === 'never' || failures >= attemptsMax) throw error
-      const pauseMs = pauseAfter(failures, options)
-      options.onRetry?.({ doing, failures, pauseMs, error })
-      await pause(pauseMs, options)
+      await pauseOrGiveUp(options, { doing, failures: failures + 1, error })
     }
   }
+}
+
+/** Invariant 4. */
+async function* listAgain(
+  store: BlobStore,
+  kind: ObjectKind,
+  options: RetryOptions,
+): AsyncGenerator<readonly StoredObject[]> {
+  const handedOver = createNameSet()
+  for (let failures = 0; ; failures += 1) {
+    options.signal?.throwIfAborted()
+    try {
+      for await (const batch of store.list(kind)) yield batch.filter(({ name }) => handedOver.add(name))
+      return
+    } catch (error) {
+      await pauseOrGiveUp(options, { doing: `listing every ${kind}`, failures: failures + 1, error })
+    }
+  }
+}
+
+/** @throws the error, where it is not to be tried again; the reason of the signal */
+async function pauseOrGiveUp(options: RetryOptions, failed: Omit<RetryNote, 'pauseMs'>): Promise<void> {
+  const { failures, error } = failed
+  const attemptsMax = options.attemptsMax ?? defaultRetry.attemptsMax
+  if (!isFailure(error) || error.retry === 'never' || failures >= attemptsMax) throw error
+  const pauseMs = pauseAfter(failures, options)
+  options.onRetry?.({ ...failed, pauseMs })
+  await pause(pauseMs, options)
 }
 
 /** Doubling, half of it by chance ("equal jitter"; M. Brooker, "Exponential Backoff And Jitter", 2015). */

@@ -27,6 +27,8 @@ interface Version {
   readonly bytes: number
 }
 
+const batchObjectsMax = 1000
+
 type View = ReadonlyMap<string, Version>
 
 export function createS3AsOf(bucket: S3Bucket, place: S3AsOfPlace): BlobStore {
@@ -84,9 +86,9 @@ export function createS3AsOf(bucket: S3Bucket, place: S3AsOfPlace): BlobStore {
       if (object.kind === 'lock') return locks.get(object.name)?.length
       return (await versionOf(object))?.bytes
     },
-    async list(kind): Promise<StoredObject[]> {
-      if (kind === 'lock') return Array.from(locks, ([name, { length }]) => ({ name, bytes: length }))
-      return Array.from(await viewOf(kind), ([name, { bytes }]) => ({ name, bytes }))
+    async *list(kind) {
+      if (kind === 'lock') yield Array.from(locks, ([name, { length }]) => ({ name, bytes: length }))
+      else yield* inBatches(await viewOf(kind))
     },
     async delete(object) {
       if (object.kind !== 'lock') throw unchanging(`removing ${object.kind} ${object.name}`)
@@ -96,6 +98,17 @@ export function createS3AsOf(bucket: S3Bucket, place: S3AsOfPlace): BlobStore {
       throw unchanging('removing unfinished uploads')
     },
   }
+}
+
+/** The view is in memory as a whole; what is listed of it need not be. */
+function* inBatches(view: View): Generator<readonly StoredObject[]> {
+  let batch: StoredObject[] = []
+  for (const [name, { bytes }] of view) {
+    if (batch.push({ name, bytes }) < batchObjectsMax) continue
+    yield batch
+    batch = []
+  }
+  yield batch
 }
 
 async function viewAt(bucket: S3Bucket, place: S3AsOfPlace, kind: ObjectKind): Promise<View> {

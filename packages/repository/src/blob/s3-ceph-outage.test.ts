@@ -5,6 +5,7 @@ import { type CephServer, hasCeph } from '@stillpoint/testbed'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { openRepository } from '../repository.ts'
 import { clock, hasTool, password, scratch, seeded, takeSnapshot, world } from '../testing/testbed.ts'
+import { listAll } from './blob-store.ts'
 import { retryingStore } from './retrying.ts'
 import { newRepositoryOn, repositoryOn, resticOn, type S3Place, startCephPlace } from './s3-testbed.ts'
 
@@ -37,16 +38,16 @@ describe.skipIf(!hasCeph() || !hasTool('restic'))(`outages of Ceph ${needs}`, ()
     })
     // In the middle: when the first packs are there.
     const looking = await place.open(path)
-    while ((await looking.list('pack')).length === 0) await new Promise((resolve) => setTimeout(resolve, 5))
-    const atTheOutage = (await looking.list('pack')).length
+    while ((await listAll(looking, 'pack')).length === 0) await new Promise((resolve) => setTimeout(resolve, 5))
+    const atTheOutage = (await listAll(looking, 'pack')).length
     expect(hasEnded).toBe(false)
     await outage()
     const { id } = await backup
-    expect((await looking.list('pack')).length).toBeGreaterThan(atTheOutage)
+    expect((await listAll(looking, 'pack')).length).toBeGreaterThan(atTheOutage)
     const again = await repositoryOn(place, path)
     expect((await again.snapshots()).map((snapshot) => snapshot.id)).toEqual([id])
     expect((await again.check({ readData: true })).problems).toEqual([])
-    expect(await looking.list('lock')).toEqual([])
+    expect(await listAll(looking, 'lock')).toEqual([])
     expect(await resticOn(place, path, 'check', '--read-data')).toContain('no errors were found')
   }
 

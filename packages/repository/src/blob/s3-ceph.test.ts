@@ -12,7 +12,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 
 import { sha256 } from '../format/ids.ts'
 import { makeSource } from '../testing/source-directory.ts'
 import { fingerprint, hasTool, scratch, seeded, takeSnapshot } from '../testing/testbed.ts'
-import { configObject } from './blob-store.ts'
+import { configObject, listAll } from './blob-store.ts'
 import { describeBlobStore } from './conformance.ts'
 import { newRepositoryOn, ownClient, repositoryOn, resticOn, type S3Place, startCephPlace } from './s3-testbed.ts'
 
@@ -117,7 +117,7 @@ describe.skipIf(!hasCeph())('on Ceph [needs ceph-mon, ceph-osd, radosgw]', () =>
     expect(new Set(names)).toEqual(new Set([`${path.split('/')[0]}.${place.server.hostStyleDomain}`]))
     const pathStyle = await place.open(path)
     expect(await pathStyle.get(pack(bytes))).toEqual(bytes)
-    expect(await hostStyle.list('pack')).toEqual(await pathStyle.list('pack'))
+    expect(await listAll(hostStyle, 'pack')).toEqual(await listAll(pathStyle, 'pack'))
   })
 
   describe('credentials', () => {
@@ -135,7 +135,7 @@ describe.skipIf(!hasCeph())('on Ceph [needs ceph-mon, ceph-osd, radosgw]', () =>
     test('from the environment', async () => {
       const { path } = await place.prepared()
       environment({ ...nowhere, ...place.server.env })
-      expect(await (await bare(path)).list('pack')).toEqual([])
+      expect(await listAll(await bare(path), 'pack')).toEqual([])
     })
 
     test('from the shared file, by its default and by a named profile, with the region of the configuration', async () => {
@@ -145,12 +145,12 @@ describe.skipIf(!hasCeph())('on Ceph [needs ceph-mon, ceph-osd, radosgw]', () =>
       await writeFile(config, '[default]\nregion = default\n[profile ours]\nregion = default\n')
       const shared = await place.credentials(accessKeyId, secretAccessKey)
       environment({ ...nowhere, AWS_SHARED_CREDENTIALS_FILE: shared, AWS_CONFIG_FILE: config })
-      expect(await (await bare(path)).list('pack')).toEqual([])
+      expect(await listAll(await bare(path), 'pack')).toEqual([])
       const named = await place.credentials(accessKeyId, secretAccessKey, 'ours')
       environment({ AWS_SHARED_CREDENTIALS_FILE: named, AWS_PROFILE: 'ours' })
-      expect(await (await bare(path)).list('pack')).toEqual([])
+      expect(await listAll(await bare(path), 'pack')).toEqual([])
       environment({ AWS_PROFILE: 'absent' })
-      await expect((await bare(path)).list('pack')).rejects.toMatchObject({
+      await expect(listAll(await bare(path), 'pack')).rejects.toMatchObject({
         code: 'storage_denied',
         message: expect.stringContaining('there are no credentials'),
       })
@@ -166,7 +166,7 @@ describe.skipIf(!hasCeph())('on Ceph [needs ceph-mon, ceph-osd, radosgw]', () =>
       ] as const) {
         const store = await place.open(path, { credentialsFile: await place.credentials(id, secret) })
         for (const call of [
-          () => store.list('pack'),
+          () => listAll(store, 'pack'),
           () => store.get(configObject),
           () => store.put(configObject, Buffer.of(1)),
         ]) {

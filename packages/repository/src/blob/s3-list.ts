@@ -16,7 +16,8 @@ import type { S3Bucket } from './s3-client.ts'
 export type ListedKind = Exclude<ObjectKind, 'config'>
 
 export interface S3Lists {
-  list(kind: ListedKind): Promise<StoredObject[]>
+  /** A page after another. */
+  list(kind: ListedKind): AsyncIterable<readonly StoredObject[]>
   /** What this store has done, for the invariant. */
   hasPut(kind: ObjectKind, name: string): void
   hasDeleted(kind: ObjectKind, name: string): void
@@ -41,24 +42,36 @@ export function createS3Lists(bucket: S3Bucket, place: ListedPlace): S3Lists {
   return {
     hasPut: (kind, name) => note(kind, name, true),
     hasDeleted: (kind, name) => note(kind, name, false),
-    async list(kind) {
+    async *list(kind) {
       // Before the list is asked for: what is changed meanwhile may be in it or not.
-      const noted = [...(changes.get(kind) ?? [])]
-      const listed = await listPages(bucket, place, kind)
-      const doubtful = noted.filter(([name, isThere]) => listed.has(name) !== isThere)
-      await eachOf(doubtful, lookedAtOnce, async ([name]) => {
+      const noted = changes.get(kind) ?? new Map<string, boolean>()
+      const [put, deleted] = [new Set<string>(), new Set<string>()]
+      for (const [name, isThere] of noted) (isThere ? put : deleted).add(name)
+      const doubtful = new Set<string>()
+      for await (const page of pagesOf(bucket, place, kind)) {
+        yield page.filter(({ name }) => {
+          put.delete(name)
+          if (!deleted.has(name)) return true
+          doubtful.add(name)
+          return false
+        })
+      }
+      const found: StoredObject[] = []
+      await eachOf([...put, ...doubtful], lookedAtOnce, async (name) => {
         const bytes = await place.sizeOf(place.pathOf(kind, name))
-        if (bytes === undefined) listed.delete(name)
-        else listed.set(name, bytes)
+        if (bytes !== undefined) found.push({ name, bytes })
       })
-      return Array.from(listed, ([name, bytes]) => ({ name, bytes }))
+      yield found
     },
   }
 }
 
-async function listPages(bucket: S3Bucket, place: ListedPlace, kind: ListedKind): Promise<Map<string, number>> {
+async function* pagesOf(
+  bucket: S3Bucket,
+  place: ListedPlace,
+  kind: ListedKind,
+): AsyncGenerator<readonly StoredObject[]> {
   const folder = place.folderOf(kind)
-  const found = new Map<string, number>()
   let token: string | undefined
   do {
     const command = new bucket.sdk.ListObjectsV2Command({
@@ -71,19 +84,20 @@ async function listPages(bucket: S3Bucket, place: ListedPlace, kind: ListedKind)
       .catch((error: unknown) => {
         throw bucket.failure(error, { doing: 'listing', path: folder })
       })
+    const found: StoredObject[] = []
     for (const { Key = '', Size } of answer.Contents ?? []) {
       const name = Key.slice(Key.lastIndexOf('/') + 1)
       // What others have put there is not ours.
       if (!isId(name) || Key !== bucket.keyOf(place.pathOf(kind, name))) continue
       if (Size === undefined) throw unreadable(bucket, folder)
-      found.set(name, Size)
+      found.push({ name, bytes: Size })
     }
     const next = answer.IsTruncated === true ? answer.NextContinuationToken : undefined
     // A list that goes on without saying where, or from where it was, would be taken for whole, or never end.
     if (answer.IsTruncated === true && (next === undefined || next === token)) throw unreadable(bucket, folder)
+    yield found
     token = next
   } while (token !== undefined)
-  return found
 }
 
 function unreadable(bucket: S3Bucket, folder: string): Failure {

@@ -33,7 +33,7 @@ import {
   takeSnapshot,
   world,
 } from '../testing/testbed.ts'
-import { configObject } from './blob-store.ts'
+import { configObject, listAll } from './blob-store.ts'
 import { describeBlobStore } from './conformance.ts'
 import { retryingStore } from './retrying.ts'
 import type { S3Retention } from './s3-object-lock.ts'
@@ -275,7 +275,7 @@ describe.skipIf(!hasCeph())('Object Lock on Ceph [needs ceph-mon, ceph-osd, rado
     await repository.deleteSnapshot(id)
     await repository.upkeep.prune({ maxUnused: { kind: 'bytes', bytes: 0 } })
     await sound(repository)
-    expect(await store.list('lock')).toEqual([])
+    expect(await listAll(store, 'lock')).toEqual([])
     const { objects } = await versionsOf(client.sdk, path)
     for (const { Key, VersionId } of objects) {
       const { Retention } = await client.sdk.send(new GetObjectRetentionCommand({ ...bucketOf(path), Key, VersionId }))

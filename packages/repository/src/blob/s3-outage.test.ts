@@ -16,6 +16,7 @@ import {
   takeSnapshot,
   world,
 } from '../testing/testbed.ts'
+import { listAll } from './blob-store.ts'
 import { retryingStore } from './retrying.ts'
 import { newRepositoryOn, repositoryOn, resticOn, type S3Place, startSwiftPlace } from './s3-testbed.ts'
 
@@ -49,7 +50,7 @@ describe.skipIf(!hasSwift() || !hasTool('restic'))('outages of Swift [needs pyth
       const direct = await repositoryOn(place, path)
       expect(await direct.snapshots()).toHaveLength(4)
       expect((await direct.check({ readData: true })).problems).toEqual([])
-      expect(await (await place.open(path)).list('lock')).toEqual([])
+      expect(await listAll(await place.open(path), 'lock')).toEqual([])
     },
   )
 
@@ -77,11 +78,11 @@ describe.skipIf(!hasSwift() || !hasTool('restic'))('outages of Swift [needs pyth
     const backup = takeSnapshot(repository, source)
     // In the middle: when the first packs are there.
     const looking = await place.open(path)
-    while ((await looking.list('pack')).length === 0) await new Promise((resolve) => setTimeout(resolve, 5))
+    while ((await listAll(looking, 'pack')).length === 0) await new Promise((resolve) => setTimeout(resolve, 5))
     await place.server.storage[0]?.kill()
-    const atTheKill = (await looking.list('pack')).length
+    const atTheKill = (await listAll(looking, 'pack')).length
     const { id } = await backup
-    expect((await looking.list('pack')).length).toBeGreaterThan(atTheKill)
+    expect((await listAll(looking, 'pack')).length).toBeGreaterThan(atTheKill)
     // With the node still dead; the lists of those that live have what was under way when it died.
     await place.server.replicate()
     const again = await repositoryOn(place, path)

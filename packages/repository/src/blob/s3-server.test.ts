@@ -11,7 +11,7 @@ import { Failure } from '@stillpoint/core/kernel'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { sha256 } from '../format/ids.ts'
 import { clock, scratch, seeded } from '../testing/testbed.ts'
-import { configObject } from './blob-store.ts'
+import { configObject, listAll } from './blob-store.ts'
 import { retryingStore } from './retrying.ts'
 import { openS3Store, type S3StoreOptions } from './s3-store.ts'
 
@@ -289,7 +289,7 @@ describe('what is answered', () => {
       return undefined
     })
     await expect(store.get(object)).rejects.toMatchObject({ code: 'storage_failed', retry: 'later' })
-    await expect(store.list('pack')).rejects.toMatchObject({ code: 'storage_failed', retry: 'later' })
+    await expect(listAll(store, 'pack')).rejects.toMatchObject({ code: 'storage_failed', retry: 'later' })
   })
 
   test('ranges that are ignored, short, long, or others than asked for', async () => {
@@ -326,7 +326,7 @@ describe('lists', () => {
   const page = (entries: readonly string[], next = '') =>
     `<ListBucketResult><IsTruncated>${next !== ''}</IsTruncated>${next}${entries.join('')}</ListBucketResult>`
   const entry = (path: string, size = '<Size>7</Size>') => `<Contents><Key>${path}</Key>${size}</Contents>`
-  const listing = async (body: string) => (await scripted(() => ({ status: 200, body }))).store.list('pack')
+  const listing = async (body: string) => listAll((await scripted(() => ({ status: 200, body }))).store, 'pack')
 
   test('what others have put there is left out', async () => {
     const strange = ['data/x', `data/00/${object.name}`, `data/${object.name}`, `x/${key(object.name)}`, 'data/']
@@ -359,12 +359,12 @@ describe('lists', () => {
     })
     await store.put(stale, Buffer.from('stale'))
     await store.put(object, bytes)
-    expect((await store.list('pack')).map(({ name }) => name).sort()).toEqual([stale.name, object.name].sort())
+    expect((await listAll(store, 'pack')).map(({ name }) => name).sort()).toEqual([stale.name, object.name].sort())
     await store.delete(stale)
-    expect(await store.list('pack')).toEqual([{ name: object.name, bytes: bytes.length }])
+    expect(await listAll(store, 'pack')).toEqual([{ name: object.name, bytes: bytes.length }])
     // Deleted by somebody else: the list does not know it either, and it is not made up.
     objects.clear()
-    expect(await store.list('pack')).toEqual([])
+    expect(await listAll(store, 'pack')).toEqual([])
   })
 })
 
@@ -408,7 +408,7 @@ describe('as of a moment', () => {
       },
       { asOf },
     )
-    const listed = await store.list('pack')
+    const listed = await listAll(store, 'pack')
     expect(listed.map((object) => object.name).sort()).toEqual(['a', 'd', 'e'].map(name))
     for (const [digit, id] of [
       ['a', 'a2'],
@@ -434,7 +434,7 @@ describe('as of a moment', () => {
     expect(await store.put(lock, bytes)).toBe('created')
     expect(await store.put(lock, bytes)).toBe('exists')
     expect(await store.get(lock)).toEqual(bytes)
-    expect(await store.list('lock')).toEqual([{ name: lock.name, bytes: bytes.length }])
+    expect(await listAll(store, 'lock')).toEqual([{ name: lock.name, bytes: bytes.length }])
     await store.delete(lock)
     await expect(store.delete(lock)).rejects.toMatchObject({ code: 'object_missing' })
     await expect(store.get(lock)).rejects.toMatchObject({ code: 'object_missing' })
@@ -450,7 +450,7 @@ describe('as of a moment', () => {
   })
 
   test('lists that do not end, or have no sizes, and servers without versions', async () => {
-    const listing = async (answer: Answer) => (await scripted(() => answer, { asOf })).store.list('pack')
+    const listing = async (answer: Answer) => listAll((await scripted(() => answer, { asOf })).store, 'pack')
     const endless = { status: 200, body: page([], nextAfter('c')) }
     await expect(listing(endless)).rejects.toMatchObject({ code: 'storage_failed' })
     const sizeless = { status: 200, body: page([version('a', 'a1', '01-01T00:00:00', '')]) }

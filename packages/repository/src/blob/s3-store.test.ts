@@ -6,7 +6,7 @@ import { freePort, hasSwift, type SwiftServer } from '@stillpoint/testbed'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { sha256 } from '../format/ids.ts'
 import { clock, seeded } from '../testing/testbed.ts'
-import { configObject } from './blob-store.ts'
+import { configObject, listAll } from './blob-store.ts'
 import { retryingStore } from './retrying.ts'
 import { ownClient, type S3Place, startSwiftPlace } from './s3-testbed.ts'
 
@@ -65,7 +65,7 @@ describe.skipIf(!hasSwift())('on Swift [needs python3-swift]', () => {
     const { store } = await place.prepared()
     const all = Array.from({ length: 60 }, (_, at) => Buffer.from(`object ${at}`))
     await Promise.all(all.map((bytes) => store.put(pack(bytes), bytes)))
-    const listed = await store.list('pack')
+    const listed = await listAll(store, 'pack')
     expect(listed.map(({ name }) => name).sort()).toEqual(all.map((bytes) => sha256(bytes)).sort())
   })
 
@@ -77,7 +77,7 @@ describe.skipIf(!hasSwift())('on Swift [needs python3-swift]', () => {
     const range = { offset: (5 << 20) - 7, length: 100 }
     expect(await store.get(pack(bytes), range)).toEqual(bytes.subarray(range.offset, range.offset + range.length))
     expect(await store.put(pack(bytes), bytes)).toBe('exists')
-    expect(await store.list('pack')).toEqual([{ name: sha256(bytes), bytes: bytes.length }])
+    expect(await listAll(store, 'pack')).toEqual([{ name: sha256(bytes), bytes: bytes.length }])
     await using client = ownClient(place.server)
     await client.beginUpload(path)
     expect(await store.sweep()).toBe(1)
@@ -97,7 +97,7 @@ describe.skipIf(!hasSwift())('on Swift [needs python3-swift]', () => {
     const wrong = await place.open(path, {
       credentialsFile: await place.credentials(place.server.accessKeyId, 'wrong'),
     })
-    const calls = [wrong.list('pack'), wrong.get(configObject), wrong.put(configObject, Buffer.from('x'))]
+    const calls = [listAll(wrong, 'pack'), wrong.get(configObject), wrong.put(configObject, Buffer.from('x'))]
     for (const failure of await Promise.all(calls.map((call) => call.catch((error: unknown) => error)))) {
       expect(failure).toMatchObject({ code: 'storage_denied', retry: 'never' })
       expect(String(failure)).not.toContain('wrong')
@@ -105,14 +105,14 @@ describe.skipIf(!hasSwift())('on Swift [needs python3-swift]', () => {
     const unknown = await place.open(path, {
       credentialsFile: await place.credentials('nobody:there', place.server.secretAccessKey),
     })
-    await expect(unknown.list('pack')).rejects.toMatchObject({ code: 'storage_denied' })
+    await expect(listAll(unknown, 'pack')).rejects.toMatchObject({ code: 'storage_denied' })
     const elsewhere = await place.credentials('a', 'b', 'other-profile')
     await expect(place.open(path, { credentialsFile: elsewhere })).rejects.toMatchObject({ code: 'secret_empty' })
     const profile = await place.open(path, {
       credentialsFile: await place.credentials(place.server.accessKeyId, place.server.secretAccessKey, 'ours'),
       profile: 'ours',
     })
-    expect(await profile.list('pack')).toEqual([])
+    expect(await listAll(profile, 'pack')).toEqual([])
   })
 
   test('a bucket that is not there', async () => {
@@ -120,7 +120,7 @@ describe.skipIf(!hasSwift())('on Swift [needs python3-swift]', () => {
     expect(await store.size(configObject)).toBeUndefined()
     await expect(store.get(configObject)).rejects.toMatchObject({ code: 'object_missing' })
     await expect(store.delete(configObject)).rejects.toMatchObject({ code: 'object_missing' })
-    await expect(store.list('pack')).rejects.toMatchObject({ code: 'storage_failed', retry: 'never' })
+    await expect(listAll(store, 'pack')).rejects.toMatchObject({ code: 'storage_failed', retry: 'never' })
     await expect(store.put(configObject, Buffer.from('x'))).rejects.toMatchObject({
       code: 'storage_failed',
       retry: 'never',
@@ -145,12 +145,12 @@ describe.skipIf(!hasSwift())('on Swift [needs python3-swift]', () => {
     vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 3_600_000 })
     onTestFinished(() => void vi.useRealTimers())
     const store = await place.open(path)
-    await expect(store.list('pack')).rejects.toMatchObject({
+    await expect(listAll(store, 'pack')).rejects.toMatchObject({
       code: 'storage_denied',
       retry: 'later',
       hint: expect.stringContaining('clock'),
     })
-    expect(await store.list('pack')).toEqual([])
+    expect(await listAll(store, 'pack')).toEqual([])
   })
 
   test('an abort ends what is under way, with its reason', async () => {
@@ -159,7 +159,7 @@ describe.skipIf(!hasSwift())('on Swift [needs python3-swift]', () => {
     const bytes = randomBytes(8 << 20)
     await store.put(pack(bytes), bytes)
     const reason = new Failure({ code: 'interrupted', message: 'stop' })
-    const calls = [store.get(pack(bytes)), store.list('pack'), store.put(configObject, bytes)]
+    const calls = [store.get(pack(bytes)), listAll(store, 'pack'), store.put(configObject, bytes)]
     setTimeout(() => abort.abort(reason), 5)
     for (const outcome of await Promise.allSettled(calls)) {
       expect(outcome.status === 'fulfilled' || outcome.reason === reason).toBe(true)
@@ -169,6 +169,6 @@ describe.skipIf(!hasSwift())('on Swift [needs python3-swift]', () => {
 
   test('nobody listens', async () => {
     const store = await place.open('b', { location: `s3:http://127.0.0.1:${await freePort()}/b` })
-    await expect(store.list('pack')).rejects.toMatchObject({ code: 'storage_failed', retry: 'later' })
+    await expect(listAll(store, 'pack')).rejects.toMatchObject({ code: 'storage_failed', retry: 'later' })
   })
 })

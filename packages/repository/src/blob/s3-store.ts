@@ -237,9 +237,9 @@ async function wordsFor(bucket: S3Bucket, path: string, refused: unknown): Promi
   })
 }
 
-async function listConfig(bucket: S3Bucket): Promise<StoredObject[]> {
+async function* listConfig(bucket: S3Bucket): AsyncGenerator<readonly StoredObject[]> {
   const bytes = await sizeOf(bucket, 'config')
-  return bytes === undefined ? [] : [{ name: 'config', bytes }]
+  if (bytes !== undefined) yield [{ name: 'config', bytes }]
 }
 
 async function remove(bucket: S3Bucket, object: ObjectName): Promise<void> {

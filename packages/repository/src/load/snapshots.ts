@@ -1,5 +1,6 @@
 /** Owns listing and finding snapshots. */
 import { Failure, isFailure } from '@stillpoint/core/kernel'
+import { listAll } from '../blob/blob-store.ts'
 import { type SnapshotId, snapshotId } from '../format/ids.ts'
 import { decodeSnapshot, type SnapshotRecord } from '../format/snapshot.ts'
 import { readDocument, type Vault } from '../vault.ts'
@@ -26,7 +27,7 @@ export interface ListSnapshotsOptions {
 /** Oldest first. */
 export async function listSnapshots(vault: Vault, options: ListSnapshotsOptions = {}): Promise<Snapshot[]> {
   const snapshots: Snapshot[] = []
-  for (const { name } of await vault.store.list('snapshot')) {
+  for (const { name } of await listAll(vault.store, 'snapshot')) {
     try {
       const snapshot = await readSnapshot(vault, snapshotId(name))
       if (matches(snapshot, options.filter)) snapshots.push(snapshot)
@@ -57,7 +58,7 @@ export async function findSnapshot(vault: Vault, wanted: string, filter: Snapsho
     return latest
   }
   if (!/^[0-9a-f]{1,64}$/.test(wanted)) throw absent(`${JSON.stringify(wanted.slice(0, 80))} is no id of a snapshot`)
-  const names = (await vault.store.list('snapshot')).map((object) => object.name)
+  const names = (await listAll(vault.store, 'snapshot')).map((object) => object.name)
   const [found, second] = names.filter((name) => name.startsWith(wanted))
   if (found === undefined) throw absent(`there is no snapshot whose id begins with ${wanted}`)
   if (second !== undefined) {

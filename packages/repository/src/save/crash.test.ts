@@ -4,7 +4,7 @@ import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import type { BlobStore } from '../blob/blob-store.ts'
+import { type BlobStore, listAll } from '../blob/blob-store.ts'
 import { type MemoryObjects, openMemoryStore } from '../blob/memory-store.ts'
 import { initRepository, openRepository } from '../repository.ts'
 import {
@@ -108,7 +108,7 @@ describe('a crash after each single write', () => {
     for (const [at, state] of states.entries()) {
       if (at < begun - 1) continue
       const store = openMemoryStore(state)
-      for (const { name } of await store.list('lock')) state.delete(`lock/${name}`) // of a process that is dead
+      for (const { name } of await listAll(store, 'lock')) state.delete(`lock/${name}`) // of a process that is dead
       const after = await openRepository({ store, password, ...world })
       const { problems, unreferencedPacks, snapshots } = await after.check({ readData: at === states.length - 1 })
       expect(problems).toEqual([])

@@ -2,7 +2,7 @@
 import { appendFile, link, mkdir, rename, rm, symlink, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import type { BlobStore } from '../blob/blob-store.ts'
+import { type BlobStore, listAll } from '../blob/blob-store.ts'
 import { openMemoryStore } from '../blob/memory-store.ts'
 import { deriveGearTable } from '../chunk/gear-table.ts'
 import { initRepository, openRepository } from '../repository.ts'
@@ -145,6 +145,6 @@ describe('a thread that dies', () => {
     await expect(save.saveBytes(random.bytes(20 << 20))).rejects.toMatchObject({ code: 'worker_failed' })
     await save.saveTree([{ name: 'f', type: 'fifo' }])
     await expect(save.finish()).rejects.toMatchObject({ code: 'worker_failed' })
-    for (const kind of ['pack', 'index', 'lock'] as const) expect(await vault.store.list(kind)).toEqual([])
+    for (const kind of ['pack', 'index', 'lock'] as const) expect(await listAll(vault.store, kind)).toEqual([])
   })
 })

@@ -2,7 +2,7 @@ import { chmod, mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Failure } from '@stillpoint/core/kernel'
 import { describe, expect, test } from 'vitest'
-import type { BlobStore } from '../blob/blob-store.ts'
+import { type BlobStore, listAll } from '../blob/blob-store.ts'
 import { openLocalStore } from '../blob/local-store.ts'
 import { openMemoryStore } from '../blob/memory-store.ts'
 import { sha256, treeId } from '../format/ids.ts'
@@ -70,7 +70,7 @@ describe('a save', () => {
     const { store } = vault
     for (const entries of (await entriesByPack(vault)).values())
       expect(new Set(entries.map((entry) => entry.type)).size).toBe(1)
-    const sizes = (await store.list('pack')).map((pack) => pack.bytes)
+    const sizes = (await listAll(store, 'pack')).map((pack) => pack.bytes)
     expect(sizes.length).toBeLessThanOrEqual(5)
     expect(Math.max(...sizes)).toBeLessThan(18 << 20)
   })
@@ -177,13 +177,13 @@ describe('opening', () => {
     const store = openLocalStore(path)
     const wrong = openRepository({ store, ...world, password: `${password}\n` })
     await expect(wrong).rejects.toMatchObject({ code: 'password_wrong', message: expect.stringContaining(path) })
-    const [key] = await store.list('key')
+    const [key] = await listAll(store, 'key')
     await store.delete({ kind: 'config', name: 'config' })
     const again = initRepository({ store, password: 'new', entropy, clock, scryptCost })
     // Nothing was saved yet: what an interrupted init has left is no repository.
     await again
     await expect(reopen(path)).rejects.toMatchObject({ code: 'password_wrong' })
-    expect((await store.list('key')).map(({ name }) => name)).not.toContain(key?.name)
+    expect((await listAll(store, 'key')).map(({ name }) => name)).not.toContain(key?.name)
   })
 
   test('a repository that lost its config is not overwritten', async () => {
@@ -300,7 +300,7 @@ describe('sealing', () => {
     const tree = await save.saveTree([{ name: 'f', type: 'file', content, bytes }])
     await save.finish()
     const store = openLocalStore(path)
-    for (const { name } of await store.list('index')) await store.delete({ kind: 'index', name })
+    for (const { name } of await listAll(store, 'index')) await store.delete({ kind: 'index', name })
     await expect(sealed(repository, { tree })).rejects.toMatchObject({ code: 'object_missing' })
   })
 

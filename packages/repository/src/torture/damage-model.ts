@@ -3,6 +3,7 @@
  * with those of the sound repository instead of decrypting anything.
  */
 import { isFailure, type TreeId } from '@stillpoint/core/kernel'
+import { listAll } from '../blob/blob-store.ts'
 import type { MemoryObjects } from '../blob/memory-store.ts'
 import { sha256 } from '../format/ids.ts'
 import { decodeIndex, type IndexedPack } from '../format/index-file.ts'
@@ -41,7 +42,7 @@ export async function modelOf(vault: Vault, objects: MemoryObjects): Promise<Dam
     for (const node of nodes) if (node.type === 'dir') open.push(node.subtree)
   }
   const indexes = new Map<string, readonly IndexedPack[]>()
-  for (const { name } of await vault.store.list('index')) {
+  for (const { name } of await listAll(vault.store, 'index')) {
     indexes.set(`index/${name}`, await readDocument(vault, { kind: 'index', name }, decodeIndex))
   }
   return { sound: new Map(objects), snapshots, trees, indexes }

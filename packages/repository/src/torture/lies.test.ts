@@ -6,7 +6,7 @@
 import { join } from 'node:path'
 import { Failure, isFailure } from '@stillpoint/core/kernel'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { BlobStore, StoredObject } from '../blob/blob-store.ts'
+import { type BlobStore, listAll, type StoredObject } from '../blob/blob-store.ts'
 import { failedChecks } from '../blob/conformance.ts'
 import { type MemoryObjects, openMemoryStore } from '../blob/memory-store.ts'
 import { type Before, before, lostSince, problemsOf, wrongAfterSecondRun } from './judge.ts'
@@ -91,13 +91,13 @@ function lyingStore(objects: MemoryObjects, lie: Lie, at: number): LyingStore {
           if (lie !== 'deletesNothing') await store.delete(object)
         },
       ),
-    list: (kind) => {
-      const late = async () => (await store.list(kind)).filter(({ name }) => name !== last)
+    async *list(kind) {
+      const late = async () => (await listAll(store, kind)).filter(({ name }) => name !== last)
       const was = async (): Promise<StoredObject[]> =>
         [...first]
           .filter(([key]) => key.startsWith(`${kind}/`))
           .map(([key, bytes]) => ({ name: key.slice(kind.length + 1), bytes }))
-      return around('list', () => store.list(kind), lie === 'listsWhatWas' ? was : late)
+      yield await around('list', () => listAll(store, kind), lie === 'listsWhatWas' ? was : late)
     },
     get: (object, range) =>
       around(

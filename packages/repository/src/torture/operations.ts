@@ -8,7 +8,7 @@ import { cpSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { mkdir, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Failure, isFailure } from '@stillpoint/core/kernel'
-import type { BlobStore } from '../blob/blob-store.ts'
+import { type BlobStore, listAll } from '../blob/blob-store.ts'
 import { openLocalStore } from '../blob/local-store.ts'
 import { type MemoryObjects, openMemoryStore } from '../blob/memory-store.ts'
 import { isId } from '../format/ids.ts'
@@ -129,7 +129,7 @@ export async function prepareFor(name: OperationName, place: Place): Promise<voi
   const keyOptions = { password: passwords[1], scryptCost: scryptCheapest }
   if (name === 'removeKey') await repository.upkeep.addKey(keyOptions)
   if (name === 'repairIndex') {
-    const [first, second] = await store.list('index')
+    const [first, second] = await listAll(store, 'index')
     if (first === undefined || second === undefined) throw new Error('too few index files')
     await store.delete({ kind: 'index', name: first.name })
     await overwrite(store.locate({ kind: 'index', name: second.name }), (bytes) => bytes.subarray(0, 40))

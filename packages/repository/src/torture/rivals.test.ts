@@ -7,6 +7,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isFailure } from '@stillpoint/core/kernel'
 import { describe, expect, onTestFinished, test } from 'vitest'
+import { listAll } from '../blob/blob-store.ts'
 import { openLocalStore } from '../blob/local-store.ts'
 import { sha256 } from '../format/ids.ts'
 import { timestampFromMs } from '../format/timestamp.ts'
@@ -86,7 +87,7 @@ describe.skipIf(!canRestic)('with restic at the same time [needs restic]', () =>
     const saving = spawn('restic', ['--no-cache', 'backup', '--stdin'], { env, stdio: ['pipe', 'ignore', 'inherit'] })
     const ended = new Promise((resolve) => saving.once('exit', resolve))
     const locks = openLocalStore(path)
-    while ((await locks.list('lock')).length === 0) await pause(10)
+    while ((await listAll(locks, 'lock')).length === 0) await pause(10)
     expect(await ourTry(() => other.upkeep.prune())).toBe('locked')
     expect(await ourTry(() => other.upkeep.removeSnapshots([]))).toBe('locked')
     expect(await ourTry(() => backUp(other, home, 'beside'))).toBe('done')

@@ -6,7 +6,7 @@
  * the report counts.
  */
 import { Failure, isFailure } from '@stillpoint/core/kernel'
-import type { ObjectName, StoredObject } from '../blob/blob-store.ts'
+import { listAll, type ObjectName, type StoredObject } from '../blob/blob-store.ts'
 import { errnoOf } from '../blob/storage-failure.ts'
 import type { PackId } from '../format/ids.ts'
 import { decodeKeyFile } from '../format/key-file.ts'
@@ -131,7 +131,7 @@ async function checkData(check: Check, options: CheckOptions): Promise<DataCheck
   }
   const isWanted = readData || dataSubset !== undefined || readBudget !== undefined || store !== undefined
   if (!isWanted) return { read: { packs: 0, bytes: 0 }, coverage: undefined }
-  const packs = await check.vault.store.list('pack')
+  const packs = await listAll(check.vault.store, 'pack')
   const times = await (store?.load() ?? new Map<string, number>())
   const chosen = chosenPacks(check, { packs, options, times })
   const untilMs = readBudget?.kind === 'time' ? clock.monotonicMs() + readBudget.durationMs : undefined
@@ -206,7 +206,7 @@ async function noting(check: Check, part: () => Promise<void>, path?: string): P
 
 /** Key files are in the clear: their names and their form tell whether those of other passwords are whole. */
 async function checkNames(check: Check): Promise<void> {
-  const keys = await check.vault.store.list('key')
+  const keys = await listAll(check.vault.store, 'key')
   for (const [done, { name }] of keys.entries()) {
     await noting(check, async () => {
       const key: ObjectName = { kind: 'key', name }
@@ -218,7 +218,7 @@ async function checkNames(check: Check): Promise<void> {
 }
 
 async function checkIndexes(check: Check): Promise<void> {
-  const indexes = await check.vault.store.list('index')
+  const indexes = await listAll(check.vault.store, 'index')
   const before = check.problems.length
   for (const [done, { name }] of indexes.entries()) {
     await noting(check, () => verifyIndexFile(check.vault, name))
@@ -230,8 +230,8 @@ async function checkIndexes(check: Check): Promise<void> {
 
 /** Every pack of the index is there and as long as its entries say. */
 async function checkPacks(check: Check): Promise<PackListing> {
-  const { store, index } = check.vault
-  const listing = packListing(await store.list('pack'), index.blobs)
+  const { index } = check.vault
+  const listing = await packListing(check.vault, check.abort)
   let done = 0
   index.blobs.eachPack(({ number, fileBytes }) => {
     check.abort()

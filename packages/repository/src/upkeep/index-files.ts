@@ -5,6 +5,7 @@
  * ones. 2. Index files are read one at a time: their sum need not fit into memory.
  */
 import { isFailure } from '@stillpoint/core/kernel'
+import { listAll } from '../blob/blob-store.ts'
 import { confirmDocument } from '../confirm-stored.ts'
 import type { PackId } from '../format/ids.ts'
 import {
@@ -18,7 +19,7 @@ import { readDocumentBytes, readObject, type Vault, writeDocument } from '../vau
 import { createBlobSet } from './blob-set.ts'
 
 export async function listIndexFiles(vault: Vault): Promise<readonly string[]> {
-  return (await vault.store.list('index')).map(({ name }) => name).sort()
+  return (await listAll(vault.store, 'index')).map(({ name }) => name).sort()
 }
 
 /** @throws Failure `object_damaged`, `object_missing` */

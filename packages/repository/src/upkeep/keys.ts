@@ -7,6 +7,7 @@
  */
 import { hostname, userInfo } from 'node:os'
 import { Failure, isFailure } from '@stillpoint/core/kernel'
+import { listAll } from '../blob/blob-store.ts'
 import { confirmDocument } from '../confirm-stored.ts'
 import { sound } from '../format/damage.ts'
 import { sha256 } from '../format/ids.ts'
@@ -39,7 +40,7 @@ export async function listKeys(
   onDamaged?: (failure: Failure) => void,
 ): Promise<readonly RepositoryKey[]> {
   const keys: RepositoryKey[] = []
-  for (const { name } of await vault.store.list('key')) {
+  for (const { name } of await listAll(vault.store, 'key')) {
     try {
       keys.push(await readKey(vault, name))
     } catch (error) {
@@ -101,7 +102,7 @@ export async function addKey(vault: Vault, options: AddKeyOptions): Promise<stri
 
 /** @param wanted the id or its beginning @throws Failure `key_absent`, `key_ambiguous`, `key_in_use` */
 export async function removeKey(vault: Vault, wanted: string): Promise<string> {
-  const names = (await vault.store.list('key')).map(({ name }) => name)
+  const names = (await listAll(vault.store, 'key')).map(({ name }) => name)
   const [name, second] = /^[0-9a-f]{1,64}$/.test(wanted) ? names.filter((each) => each.startsWith(wanted)) : []
   const shown = JSON.stringify(wanted.slice(0, 80))
   const hint = 'List the keys to see which there are.'

@@ -8,6 +8,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { hostname, userInfo } from 'node:os'
 import { Failure, isFailure } from '@stillpoint/core/kernel'
+import { listAll } from '../blob/blob-store.ts'
 import { pause } from '../blob/retrying.ts'
 import { decodeLock, encodeLock, type LockRecord } from '../format/lock-file.ts'
 import { formatTimestamp, msFromTimestamp, timestampFromMs } from '../format/timestamp.ts'
@@ -286,7 +287,7 @@ function lockUnseen(vault: Vault, name: string): Failure {
 
 /** @throws Failure `repository_locked`, `lock_lost` (our own is not seen: nor would others see it, nor we theirs) */
 async function throwIfRivals(vault: Vault, mode: LockMode, own: string | undefined): Promise<void> {
-  const locks = await vault.store.list('lock')
+  const locks = await listAll(vault.store, 'lock')
   if (own !== undefined && !locks.some(({ name }) => name === own)) throw lockUnseen(vault, own)
   for (const { name } of locks) {
     if (name === own) continue
@@ -336,7 +337,7 @@ export function isStale(vault: Pick<Vault, 'clock'>, lock: LockRecord): boolean 
 
 async function unlock(vault: Vault, all: boolean): Promise<number> {
   let removed = 0
-  for (const { name } of await vault.store.list('lock')) {
+  for (const { name } of await listAll(vault.store, 'lock')) {
     const lock = all ? undefined : await readLock(vault, name)
     if (!all && (lock === undefined || !isStale(vault, lock))) continue
     await vault.store.delete({ kind: 'lock', name }).catch(unlessMissing)

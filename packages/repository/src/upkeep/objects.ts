@@ -19,7 +19,13 @@ export interface ListedBlob {
 
 /** Ids of all objects of a kind, in no particular order. */
 export async function listObjects(vault: Vault, kind: ListedKind): Promise<readonly string[]> {
-  return (await vault.store.list(kind)).map(({ name }) => name)
+  return namesWhere(vault, kind, () => true)
+}
+
+async function namesWhere(vault: Vault, kind: ListedKind, isIt: (name: string) => boolean): Promise<string[]> {
+  const names: string[] = []
+  for await (const batch of vault.store.list(kind)) for (const { name } of batch) if (isIt(name)) names.push(name)
+  return names
 }
 
 /** Each place of each blob that an index file names. */
@@ -32,7 +38,7 @@ export async function* listBlobs(vault: Vault): AsyncGenerator<ListedBlob> {
 /** The id that begins so. @throws Failure `object_missing`, `object_ambiguous` */
 export async function findObject(vault: Vault, kind: ListedKind, begin: string): Promise<string> {
   if (isId(begin)) return begin
-  const found = (await listObjects(vault, kind)).filter((name) => begin !== '' && name.startsWith(begin))
+  const found = await namesWhere(vault, kind, (name) => begin !== '' && name.startsWith(begin))
   const [only, ...others] = found
   if (only === undefined) throw new Failure({ code: 'object_missing', message: `there is no ${kind} ${begin}` })
   if (others.length === 0) return only

@@ -2,9 +2,8 @@
  * Owns the packs of a store beside those of an index: what each measures, by its number in the index, and which of them the
  * index does not know. A map of their names would take ten times as much.
  */
-import type { StoredObject } from '../blob/blob-store.ts'
-import type { BlobIndex } from '../blob-index.ts'
 import { type PackId, packId } from '../format/ids.ts'
+import type { Vault } from '../vault.ts'
 
 export interface PackListing {
   /** Of all packs in the store. */
@@ -15,18 +14,24 @@ export interface PackListing {
   readonly unknown: readonly { readonly id: PackId; readonly bytes: number }[]
 }
 
-export function packListing(listed: readonly StoredObject[], index: BlobIndex): PackListing {
+/** @param abort called after each batch of the list */
+export async function packListing({ store, index: { blobs: index } }: Vault, abort: () => void): Promise<PackListing> {
   // What is not there has no length; a pack may be larger than 4 GiB as far as anybody could know.
   const lengths = new Float64Array(index.packNumberEnd).fill(Number.NaN)
   const unknown: { id: PackId; bytes: number }[] = []
-  for (const { name, bytes } of listed) {
-    const id = packId(name)
-    const pack = index.packNumber(id)
-    if (pack < 0) unknown.push({ id, bytes })
-    else lengths[pack] = bytes
+  let count = 0
+  for await (const batch of store.list('pack')) {
+    abort()
+    count += batch.length
+    for (const { name, bytes } of batch) {
+      const id = packId(name)
+      const pack = index.packNumber(id)
+      if (pack < 0) unknown.push({ id, bytes })
+      else lengths[pack] = bytes
+    }
   }
   return {
-    count: listed.length,
+    count,
     unknown,
     bytesOf(pack) {
       const bytes = lengths[pack]

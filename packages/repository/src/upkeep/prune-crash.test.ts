@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Failure } from '@stillpoint/core/kernel'
 import { describe, expect, test } from 'vitest'
-import type { BlobStore } from '../blob/blob-store.ts'
+import { type BlobStore, listAll } from '../blob/blob-store.ts'
 import { openLocalStore } from '../blob/local-store.ts'
 import { type MemoryObjects, openMemoryStore } from '../blob/memory-store.ts'
 import { openRepository } from '../repository.ts'
@@ -33,9 +33,12 @@ function dyingStore(store: BlobStore, diesAt: number): { readonly store: BlobSto
       step()
       return store.delete(object)
     },
-    async list(kind) {
+    async *list(kind) {
       step()
-      return store.list(kind)
+      for await (const batch of store.list(kind)) {
+        yield batch
+        step()
+      }
     },
   }
   return { store: wrapped, count: () => count }
@@ -109,7 +112,7 @@ describe.skipIf(!hasTool('restic'))('in a process of its own [needs restic]', ()
       const repository = await reopen(path)
       await repository.upkeep.prune(everything)
       expect(await contents(repository)).toEqual(expected)
-      const stored = await openLocalStore(path).list('pack')
+      const stored = await listAll(openLocalStore(path), 'pack')
       expect(stored.length).toBe((await repository.check()).packs)
       expect((await repository.check()).unreferencedPacks).toEqual([])
     }

@@ -40,9 +40,9 @@ async function repositoryOf({ packs, used }: Given) {
   const sizes = new Map<PackId, number>()
   const store: typeof inner = {
     ...inner,
-    list: async (kind) => {
-      const listed = await inner.list(kind)
-      return kind === 'pack' ? [...listed, ...[...sizes].map(([name, bytes]) => ({ name, bytes }))] : listed
+    async *list(kind) {
+      yield* inner.list(kind)
+      if (kind === 'pack') yield [...sizes].map(([name, bytes]) => ({ name, bytes }))
     },
   }
   await initRepository({ store, password, entropy, clock, scryptCost })

@@ -9,7 +9,6 @@
  * repository with the content that its name says, which is what the index was made of.
  */
 import { Failure } from '@stillpoint/core/kernel'
-import type { StoredObject } from '../blob/blob-store.ts'
 import type { BlobIndex } from '../blob-index.ts'
 import type { PackId, SnapshotId } from '../format/ids.ts'
 import type { PackEntry } from '../format/pack.ts'
@@ -65,7 +64,7 @@ export async function surveyForPrune(vault: Vault, options: SurveyOptions): Prom
     abort: options.abort,
     onProgress: (done) => options.onProgress({ stage: 'trees', done }),
   })
-  const listing = packListing(await listPacks(vault), index)
+  const listing = await packListing(vault, options.abort)
   const named = namedPacks(vault.index)
   for (const [done, file] of named.files.entries()) {
     options.abort()
@@ -91,11 +90,6 @@ export async function surveyForPrune(vault: Vault, options: SurveyOptions): Prom
     })
     return isIt
   }
-}
-
-/** A call of its own, lest anything here keeps the listing. */
-async function listPacks(vault: Vault): Promise<readonly StoredObject[]> {
-  return vault.store.list('pack')
 }
 
 function contradiction(pack: PackId): Failure {

@@ -55,7 +55,10 @@ export async function repairIndex(
     lockSignal.throwIfAborted()
   }
   const table = createPackRows()
-  for (const { name, bytes } of await vault.store.list('pack')) table.lengths[table.rowOf(packId(name))] = bytes
+  for await (const batch of vault.store.list('pack')) {
+    abort()
+    for (const { name, bytes } of batch) table.lengths[table.rowOf(packId(name))] = bytes
+  }
   const survey = await surveyIndex(vault, table, { abort, onProgress: options.onProgress })
   const isTrusted = options.readAllPacks === true ? () => false : survey.isSound
   const writer = options.dryRun === true ? idleWriter() : createIndexWriter(vault)

@@ -3,7 +3,7 @@ import { chmod, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Failure } from '@stillpoint/core/kernel'
 import { describe, expect, test } from 'vitest'
-import type { BlobStore } from '../blob/blob-store.ts'
+import { type BlobStore, listAll } from '../blob/blob-store.ts'
 import { openLocalStore } from '../blob/local-store.ts'
 import { type MemoryObjects, openMemoryStore } from '../blob/memory-store.ts'
 import { openRepository, openVault, type Repository } from '../repository.ts'
@@ -173,12 +173,12 @@ describe.skipIf(!hasTool('restic'))('with the real restic [needs restic]', () =>
     await writeFile(join(source, 'more'), 'more')
     await restic(path, 'backup', source)
     const store = openLocalStore(path)
-    for (const { name } of await store.list('index')) {
+    for (const { name } of await listAll(store, 'index')) {
       const file = store.locate({ kind: 'index', name })
       await chmod(file, 0o600)
       await truncate(file, 30)
     }
-    const [pack] = (await store.list('pack')).map(({ name }) => name).sort()
+    const [pack] = (await listAll(store, 'pack')).map(({ name }) => name).sort()
     await rm(store.locate({ kind: 'pack', name: pack ?? '' }))
     await expect(reopen(path)).rejects.toMatchObject({ code: 'object_damaged' })
     const repository = await forRepair(store)

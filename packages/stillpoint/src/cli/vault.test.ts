@@ -6,7 +6,7 @@ import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { openRestStore } from '@stillpoint/repository'
+import { listAll, openRestStore } from '@stillpoint/repository'
 import { freePort, hasTool } from '@stillpoint/testbed'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { z } from 'zod'
@@ -175,7 +175,7 @@ describe('the process', () => {
       url: `${next.url}/alice/shop/`,
       credentialsFile: join(directory, 'credentials'),
     })
-    expect((await store.list('pack')).map((each) => each.name)).not.toContain(name)
+    expect((await listAll(store, 'pack')).map((each) => each.name)).not.toContain(name)
     expect(await store.size({ kind: 'pack', name })).toBeUndefined()
     next.vault.child.kill('SIGINT')
     expect(await next.vault.ended).toMatchObject({ code: 0 })

@@ -5,7 +5,7 @@ import { readdir, writeFile } from 'node:fs/promises'
 import { createServer, type Server, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { Failure } from '@stillpoint/core/kernel'
-import { describeBlobStore, openRestStore, parseRestUrl, retryingStore } from '@stillpoint/repository'
+import { describeBlobStore, listAll, openRestStore, parseRestUrl, retryingStore } from '@stillpoint/repository'
 import { freePort } from '@stillpoint/testbed'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { systemClock, systemRandom } from '../system-env.ts'
@@ -40,19 +40,19 @@ describe('with retries around it, it conforms too', () => {
 describe('credentials', () => {
   test('a wrong password, another user and no credentials are refused, in the words of the server', async () => {
     const wrong = await bench.store('/alice/', { credentialsFile: await bench.credentials('alice', 'wrong') })
-    await expect(wrong.list('pack')).rejects.toMatchObject({
+    await expect(listAll(wrong, 'pack')).rejects.toMatchObject({
       code: 'storage_denied',
       message: expect.stringContaining('the user or the password is wrong'),
     })
     const unknown = await bench.store('/alice/', { credentialsFile: await bench.credentials('mallory') })
-    await expect(unknown.list('pack')).rejects.toMatchObject({
+    await expect(listAll(unknown, 'pack')).rejects.toMatchObject({
       code: 'storage_denied',
       message: expect.stringContaining('the user or the password is wrong'),
     })
     const other = await bench.store('/alice/', { credentialsFile: await bench.credentials('bob') })
-    await expect(other.list('pack')).rejects.toMatchObject({ code: 'storage_denied' })
+    await expect(listAll(other, 'pack')).rejects.toMatchObject({ code: 'storage_denied' })
     const nobody = await openRestStore({ url: bench.url('/alice/') })
-    await expect(nobody.list('pack')).rejects.toMatchObject({ code: 'storage_denied' })
+    await expect(listAll(nobody, 'pack')).rejects.toMatchObject({ code: 'storage_denied' })
   })
 
   test('a token lets in, as a bearer and as a password of its user, and of nobody else', async () => {
@@ -62,11 +62,11 @@ describe('credentials', () => {
     await writeFile(bearer, `${token}\n`, { mode: 0o600 })
     const store = await bench.store('/bob/', { credentialsFile: bearer })
     await store.prepare()
-    expect(await store.list('pack')).toEqual([])
+    expect(await listAll(store, 'pack')).toEqual([])
     const basic = await bench.store('/bob/', { credentialsFile: await bench.credentials('bob', token) })
-    expect(await basic.list('pack')).toEqual([])
+    expect(await listAll(basic, 'pack')).toEqual([])
     const stolen = await bench.store('/alice/', { credentialsFile: await bench.credentials('alice', token) })
-    await expect(stolen.list('pack')).rejects.toMatchObject({ code: 'storage_denied' })
+    await expect(listAll(stolen, 'pack')).rejects.toMatchObject({ code: 'storage_denied' })
   })
 
   test('a URL with a password is refused, and not quoted', () => {
@@ -123,7 +123,7 @@ describe('TLS', () => {
     await store.prepare()
     expect(await store.put(pack(Buffer.from('a')), Buffer.from('a'))).toBe('created')
     const doubting = await tls.store('/alice/')
-    await expect(doubting.list('pack')).rejects.toMatchObject({
+    await expect(listAll(doubting, 'pack')).rejects.toMatchObject({
       code: 'storage_failed',
       retry: 'never',
       message: expect.stringContaining('certificate is not trusted'),
@@ -171,7 +171,7 @@ describe('a server that does not do as it should', () => {
       const url = await scripted((socket) => socket.end(`HTTP/1.1 200 OK\r\n${head}`))
       const store = await openRestStore({ url })
       await expect(store.get(object)).rejects.toMatchObject({ code: 'storage_failed', retry: 'later' })
-      await expect(store.list('pack')).rejects.toMatchObject({ code: 'storage_failed', retry: 'later' })
+      await expect(listAll(store, 'pack')).rejects.toMatchObject({ code: 'storage_failed', retry: 'later' })
     }
   })
 
@@ -203,7 +203,7 @@ describe('a server that does not do as it should', () => {
       const url = await scripted((socket, text) =>
         socket.write(text.startsWith('HEAD') ? 'HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n' : answer('200 OK', body)),
       )
-      return (await openRestStore({ url })).list('pack')
+      return listAll(await openRestStore({ url }), 'pack')
     }
     expect(await listing(`["${object.name}"]`)).toEqual([{ name: object.name, bytes: 7 }])
     expect(await listing('null')).toEqual([])

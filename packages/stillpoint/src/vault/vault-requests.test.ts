@@ -5,6 +5,7 @@ import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { smallDisk } from '@stillpoint/testbed'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { listAll } from '../../../repository/src/blob/blob-store.ts'
 import { objectPath, parseTarget, repositoryPath } from './request-target.ts'
 import { addToken, addUser, startVaultBench, userPassword, type VaultBench } from './workbench.ts'
 
@@ -254,7 +255,7 @@ describe('quotas', () => {
       expect(each).toMatchObject({
         reason: { code: 'no_space', message: expect.stringContaining('The quota of small is used up') },
       })
-    const stored = await store.list('pack')
+    const stored = await listAll(store, 'pack')
     expect(stored).toHaveLength(8 - refused.length)
     // A damaged upload takes room while it runs, and none after it.
     const password = basic('small')
@@ -301,7 +302,7 @@ describe('a disk that fills up in the middle', () => {
         .then(String, (error: unknown) => error)
       expect(failure).toMatchObject({ code: 'no_space', retry: 'later' })
       expect(await readdir(join(diskRoot, 'alice', '.uploads'))).toEqual([])
-      expect(await store.list('pack')).toEqual([{ name: nameOf(kept), bytes: kept.length }])
+      expect(await listAll(store, 'pack')).toEqual([{ name: nameOf(kept), bytes: kept.length }])
       expect(await store.get({ kind: 'pack', name: nameOf(kept) })).toEqual(kept)
     } finally {
       await disk.remove()

@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { openS3Store } from '@stillpoint/repository'
+import { listAll, openS3Store } from '@stillpoint/repository'
 import { hasSwift, type SwiftServer, startSwift, temporaryDirectory } from '@stillpoint/testbed'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { run, start } from '../workbench.ts'
@@ -94,11 +94,11 @@ describe.skipIf(!hasSwift() || !hasRestic)('stillpoint on S3 [needs python3-swif
     for (let at = 0; at < 8; at += 1) await writeFile(join(directory, 'large', `${at}`), randomBytes(8 << 20))
     const store = await openS3Store({ location, caFile: swift.caFile })
     const { child, ended } = start(directory, ['repo', 'backup', '-r', location, 'large'])
-    while ((await store.list('lock')).length === 0) await new Promise((resolve) => setTimeout(resolve, 20))
+    while ((await listAll(store, 'lock')).length === 0) await new Promise((resolve) => setTimeout(resolve, 20))
     child.kill('SIGINT')
     expect(await ended).toMatchObject({ code: 130 })
-    expect(await store.list('lock')).toEqual([])
-    expect(await store.list('snapshot')).toEqual([])
+    expect(await listAll(store, 'lock')).toEqual([])
+    expect(await listAll(store, 'snapshot')).toEqual([])
   })
 
   test('a system is snapshot into it and verified; restic agrees', async () => {
