@@ -38,10 +38,16 @@ export async function* entryContent(
   let bytes = 0
   for await (const piece of readFile(vault, node, signal)) {
     bytes += piece.length
-    if (bytes <= node.bytes) yield piece
+    // What follows the entry would be read as its content, or content as what follows.
+    if (bytes > node.bytes) throw otherSize(node, path, 'more')
+    yield piece
   }
-  // What follows would be read as content, or content as what follows.
-  if (bytes === node.bytes) return
-  const message = `${JSON.stringify(`/${path}`)} should have ${node.bytes} bytes, but its content has ${bytes}`
-  throw new Failure({ code: 'object_damaged', message })
+  if (bytes < node.bytes) throw otherSize(node, path, `${bytes}`)
+}
+
+function otherSize({ bytes }: FileNode, path: string, found: string): Failure {
+  return new Failure({
+    code: 'object_damaged',
+    message: `${JSON.stringify(`/${path}`)} should have ${bytes} bytes, but its content has ${found}`,
+  })
 }

@@ -19,6 +19,7 @@ const typeFlags: Readonly<Partial<Record<TreeNode['type'], string>>> = {
 }
 const octalMax = 0o7777777
 const sizeMax = 0o77777777777
+const nameBytesMax = 31
 
 /**
  * Pieces of the archive. Sockets and unknown kinds are left out: tar has no form for them.
@@ -47,10 +48,12 @@ function* header(node: TreeNode, path: string, type: string): Generator<Uint8Arr
   if (bytes > sizeMax) records.push(paxRecord('size', Buffer.from(`${bytes}`)))
   if (node.uid > octalMax) records.push(paxRecord('uid', Buffer.from(`${node.uid}`)))
   if (node.gid > octalMax) records.push(paxRecord('gid', Buffer.from(`${node.gid}`)))
-  if (node.mtime % 1_000_000_000n !== 0n || seconds < 0)
+  if (!fits(node.user)) records.push(paxRecord('uname', Buffer.from(node.user)))
+  if (!fits(node.group)) records.push(paxRecord('gname', Buffer.from(node.group)))
+  if (node.mtime % 1_000_000_000n !== 0n || seconds < 0 || seconds > sizeMax)
     records.push(paxRecord('mtime', Buffer.from(timeText(node.mtime))))
   for (const { name: attribute, value } of node.extendedAttributes) {
-    records.push(paxRecord(`SCHILY.xattr.${attribute}`, Buffer.from(value)))
+    records.push(paxRecord(`SCHILY.xattr.${attributeKey(attribute)}`, Buffer.from(value)))
   }
   if (records.length > 0) {
     const body = Buffer.concat(records)
@@ -67,6 +70,16 @@ function paxRecord(key: string, value: Buffer): Buffer {
   let length = rest.length + 1
   while (`${length}`.length + rest.length !== length) length = `${length}`.length + rest.length
   return Buffer.concat([Buffer.from(`${length}`), rest])
+}
+
+/** The first `=` ends the key: as GNU tar writes it. */
+function attributeKey(name: string): string {
+  return name.replaceAll('%', '%25').replaceAll('=', '%3D')
+}
+
+/** Whether the header has room for the name of a user or group, with the zero that ends it. */
+function fits(name: string): boolean {
+  return Buffer.byteLength(name) <= nameBytesMax
 }
 
 function timeText(time: bigint): string {
@@ -102,8 +115,9 @@ function block({ name, target, node, type, bytes }: Block): Buffer {
   buffer.write(type, 156)
   target.copy(buffer, 157, 0, 100)
   buffer.write('ustar\u000000', 257, 'latin1')
-  buffer.write(node.user.slice(0, 31), 265, 31)
-  buffer.write(node.group.slice(0, 31), 297, 31)
+  // Rather none than the beginning of one, which may be the name of somebody else: the number is there, too.
+  buffer.write(fits(node.user) ? node.user : '', 265)
+  buffer.write(fits(node.group) ? node.group : '', 297)
   if (node.type === 'dev' || node.type === 'chardev') {
     octal(Number((node.device >> 8n) & 0xfffn), 329, 8, octalMax)
     octal(Number((node.device & 0xffn) | ((node.device >> 12n) & 0xfff00n)), 337, 8, octalMax)

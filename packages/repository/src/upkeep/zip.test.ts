@@ -6,6 +6,7 @@ import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import { nameFromBytes } from '../format/node-name.ts'
 import { collected, fingerprint, newRepository, newVault, scratch, seeded } from '../testing/testbed.ts'
+import { collectedUntilFailure, damageData } from './archive-testbed.ts'
 import { zipOf } from './zip.ts'
 
 const run = promisify(execFile)
@@ -24,6 +25,15 @@ with zipfile.ZipFile(sys.argv[1]) as archive:
 async function readByPython(path: string): Promise<readonly (readonly unknown[])[]> {
   const { stdout } = await run('python3', ['-c', python, path], { maxBuffer: 1 << 26 })
   return JSON.parse(stdout)
+}
+
+/** Neither reader takes what was written before a failure for an archive. */
+async function requireNoArchive(path: string, written: Buffer): Promise<void> {
+  const zip = join(path, 'broken.zip')
+  await writeFile(zip, written)
+  const stdout = expect.stringContaining('End-of-central-directory signature not found')
+  await expect(run('unzip', ['-t', zip])).rejects.toMatchObject({ stdout })
+  await expect(readByPython(zip)).rejects.toThrow('BadZipFile')
 }
 
 async function archived(wideBytesMin?: number) {
@@ -114,6 +124,41 @@ describe('a zip archive', () => {
     // Not UTF-8: as it is, and not said to be.
     const archive = await collected(repository.upkeep.zip(odd))
     expect([archive.includes(Buffer.of(0x66, 0xff)), archive.readUInt16LE(6)]).toEqual([true, 0])
+  })
+
+  test.each([
+    ['small', 1000, undefined],
+    ['large', text.length, undefined],
+    ['large, with 64 bits', text.length, 1 << 20],
+  ])('of a %s file whose content is longer or shorter than it says fails, and is no archive', async (...of) => {
+    const [, bytes, wideBytesMin] = of
+    const path = await scratch()
+    const repository = await newRepository(join(path, 'repository'))
+    const save = await repository.startSave()
+    const { content } = await save.saveBytes(text.subarray(0, bytes))
+    const tree = (said: number) => save.saveTree([{ name: 'file', type: 'file', content, bytes: said }])
+    const said = { [bytes - 1]: await tree(bytes - 1), [bytes + 1]: await tree(bytes + 1), 0: await tree(0) }
+    await save.finish()
+    const vault = await newVault(join(path, 'repository'))
+    for (const [number, root] of Object.entries(said)) {
+      const options = wideBytesMin === undefined ? {} : { wideBytesMin }
+      const { bytes: written, error } = await collectedUntilFailure(zipOf(vault, root, options))
+      expect(error).toMatchObject({ code: 'object_damaged' })
+      expect(error?.message).toContain(`"/file" should have ${number} bytes`)
+      await requireNoArchive(path, written)
+    }
+  })
+
+  test('of damaged data fails, and is no archive', async () => {
+    const path = await scratch()
+    const repository = await newRepository(join(path, 'repository'))
+    const save = await repository.startSave()
+    const tree = await save.saveTree([{ name: 'file', type: 'file', ...(await save.saveBytes(random)) }])
+    await save.finish()
+    await damageData(join(path, 'repository'))
+    const { bytes, error } = await collectedUntilFailure(repository.upkeep.zip(tree))
+    expect(error).toMatchObject({ code: 'object_damaged' })
+    await requireNoArchive(path, bytes)
   })
 
   test('nobody reads to the end of leaves nothing running', async () => {

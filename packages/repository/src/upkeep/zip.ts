@@ -11,7 +11,7 @@ import { promisify } from 'node:util'
 import { crc32, createDeflateRaw, deflateRaw } from 'node:zlib'
 import { Failure, type TreeId } from '@stillpoint/core/kernel'
 import { bytesFromName } from '../format/node-name.ts'
-import type { FileNode, TreeNode } from '../format/tree.ts'
+import type { TreeNode } from '../format/tree.ts'
 import type { Vault } from '../vault.ts'
 import { type ArchiveEntry, archiveEntries, entryContent } from './archive-entries.ts'
 
@@ -132,8 +132,7 @@ async function* piecesOf(
   const { node, path } = entry
   if (node.type !== 'file') return yield* whole(begin, node.type === 'symlink' ? bytesFromName(node.target) : empty)
   const content = entryContent(vault, { node, path }, signal)
-  if (node.bytes > atOnceBytesMax)
-    return yield* streamed({ ...begin, isWide: node.bytes >= wideBytesMin }, node, content)
+  if (node.bytes > atOnceBytesMax) return yield* streamed({ ...begin, isWide: node.bytes >= wideBytesMin }, content)
   const pieces: Uint8Array[] = []
   for await (const piece of content) pieces.push(piece)
   return yield* whole(begin, Buffer.concat(pieces))
@@ -154,18 +153,16 @@ async function* whole(begin: Entry, content: Buffer): AsyncGenerator<Uint8Array,
 }
 
 /** What is not known before it is written follows it. */
-async function* streamed(
-  begin: Entry,
-  node: FileNode,
-  content: AsyncIterable<Uint8Array>,
-): AsyncGenerator<Uint8Array, Entry> {
+async function* streamed(begin: Entry, content: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, Entry> {
   const entry: Entry = { ...begin, method: methods.deflated, flags: begin.flags | flagBits.lengthsFollow }
   yield localHeader(entry)
   let crc = 0
+  let bytes = 0
   let storedBytes = 0
   async function* counted() {
     for await (const piece of content) {
       crc = crc32(piece, crc)
+      bytes += piece.length
       yield piece
     }
   }
@@ -178,7 +175,7 @@ async function* streamed(
     yield piece
   }
   await fed
-  const ended: Entry = { ...entry, crc, bytes: node.bytes, storedBytes }
+  const ended: Entry = { ...entry, crc, bytes, storedBytes }
   yield descriptor(ended)
   return ended
 }
