@@ -17,7 +17,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { Failure, isFailure } from '@stillpoint/core/kernel'
 import { type CephLayout, cephConfig, cephHost as host, cephHostStyleDomain as hostStyleDomain } from './ceph-config.ts'
-import { type Daemon, daemon } from './daemon.ts'
+import { type Daemon, type DaemonControl, daemon } from './daemon.ts'
 import { temporaryDirectory } from './directory.ts'
 import { freePort } from './port.ts'
 import { hasTool } from './tools.ts'
@@ -25,15 +25,6 @@ import { hasTool } from './tools.ts'
 export interface CephOptions {
   /** Default: 1. With two or more, objects have two copies, and one daemon may be down. */
   readonly storageDaemons?: 1 | 2 | 3
-}
-
-export interface CephDaemon {
-  /** Default SIGKILL. Its data stays. */
-  kill(signal?: NodeJS.Signals): Promise<void>
-  pause(): Promise<void>
-  unpause(): Promise<void>
-  /** Starts it again after `kill`, or stops and starts it; same port, same data. */
-  restart(): Promise<void>
 }
 
 export interface CephUser {
@@ -54,8 +45,8 @@ export interface CephServer extends CephUser {
   readonly env: Readonly<Record<'AWS_ACCESS_KEY_ID' | 'AWS_SECRET_ACCESS_KEY' | 'AWS_REGION', string>>
   /** All is in here, and removed with it. */
   readonly folder: string
-  readonly gateway: CephDaemon
-  readonly storage: readonly CephDaemon[]
+  readonly gateway: DaemonControl
+  readonly storage: readonly DaemonControl[]
   /** Another user of the gateway, who may do nothing in the buckets of others unless their policies say so. */
   addUser(name: string): Promise<CephUser>
   log(): Promise<string>
@@ -98,7 +89,7 @@ async function startOnFreePorts({ storageDaemons = 1 }: CephOptions): Promise<Ce
   const daemons: Daemon[] = []
   const stop = async () => {
     // Nothing of it is to be kept, so none is asked.
-    await Promise.all(daemons.map((each) => each.kill('SIGKILL')))
+    await Promise.all(daemons.map((each) => each.kill()))
     await directory.remove()
   }
   try {
@@ -124,8 +115,8 @@ async function startOnFreePorts({ storageDaemons = 1 }: CephOptions): Promise<Ce
       region,
       env: { AWS_ACCESS_KEY_ID: user.accessKeyId, AWS_SECRET_ACCESS_KEY: user.secretAccessKey, AWS_REGION: region },
       folder: layout.folder,
-      gateway: handle(gateway),
-      storage: storage.map(handle),
+      gateway,
+      storage,
       addUser: (name) => addUser(layout, name),
       log: async () => (await Promise.all(names.map((name) => readFile(logFileOf(layout, name), 'utf8')))).join(''),
       stop,
@@ -263,17 +254,5 @@ async function isServing(url: string): Promise<boolean> {
     return status === 200
   } catch {
     return false // not yet: asked again until the daemon's time is over
-  }
-}
-
-function handle(server: Daemon): CephDaemon {
-  return {
-    kill: (signal = 'SIGKILL') => server.kill(signal),
-    pause: server.pause,
-    unpause: server.unpause,
-    async restart() {
-      await server.stop()
-      await server.start()
-    },
   }
 }

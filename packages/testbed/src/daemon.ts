@@ -26,16 +26,22 @@ export interface DaemonOptions {
   readonly lastSignal: 'TERM' | 'QUIT' | 'KILL'
 }
 
-export interface Daemon {
+/** What a test does to a server that runs. Its data stays. */
+export interface DaemonControl {
+  /** Default SIGKILL, which its children get as well, as when a machine loses power. Waits for its end. */
+  kill(signal?: NodeJS.Signals): Promise<void>
+  /** Freezes it with its children, as a machine that hangs. */
+  pause(): Promise<void>
+  unpause(): Promise<void>
+  /** Starts it again after `kill`, or stops and starts it; same ports, same data. */
+  restart(): Promise<void>
+}
+
+export interface Daemon extends DaemonControl {
   /** @throws Failure `server_did_not_start` with the end of its log */
   start(): Promise<void>
   /** Orderly; killed after 10 s. Idempotent. */
   stop(): Promise<void>
-  /** Sends a signal; with SIGKILL to its children as well, as a machine would that loses power. Waits for its end. */
-  kill(signal: NodeJS.Signals): Promise<void>
-  /** Freezes it with its children, as a machine that hangs. */
-  pause(): Promise<void>
-  unpause(): Promise<void>
   pid(): number | undefined
 }
 
@@ -72,19 +78,25 @@ export function daemon(options: DaemonOptions): Daemon {
     }
     life = undefined
   }
+  const start = async () => {
+    if (life !== undefined && !life.hasExited) return
+    life = launch(options)
+    try {
+      await waitUntilReady(life, options)
+    } catch (error) {
+      await end('SIGKILL', [])
+      throw error
+    }
+  }
+  const stop = () => end(options.stopSignal, [])
   return {
-    async start() {
-      if (life !== undefined && !life.hasExited) return
-      life = launch(options)
-      try {
-        await waitUntilReady(life, options)
-      } catch (error) {
-        await end('SIGKILL', [])
-        throw error
-      }
+    start,
+    stop,
+    async restart() {
+      await stop()
+      await start()
     },
-    stop: () => end(options.stopSignal, []),
-    async kill(signal) {
+    async kill(signal = 'SIGKILL') {
       if (life === undefined) return
       await end(signal, signal === 'SIGKILL' ? await descendants(life.pid) : [])
     },

@@ -10,7 +10,7 @@ import { chown, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { Failure, isFailure } from '@stillpoint/core/kernel'
-import { type Daemon, daemon } from './daemon.ts'
+import { type Daemon, type DaemonControl, daemon } from './daemon.ts'
 import { temporaryDirectory } from './directory.ts'
 import { freePort } from './port.ts'
 import { postgresFolder } from './tools.ts'
@@ -24,7 +24,7 @@ export interface PostgresOptions {
   readonly unsafe?: boolean
 }
 
-export interface PostgresServer {
+export interface PostgresServer extends DaemonControl {
   readonly host: string
   readonly port: number
   readonly superuser: string
@@ -40,12 +40,6 @@ export interface PostgresServer {
   log(): Promise<string>
   /** Ends it and removes its directory. Idempotent. */
   stop(): Promise<void>
-  /** Default SIGKILL: the server with all its processes, as a machine that loses power. The data stays. */
-  kill(signal?: NodeJS.Signals): Promise<void>
-  pause(): Promise<void>
-  unpause(): Promise<void>
-  /** Starts it again after `kill`, or stops and starts it; same port, same data. */
-  restart(): Promise<void>
   [Symbol.asyncDispose](): Promise<void>
 }
 
@@ -178,7 +172,7 @@ function handle(parts: Parts): PostgresServer {
     sql: (database, text) => runSql(join(bin, 'psql'), { text, database, port, password }),
     log: () => readFile(join(directory, 'server.log'), 'utf8'),
     stop,
-    kill: (signal = 'SIGKILL') => server.kill(signal),
+    kill: server.kill,
     pause: server.pause,
     unpause: server.unpause,
     async restart() {

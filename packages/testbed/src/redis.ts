@@ -3,7 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { Failure, isFailure } from '@stillpoint/core/kernel'
-import { type Daemon, daemon } from './daemon.ts'
+import { type Daemon, type DaemonControl, daemon } from './daemon.ts'
 import { temporaryDirectory } from './directory.ts'
 import { freePort } from './port.ts'
 import { findTool } from './tools.ts'
@@ -16,7 +16,7 @@ export interface RedisOptions {
   readonly password?: string
 }
 
-export interface RedisServer {
+export interface RedisServer extends DaemonControl {
   readonly host: string
   readonly port: number
   readonly password: string | undefined
@@ -26,12 +26,6 @@ export interface RedisServer {
   log(): Promise<string>
   /** Ends it without saving, and removes its directory. Idempotent. */
   stop(): Promise<void>
-  /** Default SIGKILL. The data on disk stays. */
-  kill(signal?: NodeJS.Signals): Promise<void>
-  pause(): Promise<void>
-  unpause(): Promise<void>
-  /** Starts it again after `kill`, or stops and starts it; same port, same data. */
-  restart(): Promise<void>
   [Symbol.asyncDispose](): Promise<void>
 }
 
@@ -94,7 +88,7 @@ interface Place {
 function handle(server: Daemon, place: Place): RedisServer {
   const { port, directory, password } = place
   const stop = async () => {
-    await server.kill('SIGKILL') // nothing of it is to be kept, and an orderly end may wait for a save
+    await server.kill() // nothing of it is to be kept, and an orderly end may wait for a save
     await place.remove()
   }
   const user = password === undefined ? '' : `:${encodeURIComponent(password)}@`
@@ -106,13 +100,10 @@ function handle(server: Daemon, place: Place): RedisServer {
     url: (database = 0) => `redis://${user}${host}:${port}/${database}`,
     log: () => readFile(join(directory, 'server.log'), 'utf8'),
     stop,
-    kill: (signal = 'SIGKILL') => server.kill(signal),
+    kill: server.kill,
     pause: server.pause,
     unpause: server.unpause,
-    async restart() {
-      await server.stop()
-      await server.start()
-    },
+    restart: server.restart,
     [Symbol.asyncDispose]: stop,
   }
 }

@@ -20,7 +20,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { Failure, isFailure } from '@stillpoint/core/kernel'
-import { type Daemon, daemon } from './daemon.ts'
+import { type Daemon, type DaemonControl, daemon } from './daemon.ts'
 import { temporaryDirectory } from './directory.ts'
 import { freePort } from './port.ts'
 import { swiftFolder } from './requirements.ts'
@@ -30,15 +30,6 @@ export interface SwiftOptions {
   readonly storageNodes?: number
   /** Copies of each object, on different nodes. Default: 3. */
   readonly replicas?: number
-}
-
-export interface SwiftNode {
-  /** Default SIGKILL: all that it serves ends at once. Its data stays. */
-  kill(signal?: NodeJS.Signals): Promise<void>
-  pause(): Promise<void>
-  unpause(): Promise<void>
-  /** Starts it again after `kill`, or stops and starts it; same ports, same data. */
-  restart(): Promise<void>
 }
 
 export interface SwiftServer {
@@ -58,8 +49,9 @@ export interface SwiftServer {
   readonly secretAccessKey: string
   /** Credentials and region as `restic` and AWS' tools read them. */
   readonly env: Readonly<Record<'AWS_ACCESS_KEY_ID' | 'AWS_SECRET_ACCESS_KEY' | 'AWS_REGION', string>>
-  readonly proxy: SwiftNode
-  readonly storage: readonly SwiftNode[]
+  readonly proxy: DaemonControl
+  /** Each ends with all three servers that it is. */
+  readonly storage: readonly DaemonControl[]
   /** Brings all lists of all nodes that run up to date. */
   replicate(): Promise<void>
   /** What proxy and nodes have logged since their last start. */
@@ -108,7 +100,7 @@ async function startOnFreePorts({ storageNodes = 3, replicas = 3 }: SwiftOptions
   const daemons: Daemon[] = []
   const stop = async () => {
     // Nothing of it is to be kept, so none is asked.
-    await Promise.all(daemons.map((each) => each.kill('SIGKILL')))
+    await Promise.all(daemons.map((each) => each.kill()))
     await directory.remove()
   }
   try {
@@ -117,7 +109,7 @@ async function startOnFreePorts({ storageNodes = 3, replicas = 3 }: SwiftOptions
     await Promise.all([makeRings(layout, replicas), makeCertificate(layout.tls)])
     daemons.push(...layout.processes.map((each) => swiftDaemon(layout, each)))
     await Promise.all(daemons.map((each) => each.start()))
-    const [proxy, ...storage] = daemons.map(nodeOf)
+    const [proxy, ...storage] = daemons
     if (proxy === undefined) throw new Error('a cluster has a proxy')
     const accessKeyId = 'stillpoint:tester'
     const logs = async () => Promise.all(layout.processes.map(({ name }) => readFile(logFileOf(layout, name), 'utf8')))
@@ -314,16 +306,4 @@ function swiftDaemon(layout: Layout, { name, servers }: SwiftProcess): Daemon {
     stopSignal: 'SIGKILL',
     lastSignal: 'KILL',
   })
-}
-
-function nodeOf(server: Daemon): SwiftNode {
-  return {
-    kill: (signal = 'SIGKILL') => server.kill(signal),
-    pause: server.pause,
-    unpause: server.unpause,
-    async restart() {
-      await server.stop()
-      await server.start()
-    },
-  }
 }
