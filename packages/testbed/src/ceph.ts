@@ -15,11 +15,11 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { Failure, isFailure } from '@stillpoint/core/kernel'
+import { Failure } from '@stillpoint/core/kernel'
 import { type CephLayout, cephConfig, cephHost as host, cephHostStyleDomain as hostStyleDomain } from './ceph-config.ts'
 import { type Daemon, type DaemonControl, daemon } from './daemon.ts'
 import { temporaryDirectory } from './directory.ts'
-import { freePort } from './port.ts'
+import { freePort, onFreePorts } from './port.ts'
 import { hasTool } from './tools.ts'
 
 export interface CephOptions {
@@ -57,7 +57,6 @@ export interface CephServer extends CephUser {
 
 /** That of Ceph's gateway where nobody has named another. */
 const region = 'default'
-const attempts = 5
 const commandMsMax = 60_000
 const run = promisify(execFile)
 const programs = ['ceph-mon', 'ceph-osd', 'radosgw', 'radosgw-admin', 'ceph', 'monmaptool'] as const
@@ -72,19 +71,10 @@ export async function startCeph(options: CephOptions = {}): Promise<CephServer> 
     const hint = 'Install the packages ceph-mon, ceph-osd and radosgw.'
     throw new Failure({ code: 'tool_missing', message: 'no Ceph', hint })
   }
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      return await startOnFreePorts(options)
-    } catch (error) {
-      // Somebody else took a port between our look and the start.
-      const taken =
-        isFailure(error, 'server_did_not_start') && /Address already in use|unable to bind/i.test(error.message)
-      if (!taken || attempt === attempts) throw error
-    }
-  }
+  return onFreePorts(() => start(options))
 }
 
-async function startOnFreePorts({ storageDaemons = 1 }: CephOptions): Promise<CephServer> {
+async function start({ storageDaemons = 1 }: CephOptions): Promise<CephServer> {
   const directory = await temporaryDirectory('ceph')
   const daemons: Daemon[] = []
   const stop = async () => {

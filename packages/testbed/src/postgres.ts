@@ -12,7 +12,7 @@ import { promisify } from 'node:util'
 import { Failure, isFailure } from '@stillpoint/core/kernel'
 import { type Daemon, type DaemonControl, daemon } from './daemon.ts'
 import { temporaryDirectory } from './directory.ts'
-import { freePort } from './port.ts'
+import { freePort, onFreePorts } from './port.ts'
 import { postgresFolder } from './tools.ts'
 
 export interface PostgresOptions {
@@ -46,7 +46,6 @@ export interface PostgresServer extends DaemonControl {
 const run = promisify(execFile)
 const host = '127.0.0.1'
 const superuser = 'postgres'
-const attempts = 5
 
 /** @throws Failure `tool_missing` | `server_did_not_start` */
 export async function startPostgres(options: PostgresOptions = {}): Promise<PostgresServer> {
@@ -112,7 +111,7 @@ async function startOnFreePort(
   const sockets = join(place.directory, 'sockets')
   await mkdir(sockets)
   if (place.user !== undefined) await chown(sockets, place.user.uid, place.user.gid)
-  for (let attempt = 1; ; attempt++) {
+  return onFreePorts(async () => {
     const port = await freePort()
     const settings = {
       listen_addresses: host,
@@ -135,14 +134,9 @@ async function startOnFreePort(
       stopSignal: 'SIGINT', // fast shutdown: ends sessions, writes a checkpoint
       lastSignal: 'QUIT',
     })
-    try {
-      await server.start()
-      return { server, port }
-    } catch (error) {
-      const taken = isFailure(error, 'server_did_not_start') && error.message.includes('Address already in use')
-      if (!taken || attempt === attempts) throw error
-    }
-  }
+    await server.start()
+    return { server, port }
+  })
 }
 
 interface Parts {

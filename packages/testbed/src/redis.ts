@@ -2,10 +2,10 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { join } from 'node:path'
-import { Failure, isFailure } from '@stillpoint/core/kernel'
+import { Failure } from '@stillpoint/core/kernel'
 import { type Daemon, type DaemonControl, daemon } from './daemon.ts'
 import { temporaryDirectory } from './directory.ts'
-import { freePort } from './port.ts'
+import { freePort, onFreePorts } from './port.ts'
 import { findTool } from './tools.ts'
 
 export interface RedisOptions {
@@ -30,7 +30,6 @@ export interface RedisServer extends DaemonControl {
 }
 
 const host = '127.0.0.1'
-const attempts = 5
 
 /** @throws Failure `tool_missing` | `server_did_not_start` */
 export async function startRedis(options: RedisOptions = {}): Promise<RedisServer> {
@@ -53,7 +52,7 @@ async function startOnFreePort(
   directory: string,
   options: RedisOptions,
 ): Promise<{ server: Daemon; port: number }> {
-  for (let attempt = 1; ; attempt++) {
+  return onFreePorts(async () => {
     const port = await freePort()
     const lines = [`bind ${host}`, `port ${port}`, `dir ${JSON.stringify(directory)}`, 'save ""', 'daemonize no']
     if (options.password !== undefined) lines.push(`requirepass ${JSON.stringify(options.password)}`)
@@ -68,14 +67,9 @@ async function startOnFreePort(
       stopSignal: 'SIGTERM',
       lastSignal: 'KILL',
     })
-    try {
-      await server.start()
-      return { server, port }
-    } catch (error) {
-      const taken = isFailure(error, 'server_did_not_start') && error.message.includes('Address already in use')
-      if (!taken || attempt === attempts) throw error
-    }
-  }
+    await server.start()
+    return { server, port }
+  })
 }
 
 interface Place {

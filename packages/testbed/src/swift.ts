@@ -19,10 +19,10 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { Failure, isFailure } from '@stillpoint/core/kernel'
+import { Failure } from '@stillpoint/core/kernel'
 import { type Daemon, type DaemonControl, daemon } from './daemon.ts'
 import { temporaryDirectory } from './directory.ts'
-import { freePort } from './port.ts'
+import { freePort, onFreePorts } from './port.ts'
 import { swiftFolder } from './requirements.ts'
 
 export interface SwiftOptions {
@@ -69,7 +69,6 @@ const region = 'us-east-1'
 const hostStyleDomain = 's3.stillpoint.test'
 const run = promisify(execFile)
 const kinds = ['account', 'container', 'object'] as const
-const attempts = 5
 
 /** Whether the package python3-swift is installed. */
 export function hasSwift(): boolean {
@@ -85,17 +84,10 @@ export async function startSwift(options: SwiftOptions = {}): Promise<SwiftServe
       hint: 'Install the package python3-swift.',
     })
   }
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await startOnFreePorts(options)
-    } catch (error) {
-      const taken = isFailure(error, 'server_did_not_start') && error.message.includes('Address already in use')
-      if (!taken || attempt === attempts) throw error
-    }
-  }
+  return onFreePorts(() => start(options))
 }
 
-async function startOnFreePorts({ storageNodes = 3, replicas = 3 }: SwiftOptions): Promise<SwiftServer> {
+async function start({ storageNodes = 3, replicas = 3 }: SwiftOptions): Promise<SwiftServer> {
   const directory = await temporaryDirectory('swift')
   const daemons: Daemon[] = []
   const stop = async () => {

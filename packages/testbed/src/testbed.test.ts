@@ -20,6 +20,7 @@ import {
   startSwift,
   temporaryDirectory,
 } from './index.ts'
+import { onFreePorts } from './port.ts'
 
 async function exists(path: string): Promise<boolean> {
   return access(path).then(
@@ -112,6 +113,18 @@ describe.skipIf(!hasTool('redis-server'))('a Redis server [needs redis-server]',
     await expect(startRedis({ args: ['--no-such-setting', '1'] })).rejects.toThrow(
       /ended while starting.*Bad directive/s,
     )
+  })
+  test('a port that somebody else has taken is told, and another one tried', async () => {
+    await using first = await startRedis()
+    const taken = { args: ['--port', String(first.port)] }
+    await expect(startRedis(taken)).rejects.toThrow('Address already in use')
+    let tries = 0
+    await using second = await onFreePorts(() => {
+      tries += 1
+      return startRedis(tries === 1 ? taken : {})
+    })
+    expect(tries).toBe(2)
+    expect(await ask(second, 'PING')).toBe('+PONG')
   })
   test.each(['SIGTERM', 'SIGINT', 'SIGKILL'] as const)('does not outlive a parent that gets %s', async (signal) => {
     const index = fileURLToPath(new URL('./index.ts', import.meta.url))
