@@ -13,6 +13,11 @@ export interface TemporaryDirectory {
   [Symbol.asyncDispose](): Promise<void>
 }
 
+export interface SmallDisk extends TemporaryDirectory {
+  /** Keeps what is on it. */
+  resize(bytes: number): Promise<void>
+}
+
 /** Makes an empty private (0700) directory. It is removed at the latest when this process ends, however it ends. */
 export async function temporaryDirectory(prefix: string): Promise<TemporaryDirectory> {
   const path = await mkdtemp(join(tmpdir(), `stillpoint-${prefix}-`))
@@ -24,14 +29,15 @@ export async function temporaryDirectory(prefix: string): Promise<TemporaryDirec
   return { path, remove, [Symbol.asyncDispose]: remove }
 }
 
+const run = promisify(execFile)
+
 /**
  * A file system in memory of the given size, to see what happens when a disk is full. Undefined where this process may
  * not mount (not root, not Linux): such a suite is then skipped by name.
  */
-export async function smallDisk(bytes: number): Promise<TemporaryDirectory | undefined> {
+export async function smallDisk(bytes: number): Promise<SmallDisk | undefined> {
   if (process.platform !== 'linux' || process.getuid?.() !== 0) return undefined
   const directory = await temporaryDirectory('disk')
-  const run = promisify(execFile)
   try {
     await run('mount', ['-t', 'tmpfs', '-o', `size=${bytes}`, 'stillpoint-test', directory.path])
   } catch {
@@ -46,5 +52,8 @@ export async function smallDisk(bytes: number): Promise<TemporaryDirectory | und
     await directory.remove()
     guardian.dismiss()
   }
-  return { path: directory.path, remove, [Symbol.asyncDispose]: remove }
+  const resize = async (bytes: number) => {
+    await run('mount', ['-o', `remount,size=${bytes}`, directory.path])
+  }
+  return { path: directory.path, resize, remove, [Symbol.asyncDispose]: remove }
 }

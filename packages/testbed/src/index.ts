@@ -3,7 +3,7 @@
 export { type BreakingProxy, type BreakingProxyOptions, startBreakingProxy } from './breaking-proxy.ts'
 export { type CephOptions, type CephServer, type CephUser, hasCeph, startCeph } from './ceph.ts'
 export type { DaemonControl } from './daemon.ts'
-export { smallDisk, type TemporaryDirectory, temporaryDirectory } from './directory.ts'
+export { type SmallDisk, smallDisk, type TemporaryDirectory, temporaryDirectory } from './directory.ts'
 export { type Guardian, guard, guardDirectory, guardProcess } from './guardian.ts'
 export { freePort } from './port.ts'
 export { type PostgresOptions, type PostgresServer, startPostgres } from './postgres.ts'

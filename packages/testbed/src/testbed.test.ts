@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { access, stat, writeFile } from 'node:fs/promises'
+import { access, readFile, stat, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
@@ -86,10 +86,14 @@ describe('tools and directories', () => {
   test('a free port can be bound', async () => {
     expect(await freePort()).toBeGreaterThan(1023)
   })
-  test('a small disk is full when it says so', async ({ skip }) => {
+  test('a small disk is full when it says so, and has room once it is larger', async ({ skip }) => {
     await using disk = await smallDisk(1 << 20)
     if (disk === undefined) return skip('this process may not mount a file system')
+    await writeFile(`${disk.path}/small`, 'kept')
     await expect(writeFile(`${disk.path}/big`, Buffer.alloc(2 << 20))).rejects.toThrow('ENOSPC')
+    await disk.resize(4 << 20)
+    await writeFile(`${disk.path}/big`, Buffer.alloc(2 << 20))
+    expect(await readFile(`${disk.path}/small`, 'utf8')).toBe('kept')
   })
 })
 

@@ -5,7 +5,8 @@ import { lstat, mkdir, open, readdir, readFile, rm, symlink, writeFile } from 'n
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { isFailure, type TreeId } from '@stillpoint/core/kernel'
-import { describe, expect, onTestFinished, test } from 'vitest'
+import { smallDisk } from '@stillpoint/testbed'
+import { describe, expect, test } from 'vitest'
 import type { Repository } from '../repository.ts'
 import { fingerprint, newRepository, password, scratch, seeded, takeSnapshot } from '../testing/testbed.ts'
 
@@ -190,40 +191,25 @@ describe(`a restore that is killed, seed ${seed}`, () => {
   })
 })
 
-const isRoot = process.getuid?.() === 0
-
-/** A file system in memory of so many MiB, or undefined where this process may not mount one. */
-async function mountSmall(mebibytes: number): Promise<string | undefined> {
-  const path = await scratch()
-  if (spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${mebibytes}m`, 'tmpfs', path]).status !== 0) return undefined
-  onTestFinished(() => {
-    execFileSync('umount', [path])
-  })
-  return path
-}
-
 describe('a target that becomes full', () => {
-  test.skipIf(!isRoot)(
-    'ends the restore with a clear failure; with room, the same again finishes it',
-    async (context) => {
-      const { source, repository, tree } = await bench()
-      const disk = await mountSmall(4)
-      if (disk === undefined) return context.skip('no file system may be mounted here')
-      const target = join(disk, 'target')
-      for (const onProblem of ['stop', 'continue'] as const) {
-        const full = await repository
-          .loadDirectory(tree, target, { overwrite: 'always', onProblem })
-          .catch((error: unknown) => error)
-        if (!isFailure(full, 'no_space')) throw full
-        expect(full.message).toMatch(/^restoring \S+: no space is left on the device$/)
-        expect(full.hint).toContain('run the same restore again')
-        await requireHonest(source, target)
-      }
-      execFileSync('mount', ['-o', 'remount,size=64m', disk])
-      expect(await repository.loadDirectory(tree, target, { overwrite: 'if-changed' })).toMatchObject({ problems: [] })
-      expect(await fingerprint(target)).toEqual(await fingerprint(source))
-    },
-  )
+  test('ends the restore with a clear failure; with room, the same again finishes it', async ({ skip }) => {
+    await using disk = await smallDisk(4 << 20)
+    if (disk === undefined) return skip('this process may not mount a file system')
+    const { source, repository, tree } = await bench()
+    const target = join(disk.path, 'target')
+    for (const onProblem of ['stop', 'continue'] as const) {
+      const full = await repository
+        .loadDirectory(tree, target, { overwrite: 'always', onProblem })
+        .catch((error: unknown) => error)
+      if (!isFailure(full, 'no_space')) throw full
+      expect(full.message).toMatch(/^restoring \S+: no space is left on the device$/)
+      expect(full.hint).toContain('run the same restore again')
+      await requireHonest(source, target)
+    }
+    await disk.resize(64 << 20)
+    expect(await repository.loadDirectory(tree, target, { overwrite: 'if-changed' })).toMatchObject({ problems: [] })
+    expect(await fingerprint(target)).toEqual(await fingerprint(source))
+  })
 
   test('or takes no files of that size: told, and continued elsewhere', async () => {
     const { home, source, repository, tree } = await bench()
