@@ -147,10 +147,14 @@ export async function saveDirectory(
   const root = await openAnchored(path).catch((error: unknown) => {
     throw storageFailure(error, 'reading', path)
   })
-  const tree = await saveFolder(walk, root, '', options.parentTree).catch((error: unknown) => {
+  try {
+    const tree = await saveFolder(walk, root, '', options.parentTree)
+    return { tree, ...whatWalkFound(walk) }
+  } catch (error) {
     throw errnoOf(error) === undefined ? error : storageFailure(error, 'reading', path)
-  })
-  return { tree, ...whatWalkFound(walk) }
+  } finally {
+    await root.close()
+  }
 }
 
 /** @throws Failure where anything cannot be stored; what cannot be read is in `errors` or `changed` */
@@ -172,40 +176,37 @@ export async function saveEntryAt(
   return { node, ...whatWalkFound(walk) }
 }
 
+/** Who has opened the directory closes it. */
 async function saveFolder(
   walk: Walk,
   directory: AnchoredDirectory,
   prefix: string,
   parentTree: TreeId | undefined,
 ): Promise<TreeId> {
-  try {
-    const parent = await parentBytes(walk, parentTree)
-    const names = await directory.names()
-    const entries = new Map<string, string>()
-    const others = await saveScanned(walk, { directory, prefix, names, parent, entries })
-    const parents = parentNodes(parent, others)
-    const folders: string[] = []
-    const took = (name: string, node: TreeNode) => {
-      entries.set(name, encodedNode(node))
-      walk.options.onEntry?.({ path: `${prefix}${name}`, node, parent: parents.get(name) })
-    }
-    await eachOf(others, Math.max(filesInFlightMin, walk.context.vault.work.threads), (name) =>
-      recordingProblems(walk, `${prefix}${name}`, async () => {
-        const node = await saveEntry(walk, directory, name, prefix, parents.get(name))
-        if (node === 'folder') folders.push(name)
-        else if (node !== undefined) took(name, node)
-      }),
-    )
-    await eachBranch(walk, folders, (name) =>
-      recordingProblems(walk, `${prefix}${name}`, async () => {
-        const path = `${prefix}${name}`
-        took(name, await saveSubfolder(walk, await directory.open(name), path, parents.get(name)))
-      }),
-    )
-    return await walk.context.saveEncodedTree(names.flatMap((name) => entries.get(name) ?? []))
-  } finally {
-    await directory.close()
+  const parent = await parentBytes(walk, parentTree)
+  const names = await directory.names()
+  const entries = new Map<string, string>()
+  const others = await saveScanned(walk, { directory, prefix, names, parent, entries })
+  const parents = parentNodes(parent, others)
+  const folders: string[] = []
+  const took = (name: string, node: TreeNode) => {
+    entries.set(name, encodedNode(node))
+    walk.options.onEntry?.({ path: `${prefix}${name}`, node, parent: parents.get(name) })
   }
+  await eachOf(others, Math.max(filesInFlightMin, walk.context.vault.work.threads), (name) =>
+    recordingProblems(walk, `${prefix}${name}`, async () => {
+      const node = await saveEntry(walk, directory, name, prefix, parents.get(name))
+      if (node === 'folder') folders.push(name)
+      else if (node !== undefined) took(name, node)
+    }),
+  )
+  await eachBranch(walk, folders, (name) =>
+    recordingProblems(walk, `${prefix}${name}`, async () => {
+      const path = `${prefix}${name}`
+      took(name, await saveSubfolder(walk, await directory.open(name), path, parents.get(name)))
+    }),
+  )
+  return walk.context.saveEncodedTree(names.flatMap((name) => entries.get(name) ?? []))
 }
 
 /** Some at a time, over the whole walk: what is at work at once, and what is open, stays bounded at any depth. */
@@ -231,17 +232,21 @@ async function eachBranch(walk: Walk, names: readonly string[], action: (name: s
   if (failed !== undefined) throw failed.error
 }
 
-/** Takes over the opened directory, and closes it. */
+/** Takes over the opened directory, and closes it however it ends: where it cannot be read, the walk goes on. */
 async function saveSubfolder(
   walk: Walk,
   directory: AnchoredDirectory,
   path: string,
   parent: TreeNode | undefined,
 ): Promise<TreeNode> {
-  const status = await directory.handle.stat({ bigint: true })
-  const metadata = metadataFor(walk, { path, status, at: directoryItself(directory.child) })
-  const subtree = await saveFolder(walk, directory, `${path}/`, parent?.type === 'dir' ? parent.subtree : undefined)
-  return { ...metadata, type: 'dir', subtree }
+  try {
+    const status = await directory.handle.stat({ bigint: true })
+    const metadata = metadataFor(walk, { path, status, at: directoryItself(directory.child) })
+    const subtree = await saveFolder(walk, directory, `${path}/`, parent?.type === 'dir' ? parent.subtree : undefined)
+    return { ...metadata, type: 'dir', subtree }
+  } finally {
+    await directory.close()
+  }
 }
 
 /** What the operating system says about one path is recorded; failures to store, aborts and bugs go up. */

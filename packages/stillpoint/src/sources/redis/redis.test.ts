@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readdir } from 'node:fs/promises'
+import { readdir, readlink } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { freePort, hasTool, startRedis } from '@stillpoint/testbed'
 import { afterEach, describe, expect, test } from 'vitest'
@@ -19,6 +19,12 @@ async function capture(session: SourceSession): Promise<MemoryParts> {
   await session.capture(cut, sink, never)
   await session.release(cut)
   return sink.parts()
+}
+
+/** The RDB files of a server that this process has open, deleted ones too. */
+async function openDumps(directory: string): Promise<readonly string[]> {
+  const links = (await readdir('/proc/self/fd')).map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => ''))
+  return (await Promise.all(links)).filter((path) => path.startsWith(directory))
 }
 
 function cutShort(parts: Parts, name: string, bytes: number): Parts {
@@ -200,6 +206,21 @@ describe.skipIf(!hasTool('redis-server'))('Redis, cut and restored [needs redis-
     await (await target.open()).restore(sink.parts(), { replace: false }, never)
     expect(await target.client.get('a')).toBe('at the mark')
   })
+
+  test.skipIf(process.platform !== 'linux')(
+    'a closed session keeps no file open, whatever was not released',
+    async () => {
+      const bench = await start()
+      const session = await bench.open()
+      for (const cut of [newCut(), newCut()]) {
+        await session.mark(cut, never)
+        await session.capture(cut, new MemorySink(), never)
+      }
+      expect(await openDumps(bench.server.dataDir)).toHaveLength(2)
+      await session.close()
+      expect(await openDumps(bench.server.dataDir)).toEqual([])
+    },
+  )
 
   test('a FLUSHALL ends a save that is under way: the mark is lost, and never taken from an older file', async () => {
     const bench = await start()

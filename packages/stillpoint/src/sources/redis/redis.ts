@@ -163,8 +163,11 @@ function session({ options, env, login }: SessionContext): SourceSession {
     async close() {
       closed = true
       for (const cut of [...cuts.keys()]) {
-        await resume(cut)
-        await release(cut)
+        try {
+          await resume(cut)
+        } finally {
+          await release(cut)
+        }
       }
       cuts.clear()
     },

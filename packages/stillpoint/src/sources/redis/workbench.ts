@@ -30,6 +30,7 @@ export interface Bench {
   readonly server: RedisServer
   readonly client: Redis
   readonly scratchDir: string
+  /** Closed by `stop`, unless somebody has closed it before: it may keep the file of a mark open. */
   open(more?: Record<string, unknown>, password?: string): Promise<SourceSession>
   digest(): Promise<string>
   stop(): Promise<void>
@@ -49,6 +50,7 @@ export async function startBench(args: readonly string[] = []): Promise<Bench> {
     scratchDir: directory.path,
     note: () => undefined,
   }
+  const sessions: SourceSession[] = []
   return {
     server,
     client,
@@ -57,10 +59,13 @@ export async function startBench(args: readonly string[] = []): Promise<Bench> {
       const name = `password-${randomBytes(4).toString('hex')}`
       await writeFile(join(directory.path, name), given, { mode: 0o600 })
       const options = { host: server.host, port: server.port, passwordFile: name, ...more }
-      return redisSource.open(redisOptions.parse(options), env, never)
+      const session = await redisSource.open(redisOptions.parse(options), env, never)
+      sessions.push(session)
+      return session
     },
     digest: async () => String(await reader.call('DEBUG', 'DIGEST')),
     async stop() {
+      for (const session of sessions) await session.close()
       client.disconnect()
       reader.disconnect()
       await server.stop()
