@@ -46,7 +46,7 @@ export interface InitOptions {
   readonly entropy?: Entropy
   /** Default: the system's. */
   readonly clock?: Clock
-  /** What guessing the password costs. Default: 64 MiB and about 0.3 s per guess. */
+  /** What guessing the password costs. Default: 32 MiB and about 0.3 s per guess. */
   readonly scryptCost?: ScryptCost
   /**
    * Takes over from it the polynomial by which restic cuts files, so that restic's backups into both share what a copy
