@@ -18,7 +18,8 @@ import {
 } from '../testing/testbed.ts'
 import { listAll } from './blob-store.ts'
 import { retryingStore } from './retrying.ts'
-import { newRepositoryOn, repositoryOn, resticOn, type S3Place, startSwiftPlace } from './s3-testbed.ts'
+import { backUpThrough } from './s3-suite-testbed.ts'
+import { repositoryOn, type S3Place, startSwiftPlace } from './s3-testbed.ts'
 
 describe.skipIf(!hasSwift() || !hasTool('restic'))('outages of Swift [needs python3-swift, restic]', () => {
   let place: S3Place<SwiftServer>
@@ -69,25 +70,11 @@ describe.skipIf(!hasSwift() || !hasTool('restic'))('outages of Swift [needs pyth
 
   // The last: the node stays dead.
   test('a storage node is killed while a backup runs: it ends well, and all is there', async () => {
-    const source = join(await scratch(), 'source')
-    await mkdir(source)
-    const random = seeded(21)
-    for (let at = 0; at < 10; at += 1) await writeFile(join(source, `file-${at}`), random.bytes(4_000_000))
-    const path = place.newPath()
-    const repository = await newRepositoryOn(place, path)
-    const backup = takeSnapshot(repository, source)
-    // In the middle: when the first packs are there.
-    const looking = await place.open(path)
-    while ((await listAll(looking, 'pack')).length === 0) await new Promise((resolve) => setTimeout(resolve, 5))
-    await place.server.storage[0]?.kill()
-    const atTheKill = (await listAll(looking, 'pack')).length
-    const { id } = await backup
-    expect((await listAll(looking, 'pack')).length).toBeGreaterThan(atTheKill)
-    // With the node still dead; the lists of those that live have what was under way when it died.
-    await place.server.replicate()
-    const again = await repositoryOn(place, path)
-    expect((await again.snapshots()).map((snapshot) => snapshot.id)).toEqual([id])
-    expect((await again.check({ readData: true })).problems).toEqual([])
-    expect(await resticOn(place, path, 'check', '--read-data')).toContain('no errors were found')
+    await backUpThrough(place, {
+      seed: 21,
+      strike: async () => place.server.storage[0]?.kill(),
+      // With the node still dead; the lists of those that live have what was under way when it died.
+      settle: () => place.server.replicate(),
+    })
   })
 })

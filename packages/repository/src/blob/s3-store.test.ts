@@ -1,6 +1,8 @@
-/** The store on S3 against a real server: Swift with its S3 API. What servers could do wrong is in s3-server.test.ts. */
+/**
+ * What of the store on S3 is only shown by Swift, a real server with an S3 API. What every server must pass is in
+ * s3-suite-testbed.ts, what servers could do wrong in s3-server.test.ts.
+ */
 import { randomBytes } from 'node:crypto'
-import dns from 'node:dns'
 import { Failure } from '@stillpoint/core/kernel'
 import { freePort, hasSwift, type SwiftServer } from '@stillpoint/testbed'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
@@ -8,10 +10,9 @@ import { sha256 } from '../format/ids.ts'
 import { clock, seeded } from '../testing/testbed.ts'
 import { configObject, listAll } from './blob-store.ts'
 import { retryingStore } from './retrying.ts'
-import { ownClient, type S3Place, startSwiftPlace } from './s3-testbed.ts'
+import { packOf, type S3Place, startSwiftPlace } from './s3-testbed.ts'
 
 let place: S3Place<SwiftServer>
-const pack = (bytes: Uint8Array) => ({ kind: 'pack', name: sha256(bytes) }) as const
 const retry = { clock, random: seeded(1), pauseMs: 5 }
 
 describe.skipIf(!hasSwift())('on Swift [needs python3-swift]', () => {
@@ -26,32 +27,14 @@ describe.skipIf(!hasSwift())('on Swift [needs python3-swift]', () => {
     const store = retryingStore(await place.open(path, tls), retry)
     await store.prepare()
     const bytes = randomBytes(100_000)
-    expect(await store.put(pack(bytes), bytes)).toBe('created')
-    expect((await (await place.open(path)).get(pack(bytes))).equals(bytes)).toBe(true)
+    expect(await store.put(packOf(bytes), bytes)).toBe('created')
+    expect((await (await place.open(path)).get(packOf(bytes))).equals(bytes)).toBe(true)
     const untrusting = await place.open(path, { location: tls.location })
-    await expect(untrusting.get(pack(bytes))).rejects.toMatchObject({
+    await expect(untrusting.get(packOf(bytes))).rejects.toMatchObject({
       code: 'storage_failed',
       retry: 'never',
       message: expect.stringContaining('certificate is not trusted'),
     })
-  })
-
-  test('the bucket in the host’s name', async () => {
-    const { lookup } = dns
-    const names: string[] = []
-    // No resolver knows the name.
-    const spy = vi.spyOn(dns, 'lookup').mockImplementation(((name: string, ...rest: [never, never]) => {
-      names.push(name)
-      return lookup(place.server.host, ...rest)
-    }) as typeof lookup)
-    onTestFinished(() => spy.mockRestore())
-    const { path, store } = await place.prepared()
-    const bytes = randomBytes(10)
-    await store.put(pack(bytes), bytes)
-    const location = `s3:http://${place.server.hostStyleDomain}:${place.server.port}/${path}`
-    const hostStyle = await place.open(path, { location, addressing: 'host' })
-    expect(await hostStyle.get(pack(bytes))).toEqual(bytes)
-    expect(names).toEqual([`${path.split('/')[0]}.${place.server.hostStyleDomain}`])
   })
 
   test('it finds out that this server knows no conditions', async () => {
@@ -64,48 +47,13 @@ describe.skipIf(!hasSwift())('on Swift [needs python3-swift]', () => {
   test('lists with pages', async () => {
     const { store } = await place.prepared()
     const all = Array.from({ length: 60 }, (_, at) => Buffer.from(`object ${at}`))
-    await Promise.all(all.map((bytes) => store.put(pack(bytes), bytes)))
+    await Promise.all(all.map((bytes) => store.put(packOf(bytes), bytes)))
     const listed = await listAll(store, 'pack')
     expect(listed.map(({ name }) => name).sort()).toEqual(all.map((bytes) => sha256(bytes)).sort())
   })
 
-  test('large objects in parts, and what is left of uploads that ended early', async () => {
-    const { path, store } = await place.prepared({ partBytes: 5 << 20 })
-    const bytes = randomBytes((11 << 20) + 3)
-    expect(await store.put(pack(bytes), bytes)).toBe('created')
-    expect((await store.get(pack(bytes))).equals(bytes)).toBe(true)
-    const range = { offset: (5 << 20) - 7, length: 100 }
-    expect(await store.get(pack(bytes), range)).toEqual(bytes.subarray(range.offset, range.offset + range.length))
-    expect(await store.put(pack(bytes), bytes)).toBe('exists')
-    expect(await listAll(store, 'pack')).toEqual([{ name: sha256(bytes), bytes: bytes.length }])
-    await using client = ownClient(place.server)
-    await client.beginUpload(path)
-    expect(await store.sweep()).toBe(1)
-    expect(await store.sweep()).toBe(0)
-    expect((await store.get(pack(bytes))).equals(bytes)).toBe(true)
-  })
-
-  test('bytes that are not those of the name are refused', async () => {
-    const { store } = await place.prepared()
-    const object = pack(Buffer.from('what it should be'))
-    await expect(store.put(object, Buffer.from('what it is'))).rejects.toMatchObject({ code: 'storage_failed' })
-    expect(await store.size(object)).toBeUndefined()
-  })
-
-  test('wrong secrets, unknown users, none at all', async () => {
+  test('credentials of a named profile, and of one that the file has not', async () => {
     const { path } = await place.prepared()
-    const wrong = await place.open(path, {
-      credentialsFile: await place.credentials(place.server.accessKeyId, 'wrong'),
-    })
-    const calls = [listAll(wrong, 'pack'), wrong.get(configObject), wrong.put(configObject, Buffer.from('x'))]
-    for (const failure of await Promise.all(calls.map((call) => call.catch((error: unknown) => error)))) {
-      expect(failure).toMatchObject({ code: 'storage_denied', retry: 'never' })
-      expect(String(failure)).not.toContain('wrong')
-    }
-    const unknown = await place.open(path, {
-      credentialsFile: await place.credentials('nobody:there', place.server.secretAccessKey),
-    })
-    await expect(listAll(unknown, 'pack')).rejects.toMatchObject({ code: 'storage_denied' })
     const elsewhere = await place.credentials('a', 'b', 'other-profile')
     await expect(place.open(path, { credentialsFile: elsewhere })).rejects.toMatchObject({ code: 'secret_empty' })
     const profile = await place.open(path, {
@@ -131,11 +79,11 @@ describe.skipIf(!hasSwift())('on Swift [needs python3-swift]', () => {
     const { path, store } = await place.prepared()
     const protecting = await place.open(path, { retention: { mode: 'GOVERNANCE', days: 1 } })
     const bytes = Buffer.from('protected')
-    await expect(protecting.put(pack(bytes), bytes)).rejects.toMatchObject({
+    await expect(protecting.put(packOf(bytes), bytes)).rejects.toMatchObject({
       code: 'options_invalid',
       message: expect.stringContaining('no Object Lock'),
     })
-    expect(await store.size(pack(bytes))).toBeUndefined()
+    expect(await store.size(packOf(bytes))).toBeUndefined()
     const lock = { kind: 'lock', name: sha256(bytes) } as const
     expect(await protecting.put(lock, bytes)).toBe('created')
   })
@@ -157,14 +105,14 @@ describe.skipIf(!hasSwift())('on Swift [needs python3-swift]', () => {
     const abort = new AbortController()
     const { store } = await place.prepared({ signal: abort.signal })
     const bytes = randomBytes(8 << 20)
-    await store.put(pack(bytes), bytes)
+    await store.put(packOf(bytes), bytes)
     const reason = new Failure({ code: 'interrupted', message: 'stop' })
-    const calls = [store.get(pack(bytes)), listAll(store, 'pack'), store.put(configObject, bytes)]
+    const calls = [store.get(packOf(bytes)), listAll(store, 'pack'), store.put(configObject, bytes)]
     setTimeout(() => abort.abort(reason), 5)
     for (const outcome of await Promise.allSettled(calls)) {
       expect(outcome.status === 'fulfilled' || outcome.reason === reason).toBe(true)
     }
-    await expect(store.get(pack(bytes))).rejects.toBe(reason)
+    await expect(store.get(packOf(bytes))).rejects.toBe(reason)
   })
 
   test('nobody listens', async () => {

@@ -14,6 +14,7 @@ import {
   startSwift,
   temporaryDirectory,
 } from '@stillpoint/testbed'
+import { sha256 } from '../format/ids.ts'
 import { initRepository, openRepository, type Repository } from '../repository.ts'
 import { clock, entropy, password, scratch, scryptCost, seeded, world } from '../testing/testbed.ts'
 import type { BlobStore } from './blob-store.ts'
@@ -112,6 +113,9 @@ export function ownClient(server: S3Server, user: CephUser = server): OwnClient 
     },
   }
 }
+
+/** The pack that these bytes are. */
+export const packOf = (bytes: Uint8Array) => ({ kind: 'pack', name: sha256(bytes) }) as const
 
 const run = promisify(execFile)
 
