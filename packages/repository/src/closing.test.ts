@@ -4,7 +4,10 @@ import { readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
+import { listAll } from './blob/blob-store.ts'
 import { openLocalStore } from './blob/local-store.ts'
+import { openMemoryStore } from './blob/memory-store.ts'
+import { createClosing } from './closing.ts'
 import { openRepository } from './repository.ts'
 import { collected, newRepository, password, reopen, scratch, seeded, takeSnapshot, world } from './testing/testbed.ts'
 
@@ -19,6 +22,30 @@ async function filled() {
   const files = async (kind: string) => (await readdir(join(path, kind), { recursive: true })).length
   return { path, source, repository, files }
 }
+
+describe('the store of a closed repository', () => {
+  test('ends a list that goes on, and asks for nothing more', async () => {
+    let asked = 0
+    const inner = openMemoryStore()
+    const closing = createClosing()
+    const store = closing.guard({
+      ...inner,
+      async *list() {
+        for (;;) {
+          asked += 1
+          yield []
+        }
+      },
+    })
+    const listing = async () => {
+      for await (const _ of store.list('pack')) if (asked === 3) await closing.close(async () => {})
+    }
+    await expect(listing()).rejects.toMatchObject(closed)
+    expect(asked).toBe(3)
+    await expect(listAll(store, 'pack')).rejects.toMatchObject(closed)
+    expect(asked).toBe(3)
+  })
+})
 
 describe('a closed repository', () => {
   test('refuses every call, and can be closed again', async () => {

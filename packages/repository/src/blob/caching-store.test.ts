@@ -111,6 +111,21 @@ describe('what is kept', () => {
     await expect(store.get(gone)).rejects.toThrow(Failure)
   })
 
+  test('a list that ends early forgets nothing, nor does one what is kept while it goes on', async () => {
+    const { store, objects, path } = await subject()
+    const texts = Array.from({ length: 7 }, (_, at) => `snapshot ${at}`)
+    for (const text of texts) await store.put(objectOf('snapshot', text), contentOf(text))
+    for (const key of objects.keys())
+      if (key !== `snapshot/${objectOf('snapshot', 'snapshot 0').name}`) objects.delete(key)
+    for await (const batch of store.list('snapshot')) if (batch.length > 0) break
+    for (const text of texts) await stat(fileOf(path, 'snapshots', objectOf('snapshot', text)))
+    const since = objectOf('snapshot', 'since')
+    for await (const _ of store.list('snapshot')) await store.put(since, contentOf('since'))
+    await stat(fileOf(path, 'snapshots', since))
+    await stat(fileOf(path, 'snapshots', objectOf('snapshot', 'snapshot 0')))
+    await expect(stat(fileOf(path, 'snapshots', objectOf('snapshot', 'snapshot 1')))).rejects.toThrow('ENOENT')
+  })
+
   test('without a directory a pack is fetched as a whole only when it is read again and again', async () => {
     const { store, objects, seen } = await subject({ withDirectory: false })
     const pack = objectOf('pack', 'trees')

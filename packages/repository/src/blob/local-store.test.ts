@@ -1,4 +1,4 @@
-import { mkdir, readdir, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Failure } from '@stillpoint/core/kernel'
 import { describe, expect, test } from 'vitest'
@@ -146,6 +146,62 @@ describe('the conformance suite finds broken stores', () => {
       expect(failed).not.toEqual([])
     })
   }
+})
+
+describe('a list of many', () => {
+  async function many() {
+    const path = await scratch()
+    const store = openLocalStore(path)
+    await store.prepare()
+    const names = Array.from({ length: 1000 }, (_, at) => sha256(Buffer.from(`${at}`)))
+    await Promise.all(names.map((name, at) => writeFile(join(path, 'snapshots', name), 'x'.repeat(at % 7))))
+    return { path, store, names }
+  }
+
+  test('comes in batches, between which everything else gets its turn', async () => {
+    const { store, names } = await many()
+    let isEnded = false
+    let turns = 0
+    const count = () => {
+      turns += 1
+      if (!isEnded) setImmediate(count)
+    }
+    setImmediate(count)
+    let batches = 0
+    const listed: StoredObject[] = []
+    for await (const batch of store.list('snapshot')) {
+      batches += 1
+      listed.push(...batch)
+    }
+    isEnded = true
+    expect(listed.map(({ name }) => name).sort()).toEqual([...names].sort())
+    expect(new Map(listed.map(({ name, bytes }) => [name, bytes])).get(names[6] ?? '')).toBe(6)
+    expect(batches).toBeGreaterThan(10)
+    expect(turns).toBeGreaterThanOrEqual(batches - 1)
+  })
+
+  test('leaves out what others delete before it comes there', async () => {
+    const { path, store, names } = await many()
+    const listed: string[] = []
+    for await (const batch of store.list('snapshot')) {
+      listed.push(...batch.map(({ name }) => name))
+      const rest = names.filter((name) => !listed.includes(name))
+      await Promise.all(rest.map((name) => rm(join(path, 'snapshots', name), { force: true })))
+    }
+    expect(listed.length).toBeGreaterThan(0)
+    expect(listed.length).toBeLessThan(names.length / 2)
+    expect((await readdir(join(path, 'snapshots'))).sort()).toEqual(listed.sort())
+  })
+
+  test('that cannot go on says where', async () => {
+    const { path, store } = await many()
+    await rm(join(path, 'data', 'ff'), { recursive: true })
+    await writeFile(join(path, 'data', 'ff'), 'no folder')
+    await expect(listAll(store, 'pack')).rejects.toMatchObject({
+      code: 'storage_failed',
+      message: expect.stringContaining(`listing ${join(path, 'data')}`),
+    })
+  })
 })
 
 describe('what a crash leaves', () => {

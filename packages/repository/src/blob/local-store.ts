@@ -9,7 +9,7 @@
  */
 import { type Dirent, lstatSync } from 'node:fs'
 import { type FileHandle, link, mkdir, open, readdir, rename, stat, unlink } from 'node:fs/promises'
-import { dirname, join, resolve } from 'node:path'
+import { dirname, join, resolve, sep } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import { Failure } from '@stillpoint/core/kernel'
 import { isId } from '../format/ids.ts'
@@ -241,7 +241,7 @@ function objectsAmong(names: readonly string[], folder: string): readonly Stored
   const found: StoredObject[] = []
   for (const name of names) {
     if (!isId(name)) continue
-    const status = lstatSync(join(folder, name), { throwIfNoEntry: false })
+    const status = lstatSync(`${folder}${sep}${name}`, { throwIfNoEntry: false })
     if (status?.isFile()) found.push({ name, bytes: status.size })
   }
   return found

@@ -344,6 +344,33 @@ describe('lists', () => {
     }
   })
 
+  test('pages are asked for as they are taken, and what the store has done is held against all of them', async () => {
+    const stored = ['a', 'b', 'c', 'd'].map((text) => pack(Buffer.from(text)))
+    const [deleted, first, second, unlisted] = stored.map(({ name }) => name)
+    const next = '<NextContinuationToken>second</NextContinuationToken>'
+    const empty = { status: 200, headers: { 'content-length': '0' } }
+    const pageOf = (...names: readonly (string | undefined)[]) => names.map((name = '') => entry(key(name)))
+    let isGone = false
+    const { seen, store } = await scripted(({ method, url }) => {
+      if (url.includes('continuation-token=second')) return { status: 200, body: page(pageOf(second)) }
+      if (url.startsWith('?')) return { status: 200, body: page(pageOf(deleted, first), next) }
+      isGone ||= method === 'DELETE'
+      return isGone && method === 'HEAD' && url.includes(deleted ?? '') ? { status: 404 } : empty
+    })
+    const listings = () => seen.filter(({ method, url }) => method === 'GET' && url.startsWith('?')).length
+    await store.put({ kind: 'pack', name: unlisted ?? '' }, Buffer.alloc(0))
+    await store.delete({ kind: 'pack', name: deleted ?? '' })
+    const batches: (readonly [number, readonly string[]])[] = []
+    for await (const batch of store.list('pack')) batches.push([listings(), batch.map(({ name }) => name)])
+    expect(batches).toEqual([
+      [1, [first]],
+      [2, [second]],
+      [2, [unlisted]],
+    ])
+    for await (const _ of store.list('pack')) break
+    expect(listings()).toBe(3)
+  })
+
   test('one that comes late hides nothing that the store itself has done', async () => {
     const objects = new Map<string, Buffer>()
     const stale = pack(Buffer.from('stale'))

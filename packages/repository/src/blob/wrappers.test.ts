@@ -4,7 +4,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { sha256 } from '../format/ids.ts'
 import { seeded } from '../testing/world.ts'
-import { type BlobStore, configObject, type ObjectName } from './blob-store.ts'
+import { type BlobStore, configObject, listAll, type ObjectName } from './blob-store.ts'
 import { describeBlobStore, failedChecks, type StoreUnderTest } from './conformance.ts'
 import { type FaultKind, faultyStore, type InjectedFault, type StoreOperation } from './faulty.ts'
 import { createRateLimit, limitedStore } from './limited.ts'
@@ -140,6 +140,100 @@ describe('retrying', () => {
     await expect(store.delete(object('b'))).rejects.toMatchObject({ code: 'object_missing' })
   })
 
+  describe('a list', () => {
+    const texts = Array.from({ length: 10 }, (_, at) => `${at}`)
+    const names = texts.map((text) => object(text).name).sort()
+
+    /** Lists of ten objects, of which each fails as soon as it has handed over so many batches as its number says. */
+    async function failingLists(
+      batches: readonly number[],
+      error: () => Failure = later,
+      more: Parameters<typeof around>[1] = {},
+    ) {
+      const inner = openMemoryStore()
+      for (const text of texts) await inner.put(object(text), Buffer.from(text))
+      let turn = 0
+      const failing: BlobStore = {
+        ...inner,
+        async *list(kind) {
+          const batchesMax = batches[turn] ?? Number.POSITIVE_INFINITY
+          turn += 1
+          let handedOver = 0
+          for await (const batch of inner.list(kind)) {
+            if (handedOver === batchesMax) throw error()
+            handedOver += 1
+            yield batch
+          }
+        },
+      }
+      return { inner, turns: () => turn, ...around(failing, more) }
+    }
+
+    test('that fails half-way begins anew, and has each object once', async () => {
+      const { store, notes, turns } = await failingLists([0, 1, 3, 2])
+      const listed = await listAll(store, 'pack')
+      expect(listed.map(({ name }) => name).sort()).toEqual(names)
+      expect([turns(), notes.length]).toEqual([5, 4])
+    })
+
+    test('is not held back until it is whole', async () => {
+      const { store, turns } = await failingLists([2])
+      const seen: number[] = []
+      for await (const batch of store.list('pack')) for (const _ of batch) seen.push(turns())
+      expect(seen).toEqual([1, 1, 1, 1, 1, 1, 2, 2, 2, 2])
+    })
+
+    test('has what was deleted or stored between its attempts, or has it not, but nothing else and nothing twice', async () => {
+      const { store, inner } = await failingLists([2])
+      const seen: string[] = []
+      for await (const batch of store.list('pack')) {
+        seen.push(...batch.map(({ name }) => name))
+        if (seen.length !== 3) continue
+        for (const name of seen) await inner.delete({ kind: 'pack', name })
+        await inner.put(object('new'), Buffer.from('new'))
+      }
+      expect(seen.sort()).toEqual([...names, object('new').name].sort())
+    })
+
+    test('that goes on failing fails after so many attempts', async () => {
+      const { store, turns } = await failingLists([1, 1, 1, 1], later, { attemptsMax: 3 })
+      await expect(listAll(store, 'pack')).rejects.toMatchObject({ code: 'storage_failed', message: 'not now' })
+      expect(turns()).toBe(3)
+    })
+
+    test('that would fail again is not tried again', async () => {
+      const { store, turns } = await failingLists([1], () => new Failure({ code: 'storage_denied', message: 'no' }))
+      await expect(listAll(store, 'pack')).rejects.toMatchObject({ code: 'storage_denied' })
+      expect(turns()).toBe(1)
+    })
+
+    test('is not tried again where its taker fails', async () => {
+      const { store, turns } = await failingLists([])
+      const cause = later()
+      const taking = async () => {
+        for await (const _ of store.list('pack')) throw cause
+      }
+      await expect(taking()).rejects.toBe(cause)
+      expect(turns()).toBe(1)
+    })
+
+    test('ends its pause with an abort', async () => {
+      const cause = new Failure({ code: 'interrupted', message: 'stop' })
+      const abort = new AbortController()
+      const { inner } = await failingLists([])
+      const failing: BlobStore = {
+        ...inner,
+        async *list(kind) {
+          yield* inner.list(kind)
+          throw later()
+        },
+      }
+      const never: Clock = { monotonicMs: () => 0, wallMs: () => 0, after: () => () => {} }
+      const options = { clock: never, random: seeded(1), signal: abort.signal, onRetry: () => abort.abort(cause) }
+      await expect(listAll(retryingStore(failing, options), 'pack')).rejects.toBe(cause)
+    })
+  })
+
   test('an abort ends the pause', async () => {
     const cause = new Failure({ code: 'interrupted', message: 'stop' })
     const abort = new AbortController()
@@ -211,6 +305,18 @@ describe('faulty', () => {
     }
     expect(await runOf(5)).toEqual(await runOf(5))
     expect(await runOf(5)).not.toEqual(await runOf(6))
+  })
+
+  test('the beginning of a list whose answer is lost is handed over', async () => {
+    const inner = openMemoryStore()
+    for (let at = 0; at < 5; at += 1) await inner.put(object(`${at}`), Buffer.from(`${at}`))
+    const store = faultyStore(inner, { random: seeded(1), rates: { answerLost: 1 } })
+    const seen: string[] = []
+    const listing = async () => {
+      for await (const batch of store.list('pack')) seen.push(...batch.map(({ name }) => name))
+    }
+    await expect(listing()).rejects.toMatchObject({ code: 'storage_failed', retry: 'later' })
+    expect(seen).toHaveLength(2)
   })
 
   test('spared operations have no faults', async () => {
