@@ -29,6 +29,7 @@ export const requirements: readonly Requirement[] = [
   { tool: 'openssl', package: 'openssl', neededFor: 'making certificates for the tests of TLS' },
   { tool: 'setfattr', package: 'attr', neededFor: 'extended attributes of files' },
   { tool: 'setfacl', package: 'acl', neededFor: 'ACLs of files' },
+  { tool: 'script', package: 'bsdutils', neededFor: 'a terminal of the tests’ own' },
   { tool: 'restic', package: 'restic', neededFor: 'proving that repositories are compatible with restic' },
   { tool: 'borg', package: 'borgbackup', neededFor: 'the benchmark, beside restic' },
   { tool: 'time', package: 'time', neededFor: 'what a command of the benchmark costs' },

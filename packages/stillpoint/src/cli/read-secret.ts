@@ -11,7 +11,11 @@ export interface SecretPrompt {
   readonly say: (text: string) => void
 }
 
-/** Typed twice on a terminal; else all of stdin, without one newline at its end. */
+/**
+ * Typed twice on a terminal; else all of stdin, without one newline at its end.
+ * @throws Failure `secret_empty` (the terminal is gone, or Ctrl-D), `secret_mistyped`, `secret_too_large`, `secret_not_text`;
+ *   the signal's reason
+ */
 export async function readStdinSecret(stdin: ReadStream, prompt: SecretPrompt): Promise<string> {
   prompt.signal.throwIfAborted()
   if (!stdin.isTTY) return readAll(stdin, prompt.signal)
@@ -49,42 +53,59 @@ async function readAll(stdin: ReadStream, signal: AbortSignal): Promise<string> 
   }
 }
 
-const enter = new Set(['\r', '\n', '\u0004'])
+const enter = new Set(['\r', '\n'])
 const erase = new Set(['\u007f', '\b'])
+const [interrupt, endOfInput, eraseAll] = ['\u0003', '\u0004', '\u0015']
 
 function typed(stdin: ReadStream, { question, signal, say }: SecretPrompt): Promise<string> {
-  say(question)
-  stdin.setRawMode(true)
-  stdin.setEncoding('utf8')
-  stdin.resume()
   return new Promise((resolve, reject) => {
     let characters: string[] = []
-    const end = () => {
+    let isOver = false
+    const end = (settle: () => void) => {
+      if (isOver) return
+      isOver = true
+      signal.removeEventListener('abort', onAbort)
       stdin.setRawMode(false)
       stdin.pause()
-      stdin.off('data', onData)
-      signal.removeEventListener('abort', onAbort)
+      stdin.off('data', onData).off('end', onGone).off('error', onGone)
       say('\n')
+      settle()
     }
-    const onAbort = () => {
-      end()
-      reject(signal.reason)
-    }
+    const onAbort = () => end(() => reject(signal.reason))
+    const onGone = (cause?: Error) => end(() => reject(nothingTyped(cause)))
     const onData = (text: string) => {
-      for (const character of text) {
-        if (enter.has(character)) {
-          end()
-          resolve(characters.join(''))
-          return
-        }
+      const keys = [...text]
+      for (const [at, key] of keys.entries()) {
+        if (isOver) return
+        if (enter.has(key) || (key === endOfInput && characters.length > 0)) {
+          end(() => resolve(characters.join('')))
+          // What was pasted or typed ahead is for the next question.
+          const rest = keys.slice(at + 1).join('')
+          if (rest !== '') stdin.unshift(rest, 'utf8')
+        } else if (key === endOfInput) onGone()
         // On a terminal in raw mode Ctrl-C is a key, not a signal.
-        if (character === '\u0003') process.kill(process.pid, 'SIGINT')
-        else if (character === '\u0015') characters = []
-        else if (erase.has(character)) characters.pop()
-        else characters.push(character)
+        else if (key === interrupt) process.kill(process.pid, 'SIGINT')
+        else if (key === eraseAll) characters = []
+        else if (erase.has(key)) characters.pop()
+        else characters.push(key)
       }
     }
-    stdin.on('data', onData)
+    stdin.on('error', onGone).on('end', onGone)
+    // Before the question: who sees it may type at once, and nothing of that may be shown.
+    stdin.setRawMode(true)
+    stdin.setEncoding('utf8')
     signal.addEventListener('abort', onAbort, { once: true })
+    say(question)
+    stdin.on('data', onData)
+    stdin.resume()
+  })
+}
+
+function nothingTyped(cause: Error | undefined): Failure {
+  return new Failure({
+    code: 'secret_empty',
+    message: 'no password was typed',
+    hint: 'Type it, or name a file that has it.',
+    ...(cause === undefined ? {} : { cause }),
   })
 }

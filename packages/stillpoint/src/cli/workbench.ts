@@ -7,7 +7,9 @@ import { DatabaseSync } from 'node:sqlite'
 import { fileURLToPath } from 'node:url'
 
 /** Compiled once for all runs: half of what a short command costs. Inside the checkout, where nobody else can write. */
-const compileCache = fileURLToPath(new URL('../../../../node_modules/.cache/stillpoint-compiled', import.meta.url))
+export const compileCache = fileURLToPath(
+  new URL('../../../../node_modules/.cache/stillpoint-compiled', import.meta.url),
+)
 const binary = fileURLToPath(new URL('../../bin/stillpoint.js', import.meta.url))
 
 export interface Ended {

@@ -44,6 +44,7 @@ async function init(session: CommandSession, options: InitFlags) {
   requireFromTogether(options)
   const store = await storeNamed(session, options, names)
   const password = await passwordNamed(host, options, { names, warn: output.warning, isNew: true })
+  if (password === '' && options.insecureNoPassword !== true) throw emptyPassword()
   const { clock, entropy, random, signal } = host
   const from = options.copyChunkerParams === true ? { copyChunkerFrom: await openFrom(session, options) } : {}
   await initRepository({ store, password, clock, entropy, ...from })
@@ -53,6 +54,14 @@ async function init(session: CommandSession, options: InitFlags) {
   output.lines([`created repository ${id.slice(0, 10)} at ${repository}`])
   output.message('Whoever loses the password loses the data: keep a copy of it somewhere else.')
   return succeeded
+}
+
+function emptyPassword(): Failure {
+  return new Failure({
+    code: 'secret_empty',
+    message: 'no password was typed',
+    hint: 'A repository without one is open to everybody who can read it. If that is meant: --insecure-no-password.',
+  })
 }
 
 /** As restic: a source without a use for it is a mistake. */

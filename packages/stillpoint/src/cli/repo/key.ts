@@ -96,7 +96,8 @@ function withNewPassword(command: Command): Command {
 async function newPassword({ cwd, signal, terminal }: CommandHost, options: NewKeyFlags): Promise<string> {
   if (options.newInsecureNoPassword === true) return ''
   const inFile = await readSecret({ passwordFile: options.newPasswordFile }, cwd, signal)
-  const password = (inFile ?? (await terminal.readSecret('new password: ', signal))).trim()
+  // As restic: white space around it is of the file, and part of what was typed.
+  const password = inFile?.trim() ?? (await terminal.readSecret('new password: ', signal))
   if (password !== '') return password
   const hint = 'An empty one needs --new-insecure-no-password.'
   throw new Failure({ code: 'usage', message: 'no new password was given', hint })
