@@ -19,27 +19,43 @@ export function parsePattern(text: string, options: { readonly ignoreCase?: bool
   const isRooted = body.startsWith('/')
   const parts = body.split('/').filter((part) => part !== '' && part !== '.')
   if (parts.length === 0 && !isRooted) throw invalid(text)
-  const tests = parts.map((part) => (part === '**' ? part : componentTest(part, { text, ...options })))
+  const rows: ComponentTest[][] = [[]]
+  for (const part of parts) {
+    if (part === '**') rows.push([])
+    else rows.at(-1)?.push(componentTest(part, { text, ...options }))
+  }
   return {
     text,
     isNegated,
     matches(path) {
       const components = path.split('/').filter((component) => component !== '')
-      if (isRooted) return matchesAt(tests, components)
-      return components.some((_, at) => matchesAt(tests, components.slice(at)))
+      return (isRooted || components.length > 0) && holdsInOrder(rows, components, isRooted)
     },
   }
 }
 
-type Test = '**' | RegExp
+/**
+ * Each row as early as it can be: what stands between two of them may be anything, and so may what follows the last. Where
+ * a row is found, no later place for it is better, so that none is tried again.
+ */
+function holdsInOrder(
+  rows: readonly (readonly ComponentTest[])[],
+  components: readonly string[],
+  isRooted: boolean,
+): boolean {
+  let at = 0
+  for (const [index, row] of rows.entries()) {
+    const last = index === 0 && isRooted ? 0 : components.length - row.length
+    while (at <= last && !row.every((test, offset) => test.test(components[at + offset] ?? ''))) at += 1
+    if (at > last || at + row.length > components.length) return false
+    at += row.length
+  }
+  return true
+}
 
-/** The tests hold for the first components; what follows lies below. */
-function matchesAt(tests: readonly Test[], components: readonly string[]): boolean {
-  const [test, ...rest] = tests
-  if (test === undefined) return true
-  if (test === '**') return components.some((_, at) => matchesAt(rest, components.slice(at))) || rest.length === 0
-  const [component, ...below] = components
-  return component !== undefined && test.test(component) && matchesAt(rest, below)
+/** A regular expression, or several. */
+export interface ComponentTest {
+  test(component: string): boolean
 }
 
 export interface ComponentOptions {
@@ -47,12 +63,28 @@ export interface ComponentOptions {
   readonly ignoreCase?: boolean
 }
 
-export function componentTest(part: string, { text, ignoreCase }: ComponentOptions): RegExp {
+/** @throws Failure `options_invalid` */
+export function componentTest(part: string, { text, ignoreCase }: ComponentOptions): ComponentTest {
+  const pieces = piecesOf(part, text)
+  const flags = ignoreCase === true ? 'isu' : 'su'
+  try {
+    // With two stars and more, a regular expression would try each place of the one for each of the others.
+    return pieces.length > 2 ? inOrder(pieces, flags) : new RegExp(`^${pieces.join('[^/]*')}$`, flags)
+  } catch (cause) {
+    throw invalid(text, cause)
+  }
+}
+
+/** What stands between the stars, each of a fixed length, as regular expressions. */
+function piecesOf(part: string, text: string): readonly string[] {
+  const pieces: string[] = []
   let source = ''
   for (let at = 0; at < part.length; at += 1) {
     const char = part[at] ?? ''
     if (char === '*') {
-      if (part[at - 1] !== '*') source += '[^/]*' // a row of them is one: nothing to try again and again
+      // A row of stars is one.
+      if (source !== '' || pieces.length === 0) pieces.push(source)
+      source = ''
     } else if (char === '?') source += '[^/]'
     else if (char === '\\') {
       at += 1
@@ -64,10 +96,26 @@ export function componentTest(part: string, { text, ignoreCase }: ComponentOptio
       at = end
     } else source += quoted(char)
   }
-  try {
-    return new RegExp(`^${source}$`, ignoreCase === true ? 'isu' : 'su')
-  } catch (cause) {
-    throw invalid(text, cause)
+  return [...pieces, source]
+}
+
+/** The first piece at the beginning, the last one at the end, and each between them where it comes first. */
+function inOrder(pieces: readonly string[], flags: string): ComponentTest {
+  const last = pieces.length - 1
+  const searches = pieces.map((piece, at) => {
+    if (at === 0) return new RegExp(piece, `${flags}y`)
+    return new RegExp(at === last ? `${piece}$` : piece, `${flags}g`)
+  })
+  return {
+    test(component) {
+      let from = 0
+      for (const search of searches) {
+        search.lastIndex = from
+        if (!search.test(component)) return false
+        from = search.lastIndex
+      }
+      return true
+    },
   }
 }
 
