@@ -138,8 +138,12 @@ function handClock() {
         if (next === undefined) break
         timers.delete(next)
         elapsedMs = next.atMs
+        const before = timers.size
         next.wake()
-        await new Promise((resolve) => setTimeout(resolve, 30))
+        // What was woken ends by setting its next timer, or has come to its end: then nothing says so.
+        for (let turn = 0; turn < 33 && timers.size === before; turn += 1) {
+          await new Promise((resolve) => setTimeout(resolve, 30))
+        }
       }
       elapsedMs = untilMs
     },
