@@ -1,6 +1,6 @@
 /** What is left of a repository when it has been closed: nothing in this process, and no lock. */
 import { spawnSync } from 'node:child_process'
-import { readdir, writeFile } from 'node:fs/promises'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
@@ -22,6 +22,35 @@ async function filled() {
   const files = async (kind: string) => (await readdir(join(path, kind), { recursive: true })).length
   return { path, source, repository, files }
 }
+
+/** Threads of this process that work for a repository, by the name that they have in the system. */
+async function workThreads(): Promise<number> {
+  const names = await Promise.all(
+    (await readdir('/proc/self/task')).map((id) => readFile(`/proc/self/task/${id}/comm`, 'utf8').catch(() => '')),
+  )
+  return names.filter((name) => name.trim() === 'repository work').length
+}
+
+describe('the threads of a repository', () => {
+  test('have started when it is open, if that was asked for', async () => {
+    const { path, repository } = await filled()
+    await repository.close()
+    const early = { threads: 2, threadsStart: 'now' } as const
+    const opened = await openRepository({ store: openLocalStore(path), password, ...world, ...early })
+    await expect.poll(workThreads, { timeout: 20_000 }).toBe(2)
+    await opened.close()
+    expect(await workThreads()).toBe(0)
+  })
+
+  test('end where the password is wrong', async () => {
+    const { path, repository } = await filled()
+    await repository.close()
+    const early = { threads: 2, threadsStart: 'now' } as const
+    const opening = openRepository({ store: openLocalStore(path), password: 'wrong', ...world, ...early })
+    await expect(opening).rejects.toMatchObject({ code: 'password_wrong' })
+    expect(await workThreads()).toBe(0)
+  })
+})
 
 describe('the store of a closed repository', () => {
   test('ends a list that goes on, and asks for nothing more', async () => {

@@ -3,7 +3,7 @@
  * and upkeep.
  */
 import { hostname, userInfo } from 'node:os'
-import { type Clock, type Entropy, Failure, isFailure, type Random, type TreeId } from '@stillpoint/core/kernel'
+import { assert, type Clock, type Entropy, Failure, isFailure, type Random, type TreeId } from '@stillpoint/core/kernel'
 import { type BlobStore, configObject, listAll, type ObjectName } from './blob/blob-store.ts'
 import { type CacheSettings, openCaching } from './blob/caching.ts'
 import { deriveGearTable } from './chunk/gear-table.ts'
@@ -35,6 +35,7 @@ import { type CheckOptions, type CheckReport, checkRepository } from './upkeep/c
 import { createLockKeeper, createReadOnlyKeeper, type LockMode, readOnlyFailure } from './upkeep/lock.ts'
 import { createUpkeep, type Upkeep, vaultOf } from './upkeep/upkeep.ts'
 import { damaged, type Vault } from './vault.ts'
+import type { TaskContext } from './work/tasks.ts'
 import { createWorkPool } from './work/work-pool.ts'
 import { type CompressionMode, writeSettings } from './write-settings.ts'
 
@@ -72,6 +73,11 @@ export interface OpenOptions {
   readonly keyHint?: string
   /** Threads for hashing, compression and encryption; 0: none but this one. Default: one per processor. */
   readonly threads?: number
+  /**
+   * When they start. `now`: while the password is tried, for who is about to read much. `whenNeeded`: with the first work
+   * that is worth it. Default: `whenNeeded`.
+   */
+  readonly threadsStart?: 'now' | 'whenNeeded'
   /** Of what is written. Default: `auto`. */
   readonly compression?: CompressionMode
   /**
@@ -204,7 +210,7 @@ export async function openRepository(options: OpenOptions): Promise<Repository> 
 
 /** As `openRepository`, for the modules and tests of this package. */
 export async function openVault(options: OpenOptions): Promise<Vault> {
-  const { store, clock = systemClock, entropy = systemEntropy, random = systemRandom } = options
+  const { store, clock = systemClock } = options
   const writes = writeSettings(options)
   if ((await store.size(configObject)) === undefined) {
     throw new Failure({
@@ -213,7 +219,32 @@ export async function openVault(options: OpenOptions): Promise<Vault> {
       hint: 'Check the path, or make a repository there first: "stillpoint init" does, and so does "restic init".',
     })
   }
-  const { keys, config, keyName } = await unlockConfig(store, passwordBytes(options.password), options.keyHint)
+  let context: TaskContext | undefined
+  const work = createWorkPool({
+    context() {
+      assert(context !== undefined, 'work is given when the repository has been unlocked')
+      return context
+    },
+    clock,
+    ...(options.threads === undefined ? {} : { threads: options.threads }),
+  })
+  if (options.threadsStart === 'now') work.startThreads()
+  try {
+    const unlocked = await unlockConfig(store, passwordBytes(options.password), options.keyHint)
+    context = { keys: unlocked.keys, gear: deriveGearTable(unlocked.keys, unlocked.config.id) }
+    return await vaultWith(options, unlocked, { work, writes })
+  } catch (error) {
+    await work.close()
+    throw error
+  }
+}
+
+async function vaultWith(
+  options: OpenOptions,
+  { keys, config, keyName }: Unlocked,
+  { work, writes }: Pick<Vault, 'work' | 'writes'>,
+): Promise<Vault> {
+  const { store, clock = systemClock, entropy = systemEntropy, random = systemRandom } = options
   // A cache asks the index which packs hold trees, and the index is read through the cache.
   const opened: { index?: LoadedIndex } = {}
   const caching = await openCaching({
@@ -227,11 +258,6 @@ export async function openVault(options: OpenOptions): Promise<Vault> {
   const access = { store: caching.store, keys, entropy }
   const index = createLoadedIndex(access, { skipDamaged: options.forRepair === true })
   opened.index = index
-  const work = createWorkPool({
-    context: { keys, gear: deriveGearTable(keys, config.id) },
-    clock,
-    ...(options.threads === undefined ? {} : { threads: options.threads }),
-  })
   const vault: Vault = {
     ...access,
     direct: caching.direct,
@@ -251,11 +277,13 @@ export async function openVault(options: OpenOptions): Promise<Vault> {
 
 const noPacks = { treePackBytes: () => undefined, hasPack: () => false }
 
-async function unlockConfig(
-  store: BlobStore,
-  password: Uint8Array,
-  keyHint: string | undefined,
-): Promise<{ readonly keys: CryptKeys; readonly config: Config; readonly keyName: string }> {
+interface Unlocked {
+  readonly keys: CryptKeys
+  readonly config: Config
+  readonly keyName: string
+}
+
+async function unlockConfig(store: BlobStore, password: Uint8Array, keyHint: string | undefined): Promise<Unlocked> {
   const sealed = await store.get(configObject)
   let problem: unknown
   for (const name of await keyNames(store, keyHint)) {

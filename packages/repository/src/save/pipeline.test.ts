@@ -133,7 +133,7 @@ describe('a thread that dies', () => {
     await newRepository(path)
     const opened = await newVault(path)
     const work = createWorkPool({
-      context: { keys: opened.keys, gear: deriveGearTable(opened.keys, opened.config.id) },
+      context: () => ({ keys: opened.keys, gear: deriveGearTable(opened.keys, opened.config.id) }),
       clock,
       threads: 2,
       inlineBytesMax: 0,

@@ -18,7 +18,7 @@ const context: TaskContext = { keys, gear: deriveGearTable(keys, '00'.repeat(32)
 const faulty = new URL('../testing/faulty-worker.ts', import.meta.url)
 
 function newPool(options: Partial<WorkPoolOptions> = {}): WorkPool {
-  const pool = createWorkPool({ context, clock, threads: 2, inlineBytesMax: 0, ...options })
+  const pool = createWorkPool({ context: () => context, clock, threads: 2, inlineBytesMax: 0, ...options })
   onTestFinished(() => pool.close())
   return pool
 }
@@ -116,14 +116,30 @@ describe('the pool', () => {
     expect(await pool.run('openBlobs', word('again'), far)).toHaveLength(1)
   })
 
+  test('starts its threads when it is told that there will be work, and ends them when there is none', async () => {
+    let wake = () => {}
+    const after = (_: number, call: () => void) => {
+      wake = call
+      return () => {}
+    }
+    const pool = newPool({ clock: { ...clock, after }, workerFile: faulty, inlineBytesMax: 1000 })
+    pool.startThreads()
+    const { sealed, blobs } = sealedBlobs()
+    const kindOf = async () => (await pool.run('openBlobs', { sealed, blobs }, { bytes: 1 }))[0]?.kind
+    expect(await kindOf()).toBe('damaged') // by a thread: the faulty worker knows only damage
+    wake()
+    expect(await kindOf()).toBe('opened')
+  })
+
   test('keeps no process alive', () => {
     const at = (path: string) => JSON.stringify(fileURLToPath(new URL(path, import.meta.url)))
     const program = `
       import { createWorkPool } from ${at('./work-pool.ts')}
       import { clock } from ${at('../testing/world.ts')}
       const context = { keys: { encrypt: new Uint8Array(32), macK: new Uint8Array(16), macR: new Uint8Array(16) } }
-      const pool = createWorkPool({ context, clock, threads: 2, inlineBytesMax: 0 })
+      const pool = createWorkPool({ context: () => context, clock, threads: 2, inlineBytesMax: 0 })
       await Promise.all([1, 2, 3].map(() => pool.run('openBlobs', { sealed: new Uint8Array(), blobs: [] }, { bytes: 1 })))
+      createWorkPool({ context: () => context, clock, threads: 2 }).startThreads()
       console.log('done')`
     const { stdout, stderr, status } = spawnSync(process.execPath, ['--input-type=module-typescript', '-e', program], {
       encoding: 'utf8',

@@ -10,7 +10,7 @@ import { Worker } from 'node:worker_threads'
 import { assert, type Clock, Failure } from '@stillpoint/core/kernel'
 import { decodeTaskError } from './task-error.ts'
 import { runTask, type TaskContext, type TaskInput, type TaskKind, type TaskResult } from './tasks.ts'
-import type { TaskReply, TaskRequest } from './worker.ts'
+import type { TaskReply, TaskRequest, WorkerMessage } from './worker.ts'
 
 export interface RunOptions {
   /** About how many bytes are worked on: while they are few, work is done at once, in this thread. */
@@ -21,6 +21,8 @@ export interface RunOptions {
 export interface WorkPool {
   /** How many threads there are when there is much to do; 0: everything is done in this thread. */
   readonly threads: number
+  /** Starts them before there is work, for who knows that there will be much; without any they end as always. */
+  startThreads(): void
   /**
    * @throws what the task throws (`DamageError`, `Failure`, errors of the operating system); Failure `worker_failed`;
    * the signal's reason: at once if it has not begun, otherwise when it has ended.
@@ -31,7 +33,8 @@ export interface WorkPool {
 }
 
 export interface WorkPoolOptions {
-  readonly context: TaskContext
+  /** Asked at the first task: threads may start before the keys are known. */
+  readonly context: () => TaskContext
   readonly clock: Clock
   /** Default: as many as the process may use processors. */
   readonly threads?: number
@@ -60,6 +63,7 @@ interface PendingTask {
 interface Thread {
   readonly worker: Worker
   readonly tasks: Map<number, PendingTask>
+  hasContext: boolean
 }
 
 export function createWorkPool(options: WorkPoolOptions): WorkPool {
@@ -94,10 +98,9 @@ export function createWorkPool(options: WorkPoolOptions): WorkPool {
   function start(): Thread {
     const file = options.workerFile ?? workerFileDefault
     // Options of the command line are for the main program (`--input-type`, `--test`, profilers), not for threads.
-    const worker = new Worker(file, { workerData: context, name: 'repository work', execArgv: [], resourceLimits })
-    const thread: Thread = { worker, tasks: new Map() }
+    const worker = new Worker(file, { name: 'repository work', execArgv: [], resourceLimits })
+    const thread: Thread = { worker, tasks: new Map(), hasContext: false }
     threads.add(thread)
-    worker.unref()
     worker.on('message', (reply: TaskReply) => settle(thread, reply))
     let cause: unknown
     worker.on('error', (error) => {
@@ -114,6 +117,8 @@ export function createWorkPool(options: WorkPoolOptions): WorkPool {
       thread.tasks.clear()
       dispatch()
     })
+    // Last: listening for messages holds the process.
+    worker.unref()
     return thread
   }
 
@@ -162,8 +167,11 @@ export function createWorkPool(options: WorkPoolOptions): WorkPool {
   }
 
   function give(thread: Thread, task: PendingTask): void {
+    const post = (message: WorkerMessage) => thread.worker.postMessage(message)
     try {
-      thread.worker.postMessage(task.request)
+      if (!thread.hasContext) post({ context: context() })
+      thread.hasContext = true
+      post(task.request)
     } catch (error) {
       task.reject(error) // it cannot be cloned
       return
@@ -191,13 +199,17 @@ export function createWorkPool(options: WorkPoolOptions): WorkPool {
 
   return {
     threads: threadsMax,
+    startThreads() {
+      while (threads.size < threadsMax) start()
+      endSoon()
+    },
     async run<K extends TaskKind>(kind: K, input: TaskInput<K>, { bytes, signal }: RunOptions): Promise<TaskResult<K>> {
       signal?.throwIfAborted()
       const isSmall = threads.size === 0 && inlineBytes + bytes <= inlineBytesMax
       if (threadsMax === 0 || isSmall) {
         inlineBytes += bytes
         if (threadsMax > 0) endSoon()
-        return await runTask(kind, input, context)
+        return await runTask(kind, input, context())
       }
       // The reply to a task of a kind is of that kind: threads answer by number.
       return (await enqueue(kind, input, signal)) as TaskResult<K>

@@ -54,7 +54,8 @@ async function check(session: CommandSession, options: CheckFlags) {
   const readBudget = options.readDataBudget === undefined ? undefined : parseReadBudget(options.readDataBudget)
   const subset = options.readDataSubset === undefined ? {} : { dataSubset: parseDataSubset(options.readDataSubset) }
   // A damaged index is a finding, not the end of the check.
-  const repository = await openNamed(session, options, { forRepair: true })
+  const muchWork = options.readData === true || readBudget !== undefined || options.readDataSubset !== undefined
+  const repository = await openNamed(session, options, { forRepair: true, muchWork })
   const path = coveragePath(host, options, repository.id)
   if (path === undefined && readBudget !== undefined) throw budgetNeedsPlace()
   const report = await withLine(session, (line) =>

@@ -141,6 +141,8 @@ function quietSession({ host, output }: CommandSession, isListing: boolean): Com
 export interface AccessOptions {
   /** Default: one per processor. */
   readonly threads?: number
+  /** Much will be read: threads start while the password is tried. */
+  readonly muchWork?: boolean
   /** Also where index files are damaged. */
   readonly forRepair?: boolean
   /** For commands that read neither trees nor data: the index is not read. */
@@ -159,7 +161,7 @@ export async function openNamed(
 async function openAs(
   { host, output }: CommandSession,
   options: RepositoryOptions,
-  { prefix, threads, forRepair = false, withoutIndex = false }: Names & AccessOptions,
+  { prefix, threads, muchWork = false, forRepair = false, withoutIndex = false }: Names & AccessOptions,
 ): Promise<Repository> {
   const { openRepository } = await import('@stillpoint/repository')
   const names: Names = { prefix }
@@ -182,6 +184,7 @@ async function openAs(
     ...(cache === undefined ? {} : { cache }),
     ...(threads === undefined ? {} : { threads }),
     ...writeSettingsOf(options),
+    threadsStart: muchWork ? 'now' : 'whenNeeded',
     index: withoutIndex ? 'whenNeeded' : 'now',
     forRepair,
   })

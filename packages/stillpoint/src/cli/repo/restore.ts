@@ -77,7 +77,7 @@ async function restore(session: CommandSession, id: string, options: RestoreFlag
   if (include.length > 0 && exclude.length > 0) {
     throw new Failure({ code: 'usage', message: '--include and --exclude exclude each other' })
   }
-  const repository = await openNamed(session, options)
+  const repository = await openNamed(session, options, { muchWork: true })
   const [name = '', path = ''] = id.split(/:(.*)/s)
   const snapshot = await repository.upkeep.resolveSnapshot(name, selectionOf(host, options))
   const tree = await treeAt(repository, snapshot.tree, path)
