@@ -26,9 +26,10 @@ export interface Started {
   shows(text: string): Promise<void>
 }
 
-export function start(cwd: string, args: readonly string[]): Started {
+/** @param options of Node, for what cannot be seen from outside */
+export function start(cwd: string, args: readonly string[], options: readonly string[] = []): Started {
   const { NO_COLOR: _, ...env } = process.env
-  const child = spawn(process.execPath, [binary, ...args], {
+  const child = spawn(process.execPath, [...options, binary, ...args], {
     cwd,
     env: { ...env, NODE_COMPILE_CACHE: compileCache },
     stdio: ['ignore', 'pipe', 'pipe'],
