@@ -163,7 +163,7 @@ describe('the state', () => {
         isRunning = false
       })
     const first = work()
-    const cut = coordinator.cut(['a'], { handlerMs: 1_000 })
+    const cut = coordinator.cut(['a'])
     await capturing.promise
     const second = work()
     const result = await cut
@@ -205,10 +205,13 @@ describe('the state', () => {
         released += 1
       },
     }
-    const a = start('a', { state: { capture: () => pause(250, late), restore: () => {} } })
+    const go = Promise.withResolvers<typeof late>()
+    const a = start('a', { state: { capture: () => go.promise, restore: () => {} } })
     await a.joined
     await expect(coordinator.cut(['a'], { leaseMs: 100 })).rejects.toThrow('mark_timed_out')
     expect(await a.run(() => 'goes on')).toBe('goes on')
+    expect(released).toBe(0)
+    go.resolve(late)
     await coordinator.until(() => released === 1, 'the release')
   })
 })

@@ -25,6 +25,9 @@ import { type WebSocket, WebSocketServer } from 'ws'
 
 export const testToken = 'a-token-for-tests'
 
+/** Only a hang takes as long, on however busy a machine. What is to run out says how soon. */
+const patienceMs = 30_000
+
 export interface CutResult {
   readonly ref: CutRef
   readonly marks: ReadonlyMap<string, ProcessMark>
@@ -169,7 +172,7 @@ export async function scriptedCoordinator(
       const timer = setTimeout(() => {
         waiters.delete(check)
         reject(new Error(`waited too long for ${what}`))
-      }, 8_000)
+      }, patienceMs)
       const poll = setInterval(() => check(), 5)
       const check = (): void => {
         if (!condition()) return
@@ -202,7 +205,8 @@ export async function scriptedCoordinator(
   }
 
   async function cut(names: readonly string[], chosen: CutOptions = {}): Promise<CutResult> {
-    const { gated = false, handlerMs = 500, leaseMs = 5_000, drainMs = 5_000, before, markOnly } = chosen
+    const { gated = false, handlerMs = patienceMs, leaseMs = patienceMs, drainMs = patienceMs } = chosen
+    const { before, markOnly } = chosen
     const ref = self.newRef()
     const all = async <T>(step: (name: string) => Promise<T>): Promise<ReadonlyMap<string, T>> => {
       const results = await Promise.all(names.map(async (name) => [name, await step(name)] as const))
