@@ -5,7 +5,7 @@
  * Invariant: a problem names the object's kind, id and path. A check that finds nothing has looked at everything that
  * the report counts.
  */
-import { Failure, isFailure } from '@stillpoint/core/kernel'
+import { assert, Failure, isFailure } from '@stillpoint/core/kernel'
 import { listAll, type ObjectName, type StoredObject } from '../blob/blob-store.ts'
 import { errnoOf } from '../blob/storage-failure.ts'
 import type { PackId } from '../format/ids.ts'
@@ -19,6 +19,7 @@ import { type DataSubset, packsToRead } from './data-subset.ts'
 import { verifyIndexFile } from './index-files.ts'
 import { type PackListing, packListing } from './pack-listing.ts'
 import { coverageOf, packsInBudget, type ReadBudget, type ReadCoverage, type ReadTimes } from './read-coverage.ts'
+import type { TreeRoot } from './walk-trees.ts'
 
 export interface CheckProgress {
   readonly stage: 'keys' | 'indexes' | 'packs' | 'trees' | 'data'
@@ -87,12 +88,8 @@ export async function checkRepository(
   await checkIndexes(check)
   const listing = await checkPacks(check)
   const roots = snapshots.map((snapshot) => ({ tree: snapshot.tree, path: `snapshot ${snapshot.id}:/` }))
-  const trees = await checkTrees(vault, roots, {
-    noting: (part, path) => noting(check, part, path),
-    report: (problem) => check.problems.push(problem),
-    onTree: (done) => check.progress({ stage: 'trees', done }),
-  })
-  const { read, coverage } = await checkData(check, options)
+  const { trees, data } = await checkContents(check, roots, options)
+  const { read, coverage } = data
   return {
     problems: check.problems,
     unreferencedPacks: listing.unknown.map(({ id }) => id),
@@ -103,6 +100,45 @@ export async function checkRepository(
     bytesRead: read.bytes,
     coverage,
   }
+}
+
+interface ContentsCheck {
+  readonly trees: number
+  readonly data: DataCheck
+}
+
+/** Trees are this thread's work, data that of the others: both at once. Where one fails, the other ends before it is told. */
+async function checkContents(check: Check, roots: readonly TreeRoot[], options: CheckOptions): Promise<ContentsCheck> {
+  const failed = new AbortController()
+  const part = (): Check => ({
+    ...check,
+    problems: [],
+    abort() {
+      failed.signal.throwIfAborted()
+      check.abort()
+    },
+  })
+  const [treesPart, dataPart] = [part(), part()]
+  const ending = async <T>(work: Promise<T>): Promise<T> => {
+    try {
+      return await work
+    } catch (error) {
+      failed.abort(error)
+      throw error
+    }
+  }
+  const checkingTrees = checkTrees(check.vault, roots, {
+    noting: (work, path) => noting(treesPart, work, path),
+    report: (problem) => treesPart.problems.push(problem),
+    onTree: (done) => check.progress({ stage: 'trees', done }),
+  })
+  const ended = await Promise.allSettled([ending(checkingTrees), ending(checkData(dataPart, options))])
+  // The one that failed first is why the other ended.
+  failed.signal.throwIfAborted()
+  const [trees, data] = ended
+  assert(trees.status === 'fulfilled' && data.status === 'fulfilled', 'what has not failed has an answer')
+  check.problems.push(...treesPart.problems, ...dataPart.problems)
+  return { trees: trees.value, data: data.value }
 }
 
 const dayMs = 24 * 3_600_000
@@ -230,15 +266,16 @@ async function checkIndexes(check: Check): Promise<void> {
 
 /** Every pack of the index is there and as long as its entries say. */
 async function checkPacks(check: Check): Promise<PackListing> {
-  const { index } = check.vault
   const listing = await packListing(check.vault, check.abort)
+  const { index, packNumberEnd } = listing
   let done = 0
-  index.blobs.eachPack(({ number, fileBytes }) => {
+  index.eachPack(({ number, fileBytes }) => {
     check.abort()
+    if (number >= packNumberEnd) return
     const bytes = listing.bytesOf(number)
-    if (bytes !== fileBytes) check.problems.push(wrongPack(check, index.blobs.packId(number), { bytes, fileBytes }))
+    if (bytes !== fileBytes) check.problems.push(wrongPack(check, index.packId(number), { bytes, fileBytes }))
     done += 1
-    check.progress({ stage: 'packs', done, total: index.blobs.packs })
+    check.progress({ stage: 'packs', done, total: index.packs })
   })
   return listing
 }

@@ -2,10 +2,14 @@
  * Owns the packs of a store beside those of an index: what each measures, by its number in the index, and which of them the
  * index does not know. A map of their names would take ten times as much.
  */
+import type { BlobStore } from '../blob/blob-store.ts'
+import type { BlobIndex } from '../blob-index.ts'
 import { type PackId, packId } from '../format/ids.ts'
-import type { Vault } from '../vault.ts'
 
 export interface PackListing {
+  /** The index that gave these numbers, and the end of them when the list began: of later packs nothing is known. */
+  readonly index: BlobIndex
+  readonly packNumberEnd: number
   /** Of all packs in the store. */
   readonly count: number
   /** Of a pack of the index; undefined where it is not in the store. */
@@ -14,8 +18,16 @@ export interface PackListing {
   readonly unknown: readonly { readonly id: PackId; readonly bytes: number }[]
 }
 
-/** @param abort called after each batch of the list */
-export async function packListing({ store, index: { blobs: index } }: Vault, abort: () => void): Promise<PackListing> {
+export interface ListedPlace {
+  readonly store: Pick<BlobStore, 'list'>
+  readonly index: { readonly blobs: BlobIndex }
+}
+
+/** @param abort called with each batch of the list */
+export async function packListing(
+  { store, index: { blobs: index } }: ListedPlace,
+  abort: () => void,
+): Promise<PackListing> {
   // What is not there has no length; a pack may be larger than 4 GiB as far as anybody could know.
   const lengths = new Float64Array(index.packNumberEnd).fill(Number.NaN)
   const unknown: { id: PackId; bytes: number }[] = []
@@ -27,10 +39,12 @@ export async function packListing({ store, index: { blobs: index } }: Vault, abo
       const id = packId(name)
       const pack = index.packNumber(id)
       if (pack < 0) unknown.push({ id, bytes })
-      else lengths[pack] = bytes
+      else if (pack < lengths.length) lengths[pack] = bytes
     }
   }
   return {
+    index,
+    packNumberEnd: lengths.length,
     count,
     unknown,
     bytesOf(pack) {
