@@ -1,6 +1,13 @@
 /** `stillpoint repo forget` */
 import { Failure } from '@stillpoint/core/kernel'
-import type { ForgottenGroup, KeepCount, Repository, RetentionPolicy, Snapshot } from '@stillpoint/repository'
+import type {
+  ForgottenGroup,
+  GroupField,
+  KeepCount,
+  Repository,
+  RetentionPolicy,
+  Snapshot,
+} from '@stillpoint/repository'
 import { type Command, Option } from 'commander'
 import { shortId } from '../quantities.ts'
 import type { CommandSession, RunCommand } from '../session.ts'
@@ -93,7 +100,7 @@ async function policyOf(options: ForgetFlags): Promise<RetentionPolicy> {
 }
 
 async function forget(session: CommandSession, ids: readonly string[], options: ForgetFlags) {
-  const { host, output } = session
+  const { output } = session
   const { isEmptyPolicy, parseGroupBy } = await import('@stillpoint/repository')
   const policy = await policyOf(options)
   if (ids.length > 0 && !isEmptyPolicy(policy)) {
@@ -101,31 +108,55 @@ async function forget(session: CommandSession, ids: readonly string[], options: 
   }
   const groupBy = parseGroupBy(options.groupBy)
   const repository = await openNamed(session, options)
-  const remove = ids.length > 0 ? await byId(session, repository, ids) : []
   if (ids.length === 0 && isEmptyPolicy(policy)) {
     output.result([])
     output.message('no policy was specified, no snapshots will be removed')
     return succeeded
   }
-  if (ids.length === 0) {
-    const groups = await repository.upkeep.planForget({ policy, groupBy, selection: selectionOf(host, options) })
-    for (const group of groups) refuseEmptying(group, options)
-    output.result(groups.map(groupJson))
-    const shown = { isGrouped: groupBy.length > 0, compact: options.compact === true }
-    for (const group of groups) tell(session, group, shown)
-    remove.push(...groups.flatMap((group) => group.remove))
+  const decideAndRemove = async () => {
+    const remove =
+      ids.length > 0
+        ? await byId(session, repository, ids)
+        : await byPolicy(session, repository, { policy, groupBy, options })
+    await removeThem(session, repository, { remove, options })
   }
-  if (options.dryRun === true) output.message(`Would have removed ${remove.length} snapshots`)
-  else
-    await repository.upkeep.removeSnapshots(
-      remove.map(({ id }) => id),
-      host.signal,
-    )
-  if (options.prune === true && remove.length > 0) {
-    const ignoreSnapshots = new Set(remove.map(({ id }) => id))
-    await prune(session, repository, { ...pruneOptions(options), ignoreSnapshots })
-  }
+  // From the decision on, as restic: whoever forgets at the same time would decide by what we remove, and we by what is
+  // gone; and what cannot be done is not told.
+  if (options.dryRun === true) await decideAndRemove()
+  else await repository.withLock('exclusive', decideAndRemove)
   return succeeded
+}
+
+interface PolicyGiven {
+  readonly policy: RetentionPolicy
+  readonly groupBy: readonly GroupField[]
+  readonly options: ForgetFlags
+}
+
+async function byPolicy(
+  session: CommandSession,
+  repository: Repository,
+  { policy, groupBy, options }: PolicyGiven,
+): Promise<Snapshot[]> {
+  const selection = selectionOf(session.host, options)
+  const groups = await repository.upkeep.planForget({ policy, groupBy, selection })
+  for (const group of groups) refuseEmptying(group, options)
+  session.output.result(groups.map(groupJson))
+  const shown = { isGrouped: groupBy.length > 0, compact: options.compact === true }
+  for (const group of groups) tell(session, group, shown)
+  return groups.flatMap((group) => group.remove)
+}
+
+async function removeThem(
+  session: CommandSession,
+  repository: Repository,
+  { remove, options }: { readonly remove: readonly Snapshot[]; readonly options: ForgetFlags },
+): Promise<void> {
+  const ids = remove.map(({ id }) => id)
+  if (options.dryRun === true) session.output.message(`Would have removed ${ids.length} snapshots`)
+  else await repository.upkeep.removeSnapshots(ids, session.host.signal)
+  if (options.prune !== true || ids.length === 0) return
+  await prune(session, repository, { ...pruneOptions(options), ignoreSnapshots: new Set(ids) })
 }
 
 async function byId({ output }: CommandSession, repository: Repository, ids: readonly string[]): Promise<Snapshot[]> {

@@ -1,7 +1,9 @@
 /** Exit codes and environment of `stillpoint repo`. */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { openLocalStore, openRepository } from '@stillpoint/repository'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { systemClock, systemEntropy, systemRandom } from '../../system-env.ts'
 import { run } from '../workbench.ts'
 import { makeBench, type RepoBench } from './repo-workbench.ts'
 
@@ -25,6 +27,26 @@ describe('exit codes and environment', () => {
     const all = await bench.ours('forget', '--keep-tag', 'nobody-has-it')
     expect(all).toMatchObject({ code: 1, stdout: '' })
     expect(all.stderr).toContain('error[forget_all_refused]')
+  })
+
+  test('11 while another program has the repository for itself, for all that would take a lock', async () => {
+    const repository = await openRepository({
+      store: openLocalStore(join(bench.directory, 'repository')),
+      password: 'secret',
+      clock: systemClock,
+      random: systemRandom,
+      entropy: systemEntropy,
+    })
+    await repository.withLock('exclusive', async () => {
+      for (const line of ['backup source', 'check', 'forget latest', 'forget --keep-last 1', 'tag --add x', 'prune']) {
+        const words = line.split(' ')
+        const refused = await bench.ours(...words)
+        expect(refused, line).toMatchObject({ code: 11, stdout: '' })
+        expect(refused.stderr).toContain(`process ${process.pid}`)
+      }
+      expect(await bench.ours('snapshots', '--no-lock')).toMatchObject({ code: 0 })
+    })
+    await repository.close()
   })
 
   test('a password in the environment is taken with a warning', async () => {
