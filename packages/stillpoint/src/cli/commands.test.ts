@@ -1,11 +1,10 @@
 /** The commands on a real system: a SQLite database and a repository. Each test goes on from the one before. */
-import { spawn } from 'node:child_process'
 import { readFile, rename, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { resultSchemas } from './result-schemas.ts'
+import { startOnTerminal } from './terminal-bench.ts'
 import { makeApplication, readNotes, run, writeNote } from './workbench.ts'
 
 let directory = ''
@@ -102,10 +101,14 @@ describe('snapshots', () => {
   })
 
   test('replace what is there once the name of the system is typed', async () => {
-    const wrong = await onTerminal('restore latest --replace', 'shopp\n')
+    const wrong = await onTerminal('restore latest --replace', 'shopp\r')
     expect(wrong).toContain('error[not_confirmed]')
     expect(readNotes(directory)).toEqual(['first', 'second', 'third'])
-    const right = await onTerminal('restore latest --replace', 'shop\n')
+    const interrupted = await onTerminal('restore latest --replace', 'sho\x03')
+    expect(interrupted).toContain('error[interrupted]')
+    expect(interrupted).toContain('code=130\r\n')
+    expect(readNotes(directory)).toEqual(['first', 'second', 'third'])
+    const right = await onTerminal('restore latest --replace', 'shop\r')
     expect(right).toContain('as generation 2')
     expect(readNotes(directory)).toEqual(['first', 'second'])
   })
@@ -131,20 +134,14 @@ describe('exit codes', () => {
   })
 })
 
-/** Runs the command on a terminal of its own (util-linux `script`), types, and answers all that was shown. */
-function onTerminal(args: string, typed: string): Promise<string> {
-  const binary = fileURLToPath(new URL('../../bin/stillpoint.js', import.meta.url))
-  return new Promise((resolve, reject) => {
-    const child = spawn('script', ['-qec', `${process.execPath} ${binary} ${args}`, '/dev/null'], { cwd: directory })
-    let shown = ''
-    let isTyped = false
-    child.stdout.on('data', (data: Buffer) => {
-      shown += data.toString('utf8')
-      if (isTyped || !shown.includes('to go on: ')) return
-      isTyped = true
-      child.stdin.write(typed)
-    })
-    child.once('error', reject)
-    child.once('close', () => resolve(shown))
-  })
+/** Runs the command on a terminal, types when it asks, and answers all that was shown. */
+async function onTerminal(args: string, typed: string): Promise<string> {
+  const terminal = startOnTerminal(directory, `stty -g; stillpoint ${args}; echo "code=$?"; stty -g`)
+  await terminal.shows('to go on: ')
+  terminal.type(typed)
+  await terminal.ended
+  const [before, after] = terminal.shown().match(/^[0-9a-f]+(:[0-9a-f]+){10,}/gm) ?? []
+  expect(before).toBeDefined()
+  expect(after, 'the terminal is as it was').toBe(before)
+  return terminal.shown()
 }

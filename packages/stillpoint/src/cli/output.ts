@@ -29,7 +29,7 @@ export interface Terminal {
   ask(question: string, signal: AbortSignal): Promise<string | null>
   /**
    * A secret from stdin: typed twice and not shown where that is a terminal, else all that comes, without one newline at
-   * its end. @throws Failure `secret_too_large`, `secret_not_text`, `secret_mistyped`
+   * its end. @throws Failure `secret_empty` (nothing was typed), `secret_too_large`, `secret_not_text`, `secret_mistyped`
    */
   readSecret(question: string, signal: AbortSignal): Promise<string>
   /** Colours are wanted: NO_COLOR is not set, TERM is not `dumb`. */
