@@ -1,5 +1,5 @@
 /** `stillpoint repo check` */
-import type { CheckReport } from '@stillpoint/repository'
+import type { CheckProgress, CheckReport } from '@stillpoint/repository'
 import { type Command, Option } from 'commander'
 import { exitCodes } from '../exit-codes.ts'
 import { bytesText, countText } from '../quantities.ts'
@@ -48,6 +48,17 @@ function brokenPacks({ problems }: CheckReport): readonly string[] | null {
   return ids.length === 0 ? null : [...new Set(ids)].sort()
 }
 
+/** Trees and data are checked at once, and shown side by side. */
+function progressTexts(): (progress: CheckProgress) => string {
+  const atOnce = new Map<CheckProgress['stage'], string>()
+  return ({ stage, done, total }) => {
+    const text = `${stage} ${done}${total === undefined ? '' : ` / ${total}`}`
+    if (stage !== 'trees' && stage !== 'data') return text
+    atOnce.set(stage, text)
+    return [...atOnce.values()].join(', ')
+  }
+}
+
 async function check(session: CommandSession, options: CheckFlags) {
   const { host, output } = session
   const { openCoverageFile, parseDataSubset, parseReadBudget } = await import('@stillpoint/repository')
@@ -58,6 +69,7 @@ async function check(session: CommandSession, options: CheckFlags) {
   const repository = await openNamed(session, options, { forRepair: true, muchWork })
   const path = coveragePath(host, options, repository.id)
   if (path === undefined && readBudget !== undefined) throw budgetNeedsPlace()
+  const shown = progressTexts()
   const report = await withLine(session, (line) =>
     repository.check({
       readData: options.readData === true,
@@ -68,8 +80,7 @@ async function check(session: CommandSession, options: CheckFlags) {
       exclusive: options.lock !== false,
       withCache: options.withCache === true,
       signal: host.signal,
-      onProgress: ({ stage, done, total }) =>
-        line.update(`${stage} ${done}${total === undefined ? '' : ` / ${total}`}`),
+      onProgress: (progress) => line.update(shown(progress)),
     }),
   )
   for (const { code, message } of report.problems) {
