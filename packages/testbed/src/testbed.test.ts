@@ -66,6 +66,7 @@ describe('tools and directories', () => {
       'openssl',
       'attr',
       'acl',
+      'bsdutils',
       'restic',
       'borgbackup',
       'time',

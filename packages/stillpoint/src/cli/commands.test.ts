@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { resultSchemas } from './result-schemas.ts'
-import { startOnTerminal } from './terminal-bench.ts'
+import { startOnTerminal } from './terminal-workbench.ts'
 import { makeApplication, readNotes, run, writeNote } from './workbench.ts'
 
 let directory = ''

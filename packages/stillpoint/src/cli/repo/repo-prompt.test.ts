@@ -1,7 +1,7 @@
 /** Passwords that are typed, on a real terminal: what it shows, how the command ends, and how it leaves the terminal. */
 import { readFile } from 'node:fs/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type OnTerminal, scriptTool, startOnTerminal } from '../terminal-bench.ts'
+import { type OnTerminal, scriptTool, startOnTerminal } from '../terminal-workbench.ts'
 import { start } from '../workbench.ts'
 import { makeBench, type RepoBench } from './repo-workbench.ts'
 
