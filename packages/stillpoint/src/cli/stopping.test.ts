@@ -98,6 +98,13 @@ describe('being stopped', () => {
 })
 
 describe('a running server', () => {
+  test.each(['SIGINT', 'SIGHUP'] as const)('ends with 0 at %s, and the next one starts', async (signal) => {
+    const serving = start(directory, ['up', '--json'])
+    await serving.shows('"url"')
+    serving.child.kill(signal)
+    expect(await serving.ended).toMatchObject({ code: 0, killedBy: null })
+  })
+
   test('carries out the commands, and is stopped in order', async () => {
     const serving = start(directory, ['up', '--json'])
     await serving.shows('"url"')
