@@ -16,6 +16,7 @@ import { type HeldDirectory, holdDirectory, makeHeldDirectory } from '../anchore
 import { errnoOf, storageFailure } from '../blob/storage-failure.ts'
 import { givesAcl } from '../extended-attributes.ts'
 import type { TreeNode } from '../format/tree.ts'
+import { createTurns } from '../turns.ts'
 import type { Vault } from '../vault.ts'
 import { attempt } from './attempt.ts'
 import type { FileOutcome, Load, Overwrite } from './load.ts'
@@ -25,7 +26,6 @@ import { createOpenDirectories } from './open-directories.ts'
 import { isAloneIn } from './place-attributes.ts'
 import { sweepRemains } from './sweep-remains.ts'
 import type { TreeSurvey } from './tree-survey.ts'
-import { createTurns } from './turns.ts'
 import { verifySection } from './verify-section.ts'
 
 export interface LoadProgress {

@@ -1,10 +1,10 @@
 /** Owns what the parts of one restore share: the target, the policy, and what is told about each entry. */
 import type { Failure } from '@stillpoint/core/kernel'
+import type { Turns } from '../turns.ts'
 import type { Vault } from '../vault.ts'
 import type { LinkedFiles } from './link-file.ts'
 import type { PlannedDirectories } from './load-plan.ts'
 import type { OpenDirectories } from './open-directories.ts'
-import type { Turns } from './turns.ts'
 
 /**
  * What becomes of files and other entries that are in the target already. The words are restic's.

@@ -68,6 +68,19 @@ describe('a check of trees and data', () => {
     expect([stages.get('trees'), stages.get('data')]).toEqual([401, report.packs])
   })
 
+  test('hears an abort while it has all that it needs in memory', async () => {
+    const { vault } = await deepTree(2000, () => {})
+    const abort = new AbortController()
+    let trees = 0
+    const onProgress = ({ stage, done }: { stage: string; done: number }) => {
+      if (stage === 'trees') trees = done
+      // What a signal handler does comes with a turn of the event loop, too.
+      if (trees === 10) setTimeout(() => abort.abort(new Error('enough')), 0)
+    }
+    await expect(checkRepository(vault, never, { signal: abort.signal, onProgress })).rejects.toThrow('enough')
+    expect(trees).toBeLessThan(2001)
+  })
+
   test('tells what is wrong with trees first, and in the same order each time', async () => {
     const { vault } = await deepTree(3, () => {})
     const lost = treeOf([dirNode('lost', 'ab'.repeat(32))])

@@ -8,6 +8,7 @@
  */
 import { Failure, isFailure, type TreeId } from '@stillpoint/core/kernel'
 import { eachOf } from '../parallel.ts'
+import { createTurns } from '../turns.ts'
 import type { Vault } from '../vault.ts'
 import { createReachedBlobs, type ReachedBlobs } from './reached-blobs.ts'
 import { type ContentDigits, scanTree } from './scan-tree.ts'
@@ -15,6 +16,7 @@ import { type ContentDigits, scanTree } from './scan-tree.ts'
 const treesInFlightMax = 8
 /** Of documents that are read at the same time: one of a million files has 350 MB. */
 const bytesInFlightMax = 8 << 20
+const turnMs = 5
 
 export interface TreeRoot {
   readonly tree: TreeId
@@ -31,7 +33,14 @@ export async function eachWaiting<T extends { readonly tree: TreeId }>(
   waiting: T[],
   visit: (at: T) => Promise<void>,
 ): Promise<void> {
-  while (waiting.length > 0) await eachOf(takeSome(vault, waiting), treesInFlightMax, visit)
+  const turns = createTurns(vault.clock, turnMs)
+  while (waiting.length > 0) {
+    await eachOf(takeSome(vault, waiting), treesInFlightMax, async (at) => {
+      // Trees that are in memory keep nothing waiting: without a pause, neither Ctrl-C nor another thread would be heard.
+      if (turns.isDue) await turns.give()
+      await visit(at)
+    })
+  }
 }
 
 function takeSome<T extends { readonly tree: TreeId }>(vault: Vault, waiting: T[]): T[] {

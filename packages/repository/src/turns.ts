@@ -1,6 +1,6 @@
 /**
- * Owns giving the event loop its turn in loops of system calls: signals, the refreshing of locks and the answers of other
- * threads wait for it.
+ * Owns giving the event loop its turn in loops of system calls, and of work that has all it needs in memory: signals, the
+ * refreshing of locks and the answers of other threads wait for it.
  */
 import { setImmediate } from 'node:timers/promises'
 import type { Clock } from '@stillpoint/core/kernel'
@@ -11,9 +11,8 @@ export interface Turns {
   give(): Promise<void>
 }
 
-const turnMs = 20
-
-export function createTurns(clock: Clock): Turns {
+/** @param turnMs shorter where other threads wait for what this one has for them */
+export function createTurns(clock: Clock, turnMs = 20): Turns {
   let lastMs = clock.monotonicMs()
   return {
     get isDue() {
