@@ -88,7 +88,7 @@ export async function checkRepository(
   await checkIndexes(check)
   const listing = await checkPacks(check)
   const roots = snapshots.map((snapshot) => ({ tree: snapshot.tree, path: `snapshot ${snapshot.id}:/` }))
-  const { trees, data } = await checkContents(check, roots, options)
+  const { trees, data } = await checkContents(check, { roots, listing }, options)
   const { read, coverage } = data
   return {
     problems: check.problems,
@@ -102,13 +102,22 @@ export async function checkRepository(
   }
 }
 
+interface Contents {
+  readonly roots: readonly TreeRoot[]
+  readonly listing: PackListing
+}
+
 interface ContentsCheck {
   readonly trees: number
   readonly data: DataCheck
 }
 
 /** Trees are this thread's work, data that of the others: both at once. Where one fails, the other ends before it is told. */
-async function checkContents(check: Check, roots: readonly TreeRoot[], options: CheckOptions): Promise<ContentsCheck> {
+async function checkContents(
+  check: Check,
+  { roots, listing }: Contents,
+  options: CheckOptions,
+): Promise<ContentsCheck> {
   const failed = new AbortController()
   const part = (): Check => ({
     ...check,
@@ -132,7 +141,7 @@ async function checkContents(check: Check, roots: readonly TreeRoot[], options: 
     report: (problem) => treesPart.problems.push(problem),
     onTree: (done) => check.progress({ stage: 'trees', done }),
   })
-  const ended = await Promise.allSettled([ending(checkingTrees), ending(checkData(dataPart, options))])
+  const ended = await Promise.allSettled([ending(checkingTrees), ending(checkData(dataPart, listing, options))])
   // The one that failed first is why the other ended.
   failed.signal.throwIfAborted()
   const [trees, data] = ended
@@ -152,7 +161,7 @@ interface DataCheck {
 }
 
 /** Reads the packs that the options name, also those in no index. */
-async function checkData(check: Check, options: CheckOptions): Promise<DataCheck> {
+async function checkData(check: Check, listing: PackListing, options: CheckOptions): Promise<DataCheck> {
   const { clock } = check.vault
   const {
     readData = false,
@@ -167,7 +176,7 @@ async function checkData(check: Check, options: CheckOptions): Promise<DataCheck
   }
   const isWanted = readData || dataSubset !== undefined || readBudget !== undefined || store !== undefined
   if (!isWanted) return { read: { packs: 0, bytes: 0 }, coverage: undefined }
-  const packs = await listAll(check.vault.store, 'pack')
+  const packs = listing.objects()
   const times = await (store?.load() ?? new Map<string, number>())
   const chosen = chosenPacks(check, { packs, options, times })
   const untilMs = readBudget?.kind === 'time' ? clock.monotonicMs() + readBudget.durationMs : undefined

@@ -2,7 +2,7 @@
  * Owns the packs of a store beside those of an index: what each measures, by its number in the index, and which of them the
  * index does not know. A map of their names would take ten times as much.
  */
-import type { BlobStore } from '../blob/blob-store.ts'
+import type { BlobStore, StoredObject } from '../blob/blob-store.ts'
 import type { BlobIndex } from '../blob-index.ts'
 import { type PackId, packId } from '../format/ids.ts'
 
@@ -16,6 +16,8 @@ export interface PackListing {
   bytesOf(pack: number): number | undefined
   /** In the store and in no index, in the order of the listing. */
   readonly unknown: readonly { readonly id: PackId; readonly bytes: number }[]
+  /** All of them, as objects: for who reads them. */
+  objects(): StoredObject[]
 }
 
 export interface ListedPlace {
@@ -42,14 +44,23 @@ export async function packListing(
       else if (pack < lengths.length) lengths[pack] = bytes
     }
   }
+  const bytesOf = (pack: number) => {
+    const bytes = lengths[pack]
+    return bytes === undefined || Number.isNaN(bytes) ? undefined : bytes
+  }
   return {
     index,
     packNumberEnd: lengths.length,
     count,
     unknown,
-    bytesOf(pack) {
-      const bytes = lengths[pack]
-      return bytes === undefined || Number.isNaN(bytes) ? undefined : bytes
+    bytesOf,
+    objects() {
+      const objects = unknown.map(({ id, bytes }): StoredObject => ({ name: id, bytes }))
+      for (let pack = 0; pack < lengths.length; pack += 1) {
+        const bytes = bytesOf(pack)
+        if (bytes !== undefined) objects.push({ name: index.packId(pack), bytes })
+      }
+      return objects
     },
   }
 }
