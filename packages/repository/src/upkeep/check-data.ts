@@ -28,7 +28,7 @@ const slabBytes = (8 << 20) + (64 << 10)
 const tailBytes = 32 << 10
 
 export interface DataReading {
-  readonly packs: readonly StoredObject[]
+  readonly packs: Iterable<StoredObject>
   readonly abort: () => void
   readonly signal?: AbortSignal
   /** Whether to begin another pack. */

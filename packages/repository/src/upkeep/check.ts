@@ -176,35 +176,38 @@ async function checkData(check: Check, listing: PackListing, options: CheckOptio
   }
   const isWanted = readData || dataSubset !== undefined || readBudget !== undefined || store !== undefined
   if (!isWanted) return { read: { packs: 0, bytes: 0 }, coverage: undefined }
-  const packs = listing.objects()
   const times = await (store?.load() ?? new Map<string, number>())
-  const chosen = chosenPacks(check, { packs, options, times })
+  const chosen = chosenPacks(check, { listing, options, times })
   const untilMs = readBudget?.kind === 'time' ? clock.monotonicMs() + readBudget.durationMs : undefined
   let done = 0
   let rememberedMs = clock.monotonicMs()
   let remembering: Promise<void> = Promise.resolve()
   const remember = async () => {
     rememberedMs = clock.monotonicMs()
-    const present = new Map(packs.flatMap(({ name }) => entryOf(times, name)))
+    const present = new Map<string, number>()
+    for (const { name } of listing.all) {
+      const readMs = times.get(name)
+      if (readMs !== undefined) present.set(name, readMs)
+    }
     await store?.save(present)
   }
   try {
     const read = await readPacks(check.vault, {
-      packs: chosen,
+      packs: chosen.packs,
       abort: check.abort,
       ...(options.signal === undefined ? {} : { signal: options.signal }),
       goesOn: () => untilMs === undefined || done === 0 || clock.monotonicMs() < untilMs,
       noting: async (part) => noting(check, part),
       onRead(pack, isSound) {
         done += 1
-        check.progress({ stage: 'data', done, total: chosen.length })
+        check.progress({ stage: 'data', done, total: chosen.count })
         if (isSound) times.set(pack.name, clock.wallMs())
         else times.delete(pack.name)
         if (clock.monotonicMs() - rememberedMs > rememberEveryMs) remembering = remembering.then(remember)
       },
     })
     const question = { times, nowMs: clock.wallMs(), withinMs }
-    return { read, coverage: store === undefined ? undefined : coverageOf(packs, question) }
+    return { read, coverage: store === undefined ? undefined : coverageOf(listing.all, question) }
   } finally {
     // Also what was read before an abort was read.
     await remembering
@@ -212,22 +215,26 @@ async function checkData(check: Check, listing: PackListing, options: CheckOptio
   }
 }
 
-function entryOf(times: ReadTimes, name: string): readonly (readonly [string, number])[] {
-  const readMs = times.get(name)
-  return readMs === undefined ? [] : [[name, readMs]]
-}
-
 interface Choice {
-  readonly packs: readonly StoredObject[]
+  readonly listing: PackListing
   readonly options: CheckOptions
   readonly times: ReadTimes
 }
 
-function chosenPacks(check: Check, { packs, options, times }: Choice): readonly StoredObject[] {
-  if (options.readBudget !== undefined) return packsInBudget(packs, options.readBudget, times)
-  if (options.readData === true && options.dataSubset === undefined) return packs
-  const names = new Set(packsToRead(packs, options, check.vault.random))
-  return packs.filter(({ name }) => names.has(name))
+interface Chosen {
+  readonly packs: Iterable<StoredObject>
+  readonly count: number
+}
+
+/** All, or none, without an object for each at the same time: there may be millions. */
+function chosenPacks(check: Check, { listing, options, times }: Choice): Chosen {
+  const { readData = false, dataSubset, readBudget } = options
+  const these = (packs: readonly StoredObject[]): Chosen => ({ packs, count: packs.length })
+  if (readBudget !== undefined) return these(packsInBudget(listing.all, readBudget, times))
+  if (dataSubset === undefined) return readData ? { packs: listing.all, count: listing.count } : these([])
+  const all = [...listing.all]
+  const names = new Set(packsToRead(all, dataSubset, check.vault.random))
+  return these(all.filter(({ name }) => names.has(name)))
 }
 
 /** Runs a part; what it finds wrong with objects is a problem, other errors go up. Answers whether nothing was wrong. */

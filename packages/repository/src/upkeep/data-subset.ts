@@ -40,13 +40,7 @@ function invalid(text: string): Failure {
 }
 
 /** Names of the packs to read. */
-export function packsToRead(
-  packs: readonly StoredObject[],
-  options: { readonly readData?: boolean; readonly dataSubset?: DataSubset },
-  random: Random,
-): readonly string[] {
-  const { dataSubset: subset } = options
-  if (subset === undefined) return options.readData === true ? packs.map(({ name }) => name) : []
+export function packsToRead(packs: readonly StoredObject[], subset: DataSubset, random: Random): readonly string[] {
   if (subset.kind === 'part') {
     const bucket = (name: string) => Number.parseInt(name.slice(0, 2), 16) % subset.of
     return packs.map(({ name }) => name).filter((name) => bucket(name) === subset.part - 1)

@@ -37,6 +37,12 @@ test('of packs of the index it knows the lengths, of others the names', async ()
   const bytesOf = (text: string) => listing.bytesOf(blobs.packNumber(packNamed(text)))
   expect(['one', 'three', 'gone', 'seven', 'eleven'].map(bytesOf)).toEqual([3, 5, undefined, 5, 6])
   expect(batches).toBeGreaterThan(1)
+  const all = ['one', 'three', 'seven', 'eleven', 'stray'].map((text) => ({
+    name: packNamed(text),
+    bytes: text.length,
+  }))
+  // As often as somebody asks.
+  for (let turn = 0; turn < 2; turn += 1) expect([...listing.all]).toEqual(all)
 })
 
 test('what a save beside it stores while it lists is neither missing nor unknown', async () => {

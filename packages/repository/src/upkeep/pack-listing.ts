@@ -14,10 +14,10 @@ export interface PackListing {
   readonly count: number
   /** Of a pack of the index; undefined where it is not in the store. */
   bytesOf(pack: number): number | undefined
+  /** All packs in the store: those of the index in the order of their numbers, then the others. Made as they are taken. */
+  readonly all: Iterable<StoredObject>
   /** In the store and in no index, in the order of the listing. */
   readonly unknown: readonly { readonly id: PackId; readonly bytes: number }[]
-  /** All of them, as objects: for who reads them. */
-  objects(): StoredObject[]
 }
 
 export interface ListedPlace {
@@ -54,13 +54,14 @@ export async function packListing(
     count,
     unknown,
     bytesOf,
-    objects() {
-      const objects = unknown.map(({ id, bytes }): StoredObject => ({ name: id, bytes }))
-      for (let pack = 0; pack < lengths.length; pack += 1) {
-        const bytes = bytesOf(pack)
-        if (bytes !== undefined) objects.push({ name: index.packId(pack), bytes })
-      }
-      return objects
-    },
+    all: { [Symbol.iterator]: all },
+  }
+
+  function* all(): Generator<StoredObject> {
+    for (let pack = 0; pack < lengths.length; pack += 1) {
+      const bytes = bytesOf(pack)
+      if (bytes !== undefined) yield { name: index.packId(pack), bytes }
+    }
+    for (const { id, bytes } of unknown) yield { name: id, bytes }
   }
 }

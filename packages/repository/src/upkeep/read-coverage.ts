@@ -58,7 +58,7 @@ export function parseReadBudget(text: string): ReadBudget {
 
 /** Packs in the order in which they are to be read; of a time budget all, of the others as many as fit, but one at least. */
 export function packsInBudget(
-  packs: readonly StoredObject[],
+  packs: Iterable<StoredObject>,
   budget: ReadBudget,
   times: ReadonlyMap<string, number>,
 ): readonly StoredObject[] {
@@ -67,7 +67,7 @@ export function packsInBudget(
     (left, right) => compare(timeOf(left.name), timeOf(right.name)) || compare(left.name, right.name),
   )
   if (budget.kind === 'time') return ordered
-  const allBytes = packs.reduce((sum, { bytes }) => sum + bytes, 0)
+  const allBytes = ordered.reduce((sum, { bytes }) => sum + bytes, 0)
   let leftBytes = budget.kind === 'bytes' ? budget.bytes : Math.ceil((allBytes * budget.percent) / 100)
   const chosen: StoredObject[] = []
   for (const pack of ordered) {
@@ -87,11 +87,12 @@ export interface CoverageQuestion {
   readonly withinMs: number
 }
 
-export function coverageOf(packs: readonly StoredObject[], { times, nowMs, withinMs }: CoverageQuestion): ReadCoverage {
-  const count = { packs: packs.length, bytes: 0, packsWithin: 0, bytesWithin: 0, packsNever: 0, bytesNever: 0 }
+export function coverageOf(packs: Iterable<StoredObject>, { times, nowMs, withinMs }: CoverageQuestion): ReadCoverage {
+  const count = { packs: 0, bytes: 0, packsWithin: 0, bytesWithin: 0, packsNever: 0, bytesNever: 0 }
   let oldestMs: number | undefined
   for (const { name, bytes } of packs) {
     const readMs = times.get(name)
+    count.packs += 1
     count.bytes += bytes
     if (readMs === undefined) {
       count.packsNever += 1

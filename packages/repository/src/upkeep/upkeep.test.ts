@@ -133,7 +133,7 @@ describe('a subset of the data', () => {
       .toString('hex'),
     bytes: 100,
   }))
-  const choose = (text: string) => packsToRead(packs, { dataSubset: parseDataSubset(text) }, seeded(5))
+  const choose = (text: string) => packsToRead(packs, parseDataSubset(text), seeded(5))
 
   test('in parts reads every pack once', () => {
     const parts = [1, 2, 3, 4, 5, 6, 7].flatMap((part) => choose(`${part}/7`))
