@@ -36,9 +36,45 @@ export function readIndexColumns(bytes: Buffer): IndexColumns {
 
 /** As they would be read from the document of these packs. */
 export function columnsOf(packs: readonly IndexedPack[]): IndexColumns {
-  const columns = scanIndex(Buffer.from(encodeIndex(packs), 'latin1'))
-  assert(columns !== undefined, 'what we write we can read')
+  const blobs = packs.reduce((sum, { entries }) => sum + entries.length, 0)
+  const idDigits = idBytes * 2
+  const columns = {
+    bytes: Buffer.alloc((packs.length + blobs) * idDigits),
+    packs: packs.length,
+    packIdAt: new Uint32Array(packs.length),
+    packEnd: new Uint32Array(packs.length),
+    blobs,
+    idAt: new Uint32Array(blobs),
+    isTree: new Uint8Array(blobs),
+    offset: new Uint32Array(blobs),
+    length: new Uint32Array(blobs),
+    plain: new Uint32Array(blobs),
+  }
+  let at = 0
+  const place = (id: string) => {
+    assert(columns.bytes.write(id, at, 'latin1') === idDigits, 'an id has 64 digits')
+    at += idDigits
+    return at - idDigits
+  }
+  let blob = 0
+  packs.forEach(({ id, entries }, pack) => {
+    columns.packIdAt[pack] = place(id)
+    for (const entry of entries) {
+      columns.idAt[blob] = place(entry.id)
+      columns.isTree[blob] = entry.type === 'tree' ? 1 : 0
+      columns.offset[blob] = within32Bits(entry.offset)
+      columns.length[blob] = within32Bits(entry.length)
+      columns.plain[blob] = within32Bits(entry.plainBytes ?? 0)
+      blob += 1
+    }
+    columns.packEnd[pack] = blob
+  })
   return columns
+}
+
+function within32Bits(count: number): number {
+  assert(Number.isInteger(count) && count >= 0 && count <= 0xffff_ffff, 'a place in a pack has 32 bits')
+  return count
 }
 
 /** @throws DamageError */

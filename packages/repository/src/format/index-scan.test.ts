@@ -66,6 +66,7 @@ describe('an index document', () => {
           expect(columns === undefined ? undefined : packsIn(columns)).toEqual(list)
           expect(decodeIndexBytes(Buffer.from(text))).toEqual(list)
         }
+        expect(packsIn(columnsOf(list))).toEqual(list)
       }),
     )
   })
