@@ -148,6 +148,21 @@ describe('what is kept', () => {
     expect(seen.reads).toEqual(['pack', 'pack', 'pack', 'pack 1+2', 'pack 1+2'])
   })
 
+  test('packs in memory are given up when all packs are listed', async () => {
+    const { store, objects, seen } = await subject({ memoryBytesMax: 1000, withDirectory: false })
+    const pack = objectOf('pack', 'trees')
+    objects.set(`pack/${pack.name}`, contentOf('trees'))
+    const read = () => store.get(pack, { offset: 1, length: 5 })
+    for (let turn = 0; turn < 7; turn += 1) await read()
+    expect(seen.reads.filter((what) => what === 'pack')).toHaveLength(1)
+    await listAll(store, 'snapshot')
+    await read()
+    expect(seen.reads.filter((what) => what === 'pack')).toHaveLength(1)
+    await listAll(store, 'pack')
+    expect(await read()).toEqual(contentOf('trees').subarray(1, 6))
+    expect(seen.reads.filter((what) => what === 'pack')).toHaveLength(2)
+  })
+
   test('callers at the same time share one fetch', async () => {
     const { store, objects, seen } = await subject()
     const pack = objectOf('pack', 'shared')

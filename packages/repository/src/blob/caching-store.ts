@@ -101,6 +101,8 @@ export function cachingStore(store: BlobStore, options: CachingOptions): BlobSto
       return outcome
     },
     async *list(kind: ObjectKind) {
+      // Who lists all packs has walked all trees, or is about to: what is in memory is not what is needed next.
+      if (kind === 'pack') packs.clear()
       if (directory === undefined || !isCachedKind(kind)) return yield* store.list(kind)
       // Of what is kept rather than of what is there: few packs hold trees. And before the list: what is kept since is new.
       const gone = await directory.names(kind)
@@ -122,6 +124,7 @@ interface PackMemory {
   get(name: string): Buffer | undefined
   put(name: string, bytes: Buffer): void
   remove(name: string): void
+  clear(): void
 }
 
 /** The packs that were used last, up to a sum of bytes. A map keeps the order of insertion: the first is the oldest. */
@@ -153,5 +156,9 @@ function createPackMemory(bytesMax: number): PackMemory {
       }
     },
     remove,
+    clear() {
+      packs.clear()
+      bytes = 0
+    },
   }
 }
