@@ -1,10 +1,31 @@
 /**
- * How much there is to save, counted beside the backup so that a person sees how far it is. It opens no file, it stops
- * when the backup ends, and what it cannot read it leaves to the backup to report.
+ * How much there is to save: whether it is much, before a backup, and counted beside the backup so that a person sees how
+ * far it is. It opens no file, it stops when the backup ends, and what it cannot read it leaves to the backup to report.
  */
-import { lstat, readdir } from 'node:fs/promises'
+import { lstat, opendir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ExcludeRules } from './backup-excludes.ts'
+
+/** With so many, a save has work for threads: then they may as well start while the password is tried. */
+const manyEntries = 512
+
+/** Whether so many entries lie below the paths. Lists no more directories than it must. */
+export async function hasManyEntries(paths: readonly string[]): Promise<boolean> {
+  let entries = 0
+  const open = [...paths]
+  for (let path = open.pop(); path !== undefined; path = open.pop()) {
+    try {
+      for await (const entry of await opendir(path, { bufferSize: manyEntries })) {
+        entries += 1
+        if (entries === manyEntries) return true
+        if (entry.isDirectory()) open.push(join(path, entry.name))
+      }
+    } catch {
+      // No directory, gone, or not for us: the backup itself says so.
+    }
+  }
+  return false
+}
 
 export interface Estimate {
   files: number

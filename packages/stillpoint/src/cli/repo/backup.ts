@@ -8,7 +8,7 @@ import { type ExitCode, exitCodes } from '../exit-codes.ts'
 import { bytesText, elapsedText, shortId } from '../quantities.ts'
 import type { CommandSession, RunCommand } from '../session.ts'
 import { size } from './arguments.ts'
-import { type Estimate, estimate } from './backup-estimate.ts'
+import { type Estimate, estimate, hasManyEntries } from './backup-estimate.ts'
 import { type ExcludeFlags, type ExcludeRules, excludeRules } from './backup-excludes.ts'
 import { showStatus } from './backup-status.ts'
 import { backupTargets, isGivenByLists, type TargetFlags } from './backup-targets.ts'
@@ -109,8 +109,9 @@ async function save(session: CommandSession, source: BackupOptions['source'], op
   const time = timestampFromMs(options.time === undefined ? host.clock.wallMs() : parseTime(options.time))
   const startMs = host.clock.monotonicMs()
   const threads = threadsFor(options.readConcurrency)
-  const repository = await openNamed(session, options, threads === undefined ? {} : { threads })
   const absolute = targets.map((path) => resolve(host.cwd, path))
+  const muchWork = await hasManyEntries(absolute)
+  const repository = await openNamed(session, options, { muchWork, ...(threads === undefined ? {} : { threads }) })
   const hostName = options.host ?? hostDefault() ?? hostname()
   const parent = await parentOf(repository, { options, absolute, hostName, time })
   if (source.kind === 'paths') {

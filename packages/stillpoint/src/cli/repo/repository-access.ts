@@ -141,7 +141,7 @@ function quietSession({ host, output }: CommandSession, isListing: boolean): Com
 export interface AccessOptions {
   /** Default: one per processor. */
   readonly threads?: number
-  /** Much will be read: threads start while the password is tried. */
+  /** There is much to do: threads start while the password is tried. */
   readonly muchWork?: boolean
   /** Also where index files are damaged. */
   readonly forRepair?: boolean
