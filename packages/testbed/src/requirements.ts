@@ -31,6 +31,7 @@ export const requirements: readonly Requirement[] = [
   { tool: 'setfacl', package: 'acl', neededFor: 'ACLs of files' },
   { tool: 'script', package: 'bsdutils', neededFor: 'a terminal of the tests’ own' },
   { tool: 'restic', package: 'restic', neededFor: 'proving that repositories are compatible with restic' },
+  { tool: 'ncdu', package: 'ncdu', neededFor: 'proving that it reads what `repo ls --ncdu` writes' },
   { tool: 'borg', package: 'borgbackup', neededFor: 'the benchmark, beside restic' },
   { tool: 'time', package: 'time', neededFor: 'what a command of the benchmark costs' },
   {

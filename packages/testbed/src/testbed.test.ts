@@ -68,6 +68,7 @@ describe('tools and directories', () => {
       'acl',
       'bsdutils',
       'restic',
+      'ncdu',
       'borgbackup',
       'time',
       'python3-swift',

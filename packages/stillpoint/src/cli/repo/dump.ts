@@ -1,12 +1,12 @@
 /** `stillpoint repo dump` */
 import { type FileHandle, open, rm } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { Failure } from '@stillpoint/core/kernel'
 import type { Repository, Snapshot } from '@stillpoint/repository'
 import { type Command, Option } from 'commander'
 import type { CommandSession, RunCommand } from '../session.ts'
+import { writeToStdout } from './piped-output.ts'
 import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo, succeeded } from './repository-access.ts'
 import { type SelectionOptions, selectionOf, withSelection } from './selection.ts'
 
@@ -27,7 +27,7 @@ export function repoDumpCommand(run: RunCommand): Command {
         const repository = await openNamed(session, options)
         const snapshot = await repository.upkeep.resolveSnapshot(id, selectionOf(session.host, options))
         const content = await contentOf(session, { repository, snapshot, path, archive: options.archive })
-        if (options.target === undefined) await write(session, content)
+        if (options.target === undefined) await writeToStdout(session, content)
         else await writeFile(resolve(session.host.cwd, options.target), content)
         return succeeded
       }),
@@ -70,15 +70,5 @@ async function writeFile(path: string, content: AsyncIterable<Uint8Array>): Prom
   } catch (error) {
     await rm(path, { force: true })
     throw error
-  }
-}
-
-/** Bytes, so not through the output of text; a reader that goes away has seen enough. */
-async function write({ output }: CommandSession, content: AsyncIterable<Uint8Array>): Promise<void> {
-  try {
-    await pipeline(Readable.from(content, { objectMode: false }), process.stdout, { end: false })
-  } catch (error) {
-    const isGone = error instanceof Error && 'code' in error && error.code === 'EPIPE'
-    if (!isGone && !output.terminal.stdout.closed) throw error
   }
 }
