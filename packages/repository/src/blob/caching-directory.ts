@@ -3,7 +3,7 @@
  * each repository `<directory>/<id>/version` and `<directory>/<id>/{index,snapshots,data}/<xx>/<name>`. restic and we may
  * share one. Does not own what is worth keeping; see caching-store.ts.
  *
- * Invariants: 1. nothing is given out whose SHA-256 is not its name: a damaged file is removed, and counts as absent.
+ * Invariants: 1. no object is given out whose SHA-256 is not its name: a damaged file is removed, and counts as absent.
  * 2. A file appears under its name only whole (temporary name, rename), so processes may use one cache at the same time.
  * It is not synced: what a power cut leaves is found by 1. 3. Directories are 0700, files 0600. 4. A cache that cannot be
  * read or written is no failure of what it is used for: it is told once, and the cache keeps out of the way.
@@ -13,7 +13,7 @@ import { mkdir, open, readdir, readFile, rename, rm, stat, unlink, utimes, write
 import { dirname, join } from 'node:path'
 import { type Clock, type Entropy, Failure } from '@stillpoint/core/kernel'
 import { isId, sha256 } from '../format/ids.ts'
-import type { ObjectName } from './blob-store.ts'
+import type { ByteRange, ObjectName } from './blob-store.ts'
 import { errnoOf, storageFailure } from './storage-failure.ts'
 
 /** Kinds that may be kept, and their folders. */
@@ -24,6 +24,8 @@ export const cachedKinds: readonly CachedKind[] = ['index', 'snapshot', 'pack']
 export interface DirectoryCache {
   /** The whole object, verified; undefined where it is not there or was damaged. Never fails. */
   get(object: ObjectName): Promise<Buffer | undefined>
+  /** A part of what `get` has given out before: not verified again. Undefined where it is not there. Never fails. */
+  getRange(object: ObjectName, range: ByteRange): Promise<Buffer | undefined>
   /** Keeps the object. Never fails. */
   put(object: ObjectName, bytes: Uint8Array): Promise<void>
   /** Never fails. */
@@ -145,6 +147,22 @@ function cacheIn(root: string, { clock, entropy, onProblem }: DirectoryCacheOpti
         if (errnoOf(error) !== 'ENOENT') tell(error, 'reading from the cache', path)
       }
       return undefined
+    },
+    async getRange(object, { offset, length }) {
+      const path = pathOf(object)
+      if (path === undefined) return undefined
+      try {
+        const handle = await open(path, constants.O_RDONLY)
+        try {
+          const { buffer, bytesRead } = await handle.read(Buffer.allocUnsafeSlow(length), 0, length, offset)
+          return bytesRead === length ? buffer : undefined
+        } finally {
+          await handle.close()
+        }
+      } catch (error) {
+        if (errnoOf(error) !== 'ENOENT') tell(error, 'reading from the cache', path)
+        return undefined
+      }
     },
     async put(object, bytes) {
       const path = pathOf(object)

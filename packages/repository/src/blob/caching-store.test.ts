@@ -148,6 +148,42 @@ describe('what is kept', () => {
     expect(seen.reads).toEqual(['pack', 'pack', 'pack', 'pack 1+2', 'pack 1+2'])
   })
 
+  test('of more packs than fit into memory, those that were sound are read in parts, and one that is cut off anew', async () => {
+    const path = await scratch()
+    const directory = await openCache(path)
+    const whole: string[] = []
+    const objects: MemoryObjects = new Map()
+    const seen: Seen = { reads: [] }
+    const store = cachingStore(watched(openMemoryStore(objects), seen), {
+      directory: {
+        ...directory,
+        async get(object) {
+          const kept = await directory.get(object)
+          if (kept !== undefined) whole.push(object.name)
+          return kept
+        },
+      },
+      treePackBytes: () => contentOf('one').length,
+      memoryBytesMax: 2 * contentOf('one').length,
+    })
+    const packs = ['one', 'two', 'six'].map((text) => ({ text, object: objectOf('pack', text) }))
+    for (const { text, object } of packs) objects.set(`pack/${object.name}`, contentOf(text))
+    for (let turn = 0; turn < 5; turn += 1) {
+      for (const { text, object } of packs) {
+        const part = await store.get(object, { offset: 10 + turn, length: 20 })
+        expect(part).toEqual(contentOf(text).subarray(10 + turn, 30 + turn))
+      }
+    }
+    expect(seen.reads).toEqual(['pack', 'pack', 'pack'])
+    expect(whole).toEqual([])
+    const [first] = packs
+    const { object } = first ?? expect.fail()
+    await truncate(fileOf(path, 'data', object), 30)
+    expect(await store.get(object, { offset: 10, length: 20 })).toHaveLength(20)
+    expect(await store.get(object, { offset: 100, length: 20 })).toEqual(contentOf('one').subarray(100, 120))
+    expect(await readFile(fileOf(path, 'data', object))).toEqual(contentOf('one'))
+  })
+
   test('packs in memory are given up when all packs are listed', async () => {
     const { store, objects, seen } = await subject({ memoryBytesMax: 1000, withDirectory: false })
     const pack = objectOf('pack', 'trees')

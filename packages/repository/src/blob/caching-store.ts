@@ -5,8 +5,10 @@
  * Objects never change and are named by their content, so what is kept cannot be old; it can only be of an object that is
  * gone. `list` and `size` always ask the store itself, and what a list does not name any more is forgotten.
  *
- * Invariants: 1. an object is given out of the cache only where its SHA-256 is its name. 2. What is kept is what was read
- * or created, never what was refused (`exists`). 3. Every buffer that is given out is the caller's own.
+ * Invariants: 1. an object is given out of the cache only where its SHA-256 is its name, and a part of one only where it
+ * was when this process first read it: who reads a part verifies that, as each blob has a code and an id of its own.
+ * 2. What is kept is what was read or created, never what was refused (`exists`). 3. Every buffer that is given out is the
+ * caller's own.
  */
 import { sha256 } from '../format/ids.ts'
 import type { BlobStore, ByteRange, ObjectKind, ObjectName } from './blob-store.ts'
@@ -32,6 +34,8 @@ export function cachingStore(store: BlobStore, options: CachingOptions): BlobSto
   const isSmall = new Map<string, boolean>()
   const fetching = new Map<string, Promise<Buffer>>()
   const partialReads = new Map<string, number>()
+  /** Packs that were found to be what their names say, and may have had to give up their memory to others since. */
+  const sound = new Set<string>()
 
   /** From the directory, or from the store and then into the directory. */
   async function whole(object: ObjectName): Promise<Buffer> {
@@ -56,6 +60,7 @@ export function cachingStore(store: BlobStore, options: CachingOptions): BlobSto
     if (packs.get(name) === undefined) {
       if (sha256(bytes) !== name) return undefined
       packs.put(name, bytes)
+      sound.add(name)
     }
     return bytes
   }
@@ -79,6 +84,11 @@ export function cachingStore(store: BlobStore, options: CachingOptions): BlobSto
 
   async function getRange(object: ObjectName, range: ByteRange): Promise<Buffer> {
     if (isWorthFetching(object)) {
+      // To read all of it again for a part, with as many packs taking turns, would be most of the work of a prune.
+      if (sound.has(object.name) && packs.get(object.name) === undefined) {
+        const part = await directory?.getRange(object, range)
+        if (part !== undefined) return part
+      }
       const pack = await wholePack(object)
       const end = range.offset + range.length
       // A pack that is damaged or too short: the store says so in its own words, or its blobs do.
@@ -114,6 +124,7 @@ export function cachingStore(store: BlobStore, options: CachingOptions): BlobSto
     },
     async delete(object) {
       packs.remove(object.name)
+      sound.delete(object.name)
       await directory?.remove(object)
       await store.delete(object)
     },
