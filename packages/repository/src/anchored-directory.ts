@@ -8,6 +8,7 @@
  */
 import { closeSync, constants, mkdirSync, openSync, readdirSync, readlinkSync } from 'node:fs'
 import { type FileHandle, open, readdir } from 'node:fs/promises'
+import { Failure } from '@stillpoint/core/kernel'
 import { bytesFromName, nameFromBytes } from './format/node-name.ts'
 
 export interface AnchoredDirectory {
@@ -25,8 +26,9 @@ const anchored = process.platform === 'linux'
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the range of ASCII
 const ascii = /^[\x00-\x7f]*$/
 
-/** Opens the root of a walk. Links in `path` itself are followed: who calls has chosen it. */
+/** Opens the root of a walk. Links in `path` itself are followed: who calls has chosen it. @throws Failure `proc_missing` */
 export async function openAnchored(path: string | Buffer): Promise<AnchoredDirectory> {
+  if (anchored) ownDirectory() // before anything is open
   const bytes = typeof path === 'string' ? bytesFromName(path) : path
   return anchor(await open(bytes, constants.O_RDONLY | constants.O_DIRECTORY), bytes)
 }
@@ -34,10 +36,20 @@ export async function openAnchored(path: string | Buffer): Promise<AnchoredDirec
 /** `/proc/self`, or where it leads: a link less to follow for each path is a sixth of what opening a file costs. */
 let processDirectory: string | undefined
 
+/** @throws Failure `proc_missing` */
 function ownDirectory(): string {
-  // What the file system calls us, which in a container need not be what we call ourselves.
-  processDirectory ??= `/proc/${readlinkSync('/proc/self')}`
-  return processDirectory
+  try {
+    // What the file system calls us, which in a container need not be what we call ourselves.
+    processDirectory ??= `/proc/${readlinkSync('/proc/self')}`
+    return processDirectory
+  } catch (cause) {
+    throw new Failure({
+      code: 'proc_missing',
+      message: 'there is no /proc, by which a directory is held while its files are read or written',
+      hint: 'Mount it: mount -t proc proc /proc',
+      cause,
+    })
+  }
 }
 
 /** The path to a child of an open directory. */
@@ -80,8 +92,9 @@ export interface HeldDirectory {
   close(): void
 }
 
-/** Opens the root of a walk. Links in `path` itself are followed: who calls has chosen it. */
+/** Opens the root of a walk. Links in `path` itself are followed: who calls has chosen it. @throws Failure `proc_missing` */
 export function holdDirectory(path: string): HeldDirectory {
+  if (anchored) ownDirectory() // before anything is open
   const bytes = bytesFromName(path)
   return held(openSync(bytes, constants.O_RDONLY | constants.O_DIRECTORY), bytes)
 }
