@@ -1,11 +1,12 @@
 /**
- * Owns writing snapshots anew without some of their paths: for what should never have been saved. As restic's `rewrite`.
- * Their data stays until a prune, and as long as any snapshot refers to it.
+ * Owns writing snapshots anew without some of their paths, for what should never have been saved, or with another host or
+ * time. As restic's `rewrite`. Data that was left out stays until a prune, and as long as any snapshot refers to it.
  *
  * Invariant: the new snapshot and all that it needs are durable before the old one is removed.
  */
 import { Failure, type TreeId } from '@stillpoint/core/kernel'
 import { type SnapshotId, sha256, treeId } from '../format/ids.ts'
+import type { Timestamp } from '../format/timestamp.ts'
 import { encodeTree, type TreeNode } from '../format/tree.ts'
 import { readTree } from '../load/blob-reader.ts'
 import type { Snapshot } from '../load/snapshots.ts'
@@ -19,8 +20,11 @@ const depthMax = 2048
 
 export interface RewriteOptions {
   readonly snapshots: readonly Snapshot[]
-  /** By path in the snapshot. Directories for which it returns true are left out with all that is in them. */
-  readonly exclude: (path: string) => boolean
+  /** By path in the snapshot. Directories for which it returns true are left out with all that is in them. Default: none. */
+  readonly exclude?: (path: string) => boolean
+  /** What the new ones say of where and when they were taken. Default: what the old ones say. */
+  readonly hostname?: string
+  readonly time?: Timestamp
   /** Removes the old snapshots; else the new ones get the tag `rewrite`. */
   readonly forget?: boolean
   readonly dryRun?: boolean
@@ -29,7 +33,9 @@ export interface RewriteOptions {
 
 export interface RewrittenSnapshot {
   readonly id: SnapshotId
-  /** Undefined where nothing was left out, and in a dry run. */
+  /** Something is left out, or it had another host or time. Else there is no new one. */
+  readonly isChanged: boolean
+  /** Undefined where nothing has changed, and in a dry run. */
   readonly newId: SnapshotId | undefined
   /** Paths that are not in the new one; of a directory only its own. */
   readonly excluded: readonly string[]
@@ -37,10 +43,18 @@ export interface RewrittenSnapshot {
 
 interface Rewrite {
   readonly vault: Vault
-  readonly options: RewriteOptions
+  readonly exclude: (path: string) => boolean
+  readonly dryRun: boolean
   readonly abort: () => void
   readonly repacker: Repacker
   readonly stored: Set<TreeId>
+}
+
+/** What a snapshot becomes. */
+interface Found {
+  readonly snapshot: Snapshot
+  readonly tree: TreeId
+  readonly excluded: readonly string[]
 }
 
 /** @throws Failure `tree_not_rewritable`, `object_damaged`, `object_missing`, `tree_unsafe` (too deep) */
@@ -53,27 +67,47 @@ export async function rewriteExcluding(
     options.signal?.throwIfAborted()
     lockSignal.throwIfAborted()
   }
+  const { snapshots, exclude, hostname, time, forget = false, dryRun = false } = options
+  const found =
+    exclude === undefined
+      ? snapshots.map((snapshot) => ({ snapshot, tree: snapshot.tree, excluded: [] }))
+      : await rewriteTrees(vault, snapshots, { exclude, dryRun, abort })
+  const rewritten: RewrittenSnapshot[] = []
+  for (const { snapshot, tree, excluded } of found) {
+    abort()
+    const { id } = snapshot
+    const isChanged =
+      tree !== snapshot.tree ||
+      (hostname !== undefined && hostname !== snapshot.hostname) ||
+      (time !== undefined && time !== snapshot.time)
+    let newId: SnapshotId | undefined
+    if (isChanged && !dryRun) {
+      const tags = forget ? snapshot.tags : [...new Set([...snapshot.tags, rewrittenTag])]
+      const origin = { ...(hostname === undefined ? {} : { hostname }), ...(time === undefined ? {} : { time }) }
+      newId = await rewriteSnapshot(vault, id, { tree, tags, ...origin })
+      if (forget) await deleteIfThere(vault, 'snapshot', id)
+    }
+    rewritten.push({ id, isChanged, newId, excluded })
+  }
+  return rewritten
+}
+
+/** When it resolves, the new trees are durable. */
+async function rewriteTrees(
+  vault: Vault,
+  snapshots: readonly Snapshot[],
+  options: Pick<Rewrite, 'exclude' | 'dryRun' | 'abort'>,
+): Promise<readonly Found[]> {
   await vault.index.refresh()
-  const rewrite: Rewrite = { vault, options, abort, repacker: createRepacker(vault), stored: new Set() }
-  const found: { readonly snapshot: Snapshot; readonly tree: TreeId; readonly excluded: readonly string[] }[] = []
-  for (const snapshot of options.snapshots) {
+  const rewrite: Rewrite = { vault, ...options, repacker: createRepacker(vault), stored: new Set() }
+  const found: Found[] = []
+  for (const snapshot of snapshots) {
     const excluded: string[] = []
     const tree = await rewriteTree(rewrite, { tree: snapshot.tree, path: '/', depth: 0, excluded })
     found.push({ snapshot, tree, excluded })
   }
-  if (options.dryRun !== true) await rewrite.repacker.finish()
-  const rewritten: RewrittenSnapshot[] = []
-  for (const { snapshot, tree, excluded } of found) {
-    abort()
-    let newId: SnapshotId | undefined
-    if (tree !== snapshot.tree && options.dryRun !== true) {
-      const tags = options.forget === true ? snapshot.tags : [...new Set([...snapshot.tags, rewrittenTag])]
-      newId = await rewriteSnapshot(vault, snapshot.id, { tree, tags })
-      if (options.forget === true) await deleteIfThere(vault, 'snapshot', snapshot.id)
-    }
-    rewritten.push({ id: snapshot.id, newId, excluded })
-  }
-  return rewritten
+  if (!options.dryRun) await rewrite.repacker.finish()
+  return found
 }
 
 interface TreeAt {
@@ -94,7 +128,7 @@ async function rewriteTree(rewrite: Rewrite, { tree, path, depth, excluded }: Tr
   let isSame = true
   for (const node of nodes) {
     const at = `${path}${node.name}`
-    if (rewrite.options.exclude(at)) {
+    if (rewrite.exclude(at)) {
       excluded.push(at)
       isSame = false
     } else if (node.type === 'dir') {
@@ -123,7 +157,7 @@ async function storeTree(rewrite: Rewrite, { tree, nodes, kept }: Replaced): Pro
   }
   const plaintext = encodeTree(kept)
   const id = treeId(sha256(plaintext))
-  if (rewrite.stored.has(id) || rewrite.vault.index.blobs.has(id, 'tree') || rewrite.options.dryRun === true) return id
+  if (rewrite.stored.has(id) || rewrite.vault.index.blobs.has(id, 'tree') || rewrite.dryRun) return id
   rewrite.stored.add(id)
   const entry = { id, type: 'tree', offset: 0, length: 0, plainBytes: undefined } as const
   await rewrite.repacker.add({ entry, sealed: undefined, plaintext })

@@ -9,11 +9,14 @@ import { confirmDocument } from '../confirm-stored.ts'
 import { type SnapshotId, snapshotId, type TreeId } from '../format/ids.ts'
 import { jsonObject, parseJson } from '../format/json.ts'
 import { decodeSnapshot } from '../format/snapshot.ts'
+import { formatTimestamp, type Timestamp } from '../format/timestamp.ts'
 import { readDocument, type Vault, writeDocument } from '../vault.ts'
 
 export interface SnapshotChange {
   readonly tree?: TreeId
   readonly tags?: readonly string[]
+  readonly hostname?: string
+  readonly time?: Timestamp
   /** Drop the reference to the parent, which another repository does not have. */
   readonly withoutParent?: boolean
   /** The repository into which it is written. Default: the one it is in. */
@@ -29,6 +32,8 @@ export async function rewriteSnapshot(vault: Vault, id: SnapshotId, change: Snap
   const fields: Record<string, unknown> = { ...jsonObject(parseJson(json), 'the snapshot') }
   if (change.tree !== undefined) fields['tree'] = change.tree
   if (change.tags !== undefined) fields['tags'] = change.tags.length === 0 ? undefined : change.tags
+  if (change.hostname !== undefined) fields['hostname'] = change.hostname
+  if (change.time !== undefined) fields['time'] = formatTimestamp(change.time)
   if (change.withoutParent === true) fields['parent'] = undefined
   fields['original'] ??= id
   const into = change.into ?? vault

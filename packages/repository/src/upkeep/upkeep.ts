@@ -66,7 +66,7 @@ export interface Upkeep {
   stats(options: StatsOptions): Promise<RepositoryStats>
   /** Those whose tags changed: written anew, the old ones removed. */
   tag(change: TagChange): Promise<readonly TaggedSnapshot[]>
-  /** Writes snapshots anew without some of their paths. @throws Failure `tree_not_rewritable`, … */
+  /** Writes snapshots anew without some of their paths, or with another host or time. @throws Failure `tree_not_rewritable`, … */
   rewrite(options: RewriteOptions): Promise<readonly RewrittenSnapshot[]>
   /** Makes a snapshot of all directories that no snapshot refers to any more. */
   recover(options: RecoverOptions): Promise<Recovered>

@@ -1,4 +1,5 @@
 /** Checks on what stands in the command line of `stillpoint repo`. */
+import { Failure } from '@stillpoint/core/kernel'
 import type { KeepCount, UnusedLimit } from '@stillpoint/repository'
 import { InvalidArgumentError } from 'commander'
 
@@ -42,6 +43,15 @@ export function rate(text: string): number {
   const kib = count(text)
   if (kib > 0) return kib
   throw new InvalidArgumentError('Give a number of KiB per second above 0.')
+}
+
+/** `2026-11-21 08:00:00` where we are; in milliseconds since 1970. @throws Failure `usage` */
+export function localTime(text: string): number {
+  const [, date, day, clock] = /^(\d{4}-\d\d-(\d\d)) (\d\d:\d\d:\d\d)$/.exec(text) ?? []
+  const time = new Date(date === undefined ? 'none' : `${date}T${clock}`)
+  // A thirtieth of February would be taken for one of March.
+  if (time.getDate() === Number(day)) return time.getTime()
+  throw new Failure({ code: 'usage', message: `${JSON.stringify(text)} is no time; write 2026-11-21 08:00:00` })
 }
 
 /** `30s`, `5m`, `1h30m`, as Go writes durations; in milliseconds. */

@@ -7,7 +7,7 @@ import { type Command, Option } from 'commander'
 import { type ExitCode, exitCodes } from '../exit-codes.ts'
 import { bytesText, elapsedText, shortId } from '../quantities.ts'
 import type { CommandSession, RunCommand } from '../session.ts'
-import { size } from './arguments.ts'
+import { localTime, size } from './arguments.ts'
 import { type Estimate, estimate, hasManyEntries } from './backup-estimate.ts'
 import { type ExcludeFlags, type ExcludeRules, excludeRules } from './backup-excludes.ts'
 import { showStatus } from './backup-status.ts'
@@ -106,7 +106,7 @@ async function save(session: CommandSession, source: BackupOptions['source'], op
   const targets = source.kind === 'paths' ? source.paths : []
   const rules = await excludeRules(options, { cwd: host.cwd, targets })
   const { timestampFromMs } = await import('@stillpoint/repository')
-  const time = timestampFromMs(options.time === undefined ? host.clock.wallMs() : parseTime(options.time))
+  const time = timestampFromMs(options.time === undefined ? host.clock.wallMs() : localTime(options.time))
   const startMs = host.clock.monotonicMs()
   const threads = threadsFor(options.readConcurrency)
   const absolute = targets.map((path) => resolve(host.cwd, path))
@@ -222,13 +222,6 @@ async function sourceOf(
 function ending({ id, isSealed }: BackupReport, isDryRun: boolean): string {
   if (isDryRun) return 'nothing was stored (dry run)'
   return isSealed ? `snapshot ${shortId(id)} saved` : `no snapshot: nothing differs from ${shortId(id)}`
-}
-
-function parseTime(text: string): number {
-  const [, date, clock] = /^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)$/.exec(text) ?? []
-  const ms = Date.parse(date === undefined ? 'none' : `${date}T${clock}`)
-  if (!Number.isNaN(ms)) return ms
-  throw new Failure({ code: 'usage', message: `${JSON.stringify(text)} is no time; write 2026-11-21 08:00:00` })
 }
 
 interface ParentSearch {

@@ -107,7 +107,7 @@ test.each(Object.entries(later))('%s has the options of restic up to 0.17, or sa
 
 test('what is said to be missing is missing', () => {
   expect(missing('backup', ['--exclude', '--of-tomorrow'])).toEqual(['--of-tomorrow'])
-  expect(leftOut.size).toBeGreaterThan(3)
+  expect(leftOut.size).toBeGreaterThan(1)
   for (const entry of leftOut) {
     const [word = '', option = ''] = entry.split(' ')
     const commands = word === 'all' ? group.commands.map((each) => each.name()) : [word]

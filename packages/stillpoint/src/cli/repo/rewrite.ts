@@ -1,31 +1,38 @@
 /** `stillpoint repo rewrite` */
 import { Failure } from '@stillpoint/core/kernel'
+import type { RewriteOptions } from '@stillpoint/repository'
 import { type Command, Option } from 'commander'
 import { countText, shortId } from '../quantities.ts'
 import type { CommandSession, RunCommand } from '../session.ts'
+import { localTime } from './arguments.ts'
 import { excludeRules } from './backup-excludes.ts'
 import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo, succeeded } from './repository-access.ts'
 import { repeated, type SelectionOptions, selectionOf, withSelection } from './selection.ts'
+import { timeJson, timeShown } from './shown.ts'
 
 interface RewriteFlags extends RepositoryOptions, SelectionOptions {
   readonly exclude?: readonly string[]
   readonly iexclude?: readonly string[]
   readonly excludeFile?: readonly string[]
   readonly iexcludeFile?: readonly string[]
+  readonly newHost?: string
+  readonly newTime?: string
   readonly forget?: true
   readonly dryRun?: true
 }
 
 export function repoRewriteCommand(run: RunCommand): Command {
   const text =
-    'Writes snapshots anew without what matches. The old ones stay, unless --forget is given; data goes with a prune.'
+    'Writes snapshots anew without what matches, or with another host or time. The old ones stay, and the new ones get the tag "rewrite", unless --forget is given; data goes with a prune.'
   const many = (flags: string, what: string) => new Option(flags, `${what}; repeatable`).argParser(repeated)
-  const command = repoCommand('rewrite', 'leave paths out of snapshots', text)
+  const command = repoCommand('rewrite', 'leave paths out of snapshots, or correct host and time', text)
     .argument('[ids...]', 'only these snapshots; default: all')
     .addOption(many('-e, --exclude <pattern>', 'leave out what matches'))
     .addOption(many('--iexclude <pattern>', 'the same, whatever the case'))
     .addOption(many('--exclude-file <file>', 'file with a pattern per line'))
     .addOption(many('--iexclude-file <file>', 'the same, whatever the case'))
+    .addOption(new Option('--new-host <name>', 'the host that they are of'))
+    .addOption(new Option('--new-time <time>', 'when they were taken, such as "2026-11-21 08:00:00"'))
     .addOption(new Option('--forget', 'remove the old snapshots'))
     .addOption(new Option('-n, --dry-run', 'say what would be done, and do nothing'))
     .action((ids: readonly string[], options: RewriteFlags) =>
@@ -34,35 +41,67 @@ export function repoRewriteCommand(run: RunCommand): Command {
   return examples(withSelection(command), [
     { line: 'stillpoint repo rewrite --exclude "*.iso" --dry-run', what: 'what it would leave out' },
     { line: 'stillpoint repo rewrite --exclude /home/me/secret --forget latest', what: 'out of one snapshot' },
+    { line: 'stillpoint repo rewrite --host localhost --new-host web-1 --forget', what: 'it was misnamed' },
   ])
 }
 
 async function rewrite(session: CommandSession, ids: readonly string[], options: RewriteFlags) {
   const { host, output } = session
   const { byName } = await excludeRules(options, { cwd: host.cwd, targets: [] })
-  if (byName === undefined) throw new Failure({ code: 'usage', message: 'nothing to do: give --exclude PATTERN' })
-  const { upkeep } = await openNamed(session, options)
+  const origin = await originOf(options)
+  if (byName === undefined && origin.hostname === undefined && origin.time === undefined) {
+    throw new Failure({ code: 'usage', message: 'nothing to do: give --exclude PATTERN, --new-host or --new-time' })
+  }
+  const { upkeep } = await openNamed(session, options, { withoutIndex: byName === undefined })
   const snapshots = await upkeep.resolveSnapshots(ids, selectionOf(host, options))
+  const dryRun = options.dryRun === true
   const rewritten = await upkeep.rewrite({
     snapshots,
-    exclude: byName,
+    ...(byName === undefined ? {} : { exclude: byName }),
+    ...origin,
     forget: options.forget === true,
-    dryRun: options.dryRun === true,
+    dryRun,
     signal: host.signal,
   })
-  const changed = rewritten.filter(({ excluded }) => excluded.length > 0)
+  const changed = rewritten.filter(({ isChanged }) => isChanged)
   for (const { id, newId, excluded } of changed) {
-    output.result({ message_type: 'rewritten', snapshot_id: id, new_snapshot_id: newId ?? null, excluded })
-    const verb = options.dryRun ? 'would leave out' : 'leaves out'
+    const { hostname } = origin
+    const time = origin.time === undefined ? {} : { time: timeJson(origin.time) }
+    const about = { ...(hostname === undefined ? {} : { hostname }), ...time }
+    output.result({ message_type: 'rewritten', snapshot_id: id, new_snapshot_id: newId ?? null, excluded, ...about })
     output.lines([
       ...excluded.map((path) => `excluding ${path}`),
-      `snapshot ${shortId(id)}: ${newId === undefined ? verb : `${shortId(newId)} ${verb}`} ${countText(excluded.length, 'path')}`,
+      `snapshot ${shortId(id)}: ${newId === undefined ? '' : `${shortId(newId)} `}${changeText(excluded, origin, dryRun)}`,
     ])
   }
-  output.result({ message_type: 'summary', rewritten_snapshots: changed.length, dry_run: options.dryRun === true })
+  output.result({ message_type: 'summary', rewritten_snapshots: changed.length, dry_run: dryRun })
+  const none = byName === undefined ? 'no snapshot changes by that' : 'no snapshot has anything that matches'
   output.lines([
-    changed.length === 0 ? 'no snapshot has anything that matches' : `rewrote ${countText(changed.length, 'snapshot')}`,
-    ...(options.dryRun ? ['nothing was changed (dry run)'] : []),
+    changed.length === 0 ? none : `rewrote ${countText(changed.length, 'snapshot')}`,
+    ...(dryRun ? ['nothing was changed (dry run)'] : []),
   ])
   return succeeded
+}
+
+type Origin = Pick<RewriteOptions, 'hostname' | 'time'>
+
+/** @throws Failure `usage` */
+async function originOf({ newHost, newTime }: RewriteFlags): Promise<Origin> {
+  if (newHost === '') throw new Failure({ code: 'usage', message: '--new-host is empty' })
+  const { timestampFromMs } = await import('@stillpoint/repository')
+  return {
+    ...(newHost === undefined ? {} : { hostname: newHost }),
+    ...(newTime === undefined ? {} : { time: timestampFromMs(localTime(newTime)) }),
+  }
+}
+
+function changeText(excluded: readonly string[], { hostname, time }: Origin, dryRun: boolean): string {
+  const paths = countText(excluded.length, 'path')
+  const has = dryRun ? 'would have' : 'has'
+  const changes = [
+    ...(excluded.length === 0 ? [] : [`${dryRun ? 'would leave' : 'leaves'} out ${paths}`]),
+    ...(hostname === undefined ? [] : [`${has} host ${hostname}`]),
+    ...(time === undefined ? [] : [`${has} time ${timeShown(time)} UTC`]),
+  ]
+  return changes.join(', ')
 }
