@@ -29,7 +29,8 @@ export async function main(args: readonly string[]): Promise<number> {
   // With --json stderr is for programs too: they learn it from the failure that follows.
   const isJson = args.includes('--json')
   const say = isJson ? () => {} : terminal.stderr.write
-  handleSignals(interrupts, say)
+  const releasing = args[0] === 'repo' ? 'giving back every lock' : 'releasing every hold'
+  handleSignals(interrupts, { releasing, say })
   let code: ExitCode = exitCodes.succeeded
   const host = {
     terminal,
@@ -88,12 +89,17 @@ function outputFailed(cause: Error): Failure {
   return new Failure({ code: 'output_failed', message, hint: 'What the command did is done.', cause })
 }
 
-function handleSignals(interrupts: AbortController, say: (text: string) => void): void {
+interface SignalWords {
+  readonly releasing: string
+  readonly say: (text: string) => void
+}
+
+function handleSignals(interrupts: AbortController, { releasing, say }: SignalWords): void {
   const codes = { SIGINT: exitCodes.interrupted, SIGHUP: exitCodes.terminated, SIGTERM: exitCodes.terminated } as const
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(name, () => {
       if (interrupts.signal.aborted) process.exit(codes[name])
-      say('\nStopping: releasing every hold. Once more to exit at once.\n')
+      say(`\nStopping: ${releasing}. Once more to exit at once.\n`)
       const isInterrupt = name === 'SIGINT'
       interrupts.abort(
         new Failure({

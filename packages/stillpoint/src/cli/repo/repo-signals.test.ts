@@ -47,7 +47,9 @@ describe('being stopped', () => {
   ] as const)('%s ends a backup with %i, and leaves no lock and no snapshot', async (signal, code) => {
     const running = await endless('while :; do echo more; sleep 0.1; done')
     running.child.kill(signal)
-    expect(await running.ended).toMatchObject({ code, killedBy: null, stdout: '' })
+    const ended = await running.ended
+    expect(ended).toMatchObject({ code, killedBy: null, stdout: '' })
+    expect(ended.stderr).toContain('Stopping: giving back every lock.')
     expect(await names('locks')).toEqual([])
     expect(await names('snapshots')).toEqual([])
   })
