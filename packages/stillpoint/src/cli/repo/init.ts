@@ -6,7 +6,6 @@ import {
   examples,
   type FromOptions,
   openFrom,
-  passwordNamed,
   type RepositoryOptions,
   repoCommand,
   runRepo,
@@ -14,6 +13,7 @@ import {
   succeeded,
   withFromOptions,
 } from './repository-access.ts'
+import { newPassword } from './repository-password.ts'
 
 interface InitFlags extends RepositoryOptions, FromOptions {
   readonly copyChunkerParams?: true
@@ -43,7 +43,7 @@ async function init(session: CommandSession, options: InitFlags) {
   const names = { prefix: 'RESTIC' } as const
   requireFromTogether(options)
   const store = await storeNamed(session, options, names)
-  const password = await passwordNamed(host, options, { names, warn: output.warning, isNew: true })
+  const password = await newPassword(host, options, { names, warn: output.warning })
   if (password === '' && options.insecureNoPassword !== true) throw emptyPassword()
   const { clock, entropy, random, signal } = host
   const from = options.copyChunkerParams === true ? { copyChunkerFrom: await openFrom(session, options) } : {}

@@ -1,5 +1,6 @@
 /** Passwords that are typed, on a real terminal: what it shows, how the command ends, and how it leaves the terminal. */
-import { readFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type OnTerminal, scriptTool, startOnTerminal } from '../terminal-workbench.ts'
 import { start } from '../workbench.ts'
@@ -13,6 +14,7 @@ beforeAll(async () => {
 afterAll(() => bench.remove())
 
 const question = 'password of the repository: '
+const tryAgain = 'No key of the repository opens with this password. Try again.'
 const again = 'The same once more: '
 /** The command between two looks at the terminal's settings, and how it ends. */
 const watched = (command: string) => `stty -g; ${command}; echo "code=$?"; stty -g`
@@ -54,15 +56,84 @@ describe.skipIf(isMissing)('a password that is asked for on a terminal [needs sc
     expect(terminal.shown()).not.toMatch(/something|secre/)
   })
 
-  test('12 where it is wrong; it is not shown then, either', async () => {
+  test('is asked for again where it is wrong, up to three times; then 12, and no word of it is shown', async () => {
+    const terminal = onTerminal(watched('stillpoint repo snapshots'))
+    for (const [at, wrong] of ['mistaken', '', 'once more mistaken'].entries()) {
+      await terminal.shows(question)
+      terminal.type(`${wrong}\r`)
+      await terminal.shows(at < 2 ? tryAgain : 'error[password_wrong]')
+    }
+    await terminal.shows('code=12\r\n')
+    await terminal.ended
+    expect(terminal.shown().split(question)).toHaveLength(4)
+    expect(terminal.shown().split(tryAgain)).toHaveLength(3)
+    expect(terminal.shown()).not.toContain('mistaken')
+    expectRestored(terminal)
+  })
+
+  test('opens at the third time; what was pasted is taken line by line', async () => {
     const terminal = onTerminal(watched('stillpoint repo snapshots'))
     await terminal.shows(question)
     terminal.type('mistaken\r')
-    await terminal.shows('error[password_wrong]')
-    await terminal.shows('code=12\r\n')
+    await terminal.shows(tryAgain)
+    await terminal.shows(question)
+    terminal.type('also mistaken\rsecret\r')
+    await terminal.shows(tryAgain)
+    await terminal.shows(question)
+    await terminal.shows('There are no snapshots.')
+    await terminal.shows('code=0\r\n')
     await terminal.ended
-    expect(terminal.shown()).not.toContain('mistaken')
+    expect(terminal.shown()).not.toMatch(/mistaken|secret/)
     expectRestored(terminal)
+  })
+
+  test.each([
+    ['\x03', 'error[interrupted]', 130],
+    ['\x04', 'error[secret_empty]', 1],
+  ])('ends at the second question, too, and leaves the terminal as it was: %j', async (key, told, code) => {
+    const terminal = onTerminal(watched('stillpoint repo snapshots'))
+    await terminal.shows(question)
+    terminal.type('mistaken\r')
+    await terminal.shows(question)
+    terminal.type(key)
+    await terminal.shows(told)
+    await terminal.shows(`code=${code}\r\n`)
+    await terminal.ended
+    expect(terminal.shown().split(question)).toHaveLength(3)
+    expectRestored(terminal)
+  })
+
+  test('is asked for once where something else is wrong', async () => {
+    const terminal = onTerminal('stillpoint repo snapshots -r nowhere; echo "code=$?"')
+    await terminal.shows(question)
+    terminal.type('secret\r')
+    await terminal.shows('error[repository_absent]')
+    await terminal.shows('code=10\r\n')
+    await terminal.ended
+    expect(terminal.shown().split(question)).toHaveLength(2)
+  })
+
+  test('of a command or a file is tried once, also where somebody sits there', async () => {
+    await writeFile(join(bench.directory, 'wrong'), 'mistaken\n', { mode: 0o600 })
+    for (const args of ["--password-command 'echo mistaken'", '--password-file wrong']) {
+      const terminal = onTerminal(`stillpoint repo snapshots ${args}; echo "code=$?"`)
+      await terminal.shows('error[password_wrong]')
+      await terminal.shows('code=12\r\n')
+      await terminal.ended
+      expect(terminal.shown()).not.toContain(question)
+      expect(terminal.shown()).not.toContain(tryAgain)
+    }
+  })
+
+  test('of the repository to copy from may be wrong twice, too', async () => {
+    const terminal = onTerminal('stillpoint repo copy --password-file password --from-repo repository; echo "code=$?"')
+    for (const typed of ['mistaken', 'mistaken', 'secret']) {
+      await terminal.shows('password of the repository to copy from: ')
+      terminal.type(`${typed}\r`)
+    }
+    await terminal.shows('code=0\r\n')
+    await terminal.ended
+    expect(terminal.shown()).not.toMatch(/mistaken|secret/)
   })
 
   test('130 at Ctrl-C, and the terminal is as it was', async () => {

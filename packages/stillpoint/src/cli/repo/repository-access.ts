@@ -1,31 +1,27 @@
 /**
  * Which repository `stillpoint repo …` works on, and how it ends: restic's options, environment names and exit codes.
  *
- * Owns: finding location and password, opening. Does not own: what is done with the repository.
+ * Owns: finding the location, opening. Does not own: the password (repository-password.ts), what is done with the repository.
  *
- * Invariants: 1. a password never stands in an argument; one in the environment is taken with a warning. 2. An option wins
- * over the environment.
+ * Invariant: an option wins over the environment.
  */
 import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { describeFailure, Failure } from '@stillpoint/core/kernel'
 import type { BlobStore, Repository } from '@stillpoint/repository'
 import { Command, Option } from 'commander'
-import { readSecret } from '../../config/secret.ts'
 import { type ExitCode, exitCodeOf, exitCodes } from '../exit-codes.ts'
 import { type CommonOptions, type Example, withExamples, withJson } from '../help.ts'
 import type { CommandHost, CommandSession, RunCommand } from '../session.ts'
 import { lockWait, rate } from './arguments.ts'
 import { type CacheOptions, cacheOptions, cacheSettings } from './cache-settings.ts'
 import { type LocationOptions, locationOptions, openLocation } from './open-location.ts'
+import { type Names, type PasswordOptions, passwordSource, withPassword } from './repository-password.ts'
 import { type WriteOptions, writeOptions, writeSettingsOf } from './write-options.ts'
 
-export interface RepositoryOptions extends CommonOptions, CacheOptions, LocationOptions, WriteOptions {
+export interface RepositoryOptions extends CommonOptions, CacheOptions, LocationOptions, PasswordOptions, WriteOptions {
   readonly repo?: string
   readonly repositoryFile?: string
-  readonly passwordFile?: string
-  readonly passwordCommand?: string
-  readonly insecureNoPassword?: true
   readonly keyHint?: string
   /** KiB per second. */
   readonly limitUpload?: number
@@ -35,11 +31,6 @@ export interface RepositoryOptions extends CommonOptions, CacheOptions, Location
   readonly verbose?: number
   /** False with `--no-lock`; undefined where the group has parsed it. */
   readonly lock?: boolean
-}
-
-/** What environment names a repository and its password come from; `RESTIC_FROM_…` is the other one of a copy. */
-interface Names {
-  readonly prefix: 'RESTIC' | 'RESTIC_FROM'
 }
 
 /** A subcommand with the options that all of them have. */
@@ -167,13 +158,12 @@ async function openAs(
   const names: Names = { prefix }
   const store = await storeNamed({ host, output }, options, names)
   const warn = (text: string) => output.warning(text)
-  const password = await passwordNamed(host, options, { names, warn })
+  const password = await passwordSource(host, options, { names, warn })
   const cache = cacheSettings(host, { options, location: await locationOf(host, options, names), warn })
   const { clock, random, entropy, signal } = host
   const keyHint = options.keyHint ?? process.env[`${prefix}_KEY_HINT`]
-  return openRepository({
+  const settings = {
     store,
-    password,
     clock,
     random,
     entropy,
@@ -187,7 +177,8 @@ async function openAs(
     threadsStart: muchWork ? 'now' : 'whenNeeded',
     index: withoutIndex ? 'whenNeeded' : 'now',
     forRepair,
-  })
+  } as const
+  return withPassword(host, password, (text) => openRepository({ ...settings, password: text }))
 }
 
 /** The store behind a location, as fast as the limits allow. */
@@ -233,47 +224,6 @@ async function locationOf(host: CommandHost, options: RepositoryOptions, { prefi
 
 function both(one: string, other: string): Failure {
   return new Failure({ code: 'options_invalid', message: `${one} and ${other} exclude each other` })
-}
-
-interface PasswordSettings {
-  readonly names: Names
-  readonly warn: (text: string) => void
-  /** It is chosen now: who types it does so twice. */
-  readonly isNew?: boolean
-}
-
-/** As restic, without white space around it. */
-export async function passwordNamed(
-  host: CommandHost,
-  options: Pick<RepositoryOptions, 'passwordFile' | 'passwordCommand' | 'insecureNoPassword'>,
-  { names: { prefix }, warn, isNew = false }: PasswordSettings,
-): Promise<string> {
-  const { [`${prefix}_PASSWORD`]: inEnvironment, ...env } = process.env
-  if (options.insecureNoPassword === true) {
-    if (options.passwordFile === undefined && options.passwordCommand === undefined) return ''
-    throw new Failure({ code: 'options_invalid', message: '--insecure-no-password and a password exclude each other' })
-  }
-  const isGiven = options.passwordFile !== undefined || options.passwordCommand !== undefined
-  const passwordFile = isGiven ? options.passwordFile : env[`${prefix}_PASSWORD_FILE`]
-  const passwordCommand = isGiven ? options.passwordCommand : env[`${prefix}_PASSWORD_COMMAND`]
-  const secret = await readSecret({ passwordFile, passwordCommand }, host.cwd, host.signal, warn)
-  if (secret !== undefined) return secret.trim()
-  if (inEnvironment !== undefined && inEnvironment !== '') {
-    warn(`the password stands in ${prefix}_PASSWORD, where other programs of this user can read it; use a file`)
-    return inEnvironment
-  }
-  const { stderr } = host.terminal
-  if (process.stdin.isTTY && stderr.isTTY) {
-    const { readStdinSecret } = await import('../read-secret.ts')
-    const question = prefix === 'RESTIC' ? 'password of the repository: ' : 'password of the repository to copy from: '
-    const say = (text: string) => stderr.write(text)
-    return readStdinSecret(process.stdin, { question, once: !isNew, signal: host.signal, say })
-  }
-  throw new Failure({
-    code: 'repository_password_missing',
-    message: 'no password of the repository is named',
-    hint: `Give --password-file FILE, or set ${prefix}_PASSWORD_FILE or ${prefix}_PASSWORD_COMMAND.`,
-  })
 }
 
 export interface FromOptions {
