@@ -12,7 +12,18 @@ import { makeData, tinyFiles } from './data.ts'
 import { engineNamed, type Places } from './engines.ts'
 import { measured } from './measured.ts'
 
-const { values } = parseArgs({ options: { files: { type: 'string' }, dir: { type: 'string' } } })
+const usage = `node bench/repository/million-files.ts [options]
+
+  --files N         how many small files are backed up, a multiple of 100 (default: 1000000)
+  --dir DIRECTORY   where they are made (default: the system's directory for temporary files)`
+
+const { values } = parseArgs({
+  options: { files: { type: 'string' }, dir: { type: 'string' }, help: { type: 'boolean' } },
+})
+if (values.help === true) {
+  console.log(usage)
+  process.exit(0)
+}
 const count = Number(values.files ?? 1_000_000)
 if (!Number.isInteger(count / 100) || count < 100)
   throw new Error(`--files ${values.files}: a multiple of 100 is needed`)

@@ -202,15 +202,27 @@ function commandsFor(directory: string): Readonly<Record<string, readonly string
 
 const stepsByDefault = 'open,list,backup,check,prune,restic-backup,restic-backup-again,restic-snapshots'
 
+const usage = `node bench/repository/ten-million-blobs.ts [options]
+
+  --blobs N      how many blobs are made up (default: 10000000)
+  --keep DIR     where it is made, and kept for the next time (default: a temporary directory, which is removed)
+  --steps A,B    what is measured (default: ${stepsByDefault};
+                 also restic-check and restic-prune)`
+
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
+      help: { type: 'boolean' },
       blobs: { type: 'string', default: '10000000' },
       keep: { type: 'string' },
       steps: { type: 'string', default: stepsByDefault },
       step: { type: 'string' },
     },
   })
+  if (values.help === true) {
+    console.log(usage)
+    return
+  }
   if (values.step !== undefined) {
     limitHeap() // as the command does, which is measured here without its own start
     const says = await steps[values.step]?.(values.keep ?? '')
