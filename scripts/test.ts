@@ -11,7 +11,8 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { missingRequirements, packagesOf } from '@stillpoint/testbed'
+import { missingRequirements, newerResticName, packagesOf } from '@stillpoint/testbed'
+import { bringNewerRestic } from './newer-restic.ts'
 
 interface Report {
   readonly numPassedTests: number
@@ -58,6 +59,13 @@ function run([command = '', ...args]: readonly string[]): boolean {
 }
 
 function provision(): void {
+  installRequirements()
+  if (bringNewerRestic()) return
+  console.error(`Missing: ${newerResticName} (of Debian 13), for proving that repositories are compatible with it.`)
+  console.error('Its suites are skipped.')
+}
+
+function installRequirements(): void {
   const missing = missingRequirements()
   if (missing.length === 0) return
   const packages = packagesOf(missing)

@@ -5,6 +5,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { newestRestic } from '@stillpoint/testbed'
 import { expect, test } from 'vitest'
 import { hasTool, scratch } from './testing/testbed.ts'
 
@@ -32,7 +33,15 @@ test.skipIf(!hasTool('restic'))('a directory, a stream, and the upkeep [needs re
   await expect(example('stream', repository, password, 'false')).rejects.toThrow('nothing is saved')
   expect(await example('upkeep', repository, password)).toMatch(/2 snapshots, \d+ bytes read, 0 problems\n$/)
 
-  const { stdout } = await run('restic', ['-r', repository, '-p', password, '--no-cache', 'check', '--read-data'])
+  const { stdout } = await run(newestRestic.command, [
+    '-r',
+    repository,
+    '-p',
+    password,
+    '--no-cache',
+    'check',
+    '--read-data',
+  ])
   expect(stdout).toContain('no errors were found')
 })
 

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { access, readFile, stat, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { fileURLToPath } from 'node:url'
@@ -10,9 +10,11 @@ import {
   hasSwift,
   hasTool,
   missingRequirements,
+  newestRestic,
   packagesOf,
   type RedisServer,
   requirements,
+  restics,
   smallDisk,
   startCeph,
   startPostgres,
@@ -76,6 +78,13 @@ describe('tools and directories', () => {
       'ceph-osd',
       'radosgw',
     ])
+  })
+  test('restic is there in each version that we are compatible with, the newest last', ({ skip }) => {
+    if (!restics.every(({ isHere }) => isHere)) return skip('restic is not here, or not in all versions')
+    const versions = restics.map(({ command }) => spawnSync(command, ['version'], { encoding: 'utf8' }).stdout)
+    expect(versions.at(-1)).toMatch(/^restic (0\.(1[89]|[2-9]\d)|[1-9])/)
+    expect(newestRestic).toBe(restics.at(-1))
+    expect(new Set(versions).size).toBe(restics.length)
   })
   test('a temporary directory is private, and removed with its content', async () => {
     const directory = await temporaryDirectory('x')

@@ -8,6 +8,7 @@ import {
   type CephOptions,
   type CephServer,
   type CephUser,
+  newestRestic,
   type SwiftOptions,
   type SwiftServer,
   startCeph,
@@ -136,7 +137,7 @@ export async function resticOn({ server }: S3Place, path: string, ...args: strin
   const endpoint = 'tlsEndpoint' in server ? server.tlsEndpoint : server.endpoint
   const trust = 'caFile' in server ? ['--cacert', server.caFile] : []
   const all = [...trust, '--repo', `s3:${endpoint}/${path}`, ...args]
-  const { stdout } = await run('restic', all, { env, maxBuffer: 1 << 28, cwd: home })
+  const { stdout } = await run(newestRestic.command, all, { env, maxBuffer: 1 << 28, cwd: home })
   return stdout
 }
 

@@ -4,6 +4,7 @@ import { lstat, mkdtemp, readdir, readFile, readlink, rm, writeFile } from 'node
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { newestRestic, type Restic } from '@stillpoint/testbed'
 import { onTestFinished } from 'vitest'
 import { openLocalStore } from '../blob/local-store.ts'
 import { sha256 } from '../format/ids.ts'
@@ -55,14 +56,21 @@ export function hasTool(name: string): boolean {
 
 const run = promisify(execFile)
 
-/** Runs the real restic on a repository; rejects with its output when it fails. */
-export async function restic(path: string, ...args: string[]): Promise<string> {
+/** Runs the newest real restic on a repository; rejects with its output when it fails. */
+export const restic = resticOf(newestRestic)
+
+/** The same for one of them. */
+export function resticOf({ command }: Restic): (path: string, ...args: string[]) => Promise<string> {
+  return (path, ...args) => askRestic(command, path, args)
+}
+
+async function askRestic(command: string, path: string, args: readonly string[]): Promise<string> {
   const home = await scratch()
   const passwordFile = join(home, 'password')
   await writeFile(passwordFile, password)
   const env = { ...process.env, RESTIC_PASSWORD_FILE: passwordFile, RESTIC_CACHE_DIR: join(home, 'cache'), TZ: 'UTC' }
   const all = ['--repo', path, ...args]
-  const { stdout } = await run('restic', all, { env, maxBuffer: 1 << 28, cwd: home })
+  const { stdout } = await run(command, all, { env, maxBuffer: 1 << 28, cwd: home })
   return stdout
 }
 

@@ -20,7 +20,7 @@ import {
   runOperation,
 } from './operations.ts'
 import { fastScratch, type ScratchPlace } from './places.ts'
-import { canRestic, resticFinds } from './restic.ts'
+import { canRestic, resticFinds, resticNames } from './restic.ts'
 
 const seed = 20261121
 const pointsMin = 40
@@ -77,7 +77,7 @@ async function killed(given: Before, from: Place, killing: Killing) {
   return { end, wrong }
 }
 
-describe.skipIf(!canRestic)(`killed, seed ${seed} [needs restic]`, () => {
+describe.skipIf(!canRestic)(`killed, seed ${seed} [needs ${resticNames}]`, () => {
   let points = 0
 
   test.each(names)('%s, before every change that it makes', async (name) => {

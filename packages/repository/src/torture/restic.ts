@@ -1,11 +1,14 @@
 /** Owns asking the real restic about a repository on this machine, without its caches and locks: it starts in 30 ms. */
-import { execFile, spawnSync } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
+import { newestRestic, type Restic, restics } from '@stillpoint/testbed'
 import { passwords } from './subject.ts'
 
 const run = promisify(execFile)
 
-export const canRestic = spawnSync('restic', ['version']).error === undefined
+/** Every version of it that we are compatible with: the rounds take them by turns, all else asks the newest. */
+export const canRestic = restics.every(({ isHere }) => isHere)
+export const resticNames = restics.map(({ name }) => name).join(', ')
 
 export interface ResticEnd {
   readonly code: number
@@ -13,6 +16,7 @@ export interface ResticEnd {
 }
 
 export interface ResticOptions {
+  readonly program?: Restic
   readonly env?: Readonly<Record<string, string>>
   readonly cwd?: string
   readonly signal?: AbortSignal
@@ -33,7 +37,7 @@ async function resticWith(
 ): Promise<ResticEnd> {
   const given = { PATH: process.env['PATH'] ?? '', HOME: '/nonexistent', TZ: 'UTC', GOMAXPROCS: '1' }
   const env = { ...given, RESTIC_PASSWORD: password, RESTIC_REPOSITORY: repository, ...options.env }
-  const { cwd, signal } = options
+  const { cwd, signal, program = newestRestic } = options
   const place = {
     env,
     maxBuffer: 1 << 28,
@@ -41,7 +45,7 @@ async function resticWith(
     ...(signal === undefined ? {} : { signal }),
   }
   try {
-    const { stdout, stderr } = await run('restic', ['--no-cache', ...args], place)
+    const { stdout, stderr } = await run(program.command, ['--no-cache', ...args], place)
     return { code: 0, text: stdout + stderr }
   } catch (error) {
     if (!(error instanceof Error) || !('code' in error) || typeof error.code !== 'number') throw error

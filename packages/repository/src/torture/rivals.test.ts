@@ -6,6 +6,7 @@ import { spawn } from 'node:child_process'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isFailure } from '@stillpoint/core/kernel'
+import { newestRestic, type Restic, restics } from '@stillpoint/testbed'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { listAll } from '../blob/blob-store.ts'
 import { openLocalStore } from '../blob/local-store.ts'
@@ -16,7 +17,7 @@ import { clock, entropy, seeded } from '../testing/world.ts'
 import { readableOf } from './damage-model.ts'
 import { openPlace } from './operations.ts'
 import { fastScratch } from './places.ts'
-import { canRestic, restic, resticFinds } from './restic.ts'
+import { canRestic, restic, resticFinds, resticNames } from './restic.ts'
 import { passwords, scryptCheapest } from './subject.ts'
 
 const seed = 20261121
@@ -59,14 +60,18 @@ async function ourTry(action: () => Promise<unknown>): Promise<'done' | 'locked'
   }
 }
 
-async function resticTry(path: string, args: readonly string[], cwd: string): Promise<'done' | 'locked'> {
-  const { code, text } = await restic(path, args, { cwd })
+async function resticTry(
+  path: string,
+  args: readonly string[],
+  options: { readonly cwd: string; readonly program?: Restic },
+): Promise<'done' | 'locked'> {
+  const { code, text } = await restic(path, args, options)
   if (code === 0) return 'done'
   if (!/already locked/.test(text)) throw new Error(`restic ${args.join(' ')}: ${text}`)
   return 'locked'
 }
 
-describe.skipIf(!canRestic)('with restic at the same time [needs restic]', () => {
+describe.skipIf(!canRestic)(`with restic at the same time [needs ${resticNames}]`, () => {
   test('locks keep out whom they must, in both directions', async () => {
     const { home, path } = await emptyPlace()
     await mkdir(join(home, 'source'))
@@ -75,16 +80,20 @@ describe.skipIf(!canRestic)('with restic at the same time [needs restic]', () =>
     await backUp(repository, home, 'first')
     const backup = ['backup', 'source']
     await repository.withLock('exclusive', async () => {
-      for (const args of [backup, ['prune'], ['check']]) expect(await resticTry(path, args, home)).toBe('locked')
+      for (const args of [backup, ['prune'], ['check']])
+        expect(await resticTry(path, args, { cwd: home })).toBe('locked')
     })
     await repository.withLock('shared', async () => {
-      expect(await resticTry(path, backup, home)).toBe('done')
+      expect(await resticTry(path, backup, { cwd: home })).toBe('done')
       for (const args of [['prune'], ['forget', 'latest'], ['check']]) {
-        expect(await resticTry(path, args, home)).toBe('locked')
+        expect(await resticTry(path, args, { cwd: home })).toBe('locked')
       }
     })
     const env = { ...process.env, RESTIC_PASSWORD: passwords[0], RESTIC_REPOSITORY: path }
-    const saving = spawn('restic', ['--no-cache', 'backup', '--stdin'], { env, stdio: ['pipe', 'ignore', 'inherit'] })
+    const saving = spawn(newestRestic.command, ['--no-cache', 'backup', '--stdin'], {
+      env,
+      stdio: ['pipe', 'ignore', 'inherit'],
+    })
     const ended = new Promise((resolve) => saving.once('exit', resolve))
     const locks = openLocalStore(path)
     while ((await listAll(locks, 'lock')).length === 0) await pause(10)
@@ -105,7 +114,7 @@ describe.skipIf(!canRestic)('with restic at the same time [needs restic]', () =>
     let writing = 4
     const counts = { refused: 0, prunes: 0 }
 
-    async function writer(name: string, isRestic: boolean): Promise<void> {
+    async function writer(name: string, program?: Restic): Promise<void> {
       const cwd = join(home, name)
       await mkdir(join(cwd, 'source'), { recursive: true })
       for (let turn = 0; turn < backupsEach; turn += 1) {
@@ -114,9 +123,9 @@ describe.skipIf(!canRestic)('with restic at the same time [needs restic]', () =>
         await writeFile(join(cwd, 'source', 'f'), content)
         const tag = `${name}-${turn}`
         counts.refused += await patiently(random, () =>
-          isRestic
-            ? resticTry(path, ['backup', 'source', '--tag', tag, '--force'], cwd)
-            : ourTry(async () => backUp(await openPlace(path), cwd, tag)),
+          program === undefined
+            ? ourTry(async () => backUp(await openPlace(path), cwd, tag))
+            : resticTry(path, ['backup', 'source', '--tag', tag, '--force'], { cwd, program }),
         )
         expected.set(tag, sha256(content))
       }
@@ -131,14 +140,14 @@ describe.skipIf(!canRestic)('with restic at the same time [needs restic]', () =>
     }
 
     await Promise.all([
-      writer('our-1', false),
-      writer('our-2', false),
-      writer('restic-1', true),
-      writer('restic-2', true),
+      writer('our-1'),
+      writer('our-2'),
+      writer('restic-1', restics[0]),
+      writer('restic-2', newestRestic),
       pruner(() =>
         ourTry(async () => (await openPlace(path)).upkeep.prune({ maxUnused: { kind: 'bytes', bytes: 0 } })),
       ),
-      pruner(() => resticTry(path, ['prune', '--max-unused', '0'], home)),
+      pruner(() => resticTry(path, ['prune', '--max-unused', '0'], { cwd: home })),
     ])
     const repository = await openPlace(path)
     const readable = await readableOf(repository)

@@ -7,14 +7,14 @@ import { retryingStore } from '../blob/retrying.ts'
 import { startSwiftPlace } from '../blob/s3-testbed.ts'
 import { clock, seeded } from '../testing/world.ts'
 import { fastScratch } from './places.ts'
-import { canRestic, restic } from './restic.ts'
+import { canRestic, restic, resticNames } from './restic.ts'
 import { roundTrips } from './round-trip.ts'
 
 const seed = Number(process.env['ROUND_TRIP_SEED'] ?? 20261121)
 const rounds = 50
 
 test.skipIf(!canRestic || !hasSwift())(
-  `${rounds} rounds of seed ${seed} on S3 [needs restic, python3-swift]`,
+  `${rounds} rounds of seed ${seed} on S3 [needs ${resticNames}, python3-swift]`,
   async () => {
     const scratch = await fastScratch()
     onTestFinished(() => scratch[Symbol.asyncDispose]())
@@ -30,7 +30,7 @@ test.skipIf(!canRestic || !hasSwift())(
       place: {
         home,
         openStore: async () => retryingStore(await place.open(path), { clock, random: seeded(3), pauseMs: 50 }),
-        restic: (args, cwd) => restic(url, ['--cacert', swift.caFile, ...args], { cwd, env }),
+        restic: (args, options) => restic(url, ['--cacert', swift.caFile, ...args], { ...options, env }),
       },
       seed,
       rounds,

@@ -9,14 +9,14 @@ import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { openLocalStore } from '../blob/local-store.ts'
 import { fastScratch } from './places.ts'
-import { canRestic, restic } from './restic.ts'
+import { canRestic, restic, resticNames } from './restic.ts'
 import { roundTrips } from './round-trip.ts'
 
 const seed = Number(process.env['ROUND_TRIP_SEED'] ?? 20261121)
 const rounds = 50
 
 test.skipIf(!canRestic)(
-  `${rounds} rounds of seed ${seed} in a directory [needs restic]`,
+  `${rounds} rounds of seed ${seed} in a directory [needs ${resticNames}]`,
   async () => {
     const scratch = await fastScratch()
     onTestFinished(() => scratch[Symbol.asyncDispose]())
@@ -24,7 +24,11 @@ test.skipIf(!canRestic)(
     const home = join(scratch.path, 'home')
     await mkdir(home)
     const counts = await roundTrips({
-      place: { home, openStore: async () => openLocalStore(path), restic: (args, cwd) => restic(path, args, { cwd }) },
+      place: {
+        home,
+        openStore: async () => openLocalStore(path),
+        restic: (args, options) => restic(path, args, options),
+      },
       seed,
       rounds,
     })

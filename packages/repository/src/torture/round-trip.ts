@@ -1,5 +1,5 @@
 /**
- * Owns one repository on which the real restic and we work in turns, by chance from a seed, and a model of what must be
+ * Owns one repository on which every version of the real restic and we work in turns, by chance from a seed, and a model of what must be
  * in it. Does not own where the repository is.
  *
  * Invariant: after each round the snapshots that are listed are those of the model, and every file of each has the
@@ -7,6 +7,7 @@
  */
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { newestRestic, type Restic, restics } from '@stillpoint/testbed'
 import type { BlobStore } from '../blob/blob-store.ts'
 import { openLocalStore } from '../blob/local-store.ts'
 import { sha256 } from '../format/ids.ts'
@@ -21,8 +22,8 @@ export interface RoundTripPlace {
   /** An empty directory for sources and restored files. */
   readonly home: string
   openStore(): Promise<BlobStore>
-  /** Runs restic on the same repository, in a directory. */
-  restic(args: readonly string[], cwd: string): Promise<ResticEnd>
+  /** Runs a restic on the same repository, in a directory. */
+  restic(args: readonly string[], options: { readonly cwd: string; readonly program: Restic }): Promise<ResticEnd>
 }
 
 export interface RoundTripOptions {
@@ -190,9 +191,11 @@ async function makeSide(home: string): Promise<void> {
 const ours = async ({ place }: Trip): Promise<Repository> =>
   openRepository({ store: await place.openStore(), password: passwords[0], ...world })
 
-async function ask({ place }: Trip, args: readonly string[]): Promise<void> {
-  const { code, text } = await place.restic(args, place.home)
-  if (code !== 0) throw new Error(`restic ${args.join(' ')} ended with ${code}: ${text}`)
+/** Any of the versions of restic. */
+async function ask({ place, random }: Trip, args: readonly string[]): Promise<void> {
+  const program = restics[random.below(restics.length)] ?? newestRestic
+  const { code, text } = await place.restic(args, { cwd: place.home, program })
+  if (code !== 0) throw new Error(`${program.name} ${args.join(' ')} ended with ${code}: ${text}`)
 }
 
 /** Some files are new, some change, some go. */

@@ -3,9 +3,10 @@ import { readdir, rm } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { Failure, isFailure } from '@stillpoint/core/kernel'
+import { restics } from '@stillpoint/testbed'
 import { describe, expect, test } from 'vitest'
 import { encodeLock, type LockRecord } from '../format/lock-file.ts'
-import { clock, hasTool, newRepository, newVault, reopen, restic, scratch } from '../testing/testbed.ts'
+import { clock, newRepository, newVault, reopen, resticOf, scratch } from '../testing/testbed.ts'
 import { type Vault, writeDocument } from '../vault.ts'
 import { createLockKeeper, lockStaleMs } from './lock.ts'
 
@@ -228,45 +229,47 @@ describe('waiting for a lock', () => {
   })
 })
 
-describe.skipIf(!hasTool('restic'))('locks between restic and us [needs restic]', () => {
-  test('restic honours ours', async () => {
-    const path = join(await scratch(), 'repository')
-    const repository = await newRepository(path)
-    await repository.withLock('exclusive', async () => {
-      await expect(restic(path, 'check')).rejects.toMatchObject({ stderr: expect.stringContaining('already locked') })
-    })
-    const save = await repository.startSave()
-    await expect(restic(path, 'prune')).rejects.toMatchObject({ stderr: expect.stringContaining('already locked') })
-    await save.discard()
-    expect(await restic(path, 'prune')).toContain('done')
-  })
-
-  test('we honour those of restic', async () => {
-    const home = await scratch()
-    const path = join(home, 'repository')
-    const repository = await newRepository(path)
-    // A backup from a pipe that does not end holds its shared lock.
-    const backup = spawn('restic', ['--repo', path, '--no-cache', 'backup', '--stdin'], {
-      env: { ...process.env, RESTIC_PASSWORD: 'correct horse' },
-      stdio: ['pipe', 'ignore', 'inherit'],
-    })
-    const ended = new Promise((resolve) => backup.on('exit', resolve))
-    try {
-      const deadline = clock.monotonicMs() + 10_000
-      while ((await locksOf(path)).length === 0 && clock.monotonicMs() < deadline) {
-        await new Promise((resolve) => setTimeout(resolve, 20))
-      }
-      await expect(repository.withLock('exclusive', async () => 'never')).rejects.toMatchObject({
-        code: 'repository_locked',
-        message: expect.stringContaining(`process ${backup.pid}`),
+for (const program of restics)
+  describe.skipIf(!program.isHere)(`locks between ${program.name} and us [needs ${program.name}]`, () => {
+    const restic = resticOf(program)
+    test('restic honours ours', async () => {
+      const path = join(await scratch(), 'repository')
+      const repository = await newRepository(path)
+      await repository.withLock('exclusive', async () => {
+        await expect(restic(path, 'check')).rejects.toMatchObject({ stderr: expect.stringContaining('already locked') })
       })
-      await repository.withLock('shared', async () => 'beside it')
-    } finally {
-      backup.kill('SIGKILL')
-      await ended
-    }
-    expect(await locksOf(path)).toHaveLength(1)
-    await repository.withLock('exclusive', async () => 'the dead one is stale')
-    expect(await locksOf(path)).toEqual([])
+      const save = await repository.startSave()
+      await expect(restic(path, 'prune')).rejects.toMatchObject({ stderr: expect.stringContaining('already locked') })
+      await save.discard()
+      expect(await restic(path, 'prune')).toContain('done')
+    })
+
+    test('we honour those of restic', async () => {
+      const home = await scratch()
+      const path = join(home, 'repository')
+      const repository = await newRepository(path)
+      // A backup from a pipe that does not end holds its shared lock.
+      const backup = spawn(program.command, ['--repo', path, '--no-cache', 'backup', '--stdin'], {
+        env: { ...process.env, RESTIC_PASSWORD: 'correct horse' },
+        stdio: ['pipe', 'ignore', 'inherit'],
+      })
+      const ended = new Promise((resolve) => backup.on('exit', resolve))
+      try {
+        const deadline = clock.monotonicMs() + 10_000
+        while ((await locksOf(path)).length === 0 && clock.monotonicMs() < deadline) {
+          await new Promise((resolve) => setTimeout(resolve, 20))
+        }
+        await expect(repository.withLock('exclusive', async () => 'never')).rejects.toMatchObject({
+          code: 'repository_locked',
+          message: expect.stringContaining(`process ${backup.pid}`),
+        })
+        await repository.withLock('shared', async () => 'beside it')
+      } finally {
+        backup.kill('SIGKILL')
+        await ended
+      }
+      expect(await locksOf(path)).toHaveLength(1)
+      await repository.withLock('exclusive', async () => 'the dead one is stale')
+      expect(await locksOf(path)).toEqual([])
+    })
   })
-})

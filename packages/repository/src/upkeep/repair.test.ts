@@ -2,6 +2,7 @@
 import { chmod, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Failure } from '@stillpoint/core/kernel'
+import { restics } from '@stillpoint/testbed'
 import { describe, expect, test } from 'vitest'
 import { type BlobStore, listAll } from '../blob/blob-store.ts'
 import { openLocalStore } from '../blob/local-store.ts'
@@ -9,7 +10,7 @@ import { type MemoryObjects, openMemoryStore } from '../blob/memory-store.ts'
 import { openRepository, openVault, type Repository } from '../repository.ts'
 import { entriesByPack } from '../testing/index-entries.ts'
 import { contents, fill, inMemory, openMemory } from '../testing/prunable.ts'
-import { hasTool, newRepository, password, reopen, restic, scratch, world } from '../testing/testbed.ts'
+import { newRepository, password, reopen, resticOf, scratch, world } from '../testing/testbed.ts'
 
 const forRepair = (store: BlobStore): Promise<Repository> =>
   openRepository({ store, password, ...world, forRepair: true })
@@ -164,29 +165,31 @@ describe('repair packs', () => {
   })
 })
 
-describe.skipIf(!hasTool('restic'))('with the real restic [needs restic]', () => {
-  test('what we have repaired is sound for it: ours and its own', async () => {
-    const home = await scratch()
-    const path = join(home, 'repository')
-    const source = join(home, 'source')
-    await fill(await newRepository(path), source)
-    await writeFile(join(source, 'more'), 'more')
-    await restic(path, 'backup', source)
-    const store = openLocalStore(path)
-    for (const { name } of await listAll(store, 'index')) {
-      const file = store.locate({ kind: 'index', name })
-      await chmod(file, 0o600)
-      await truncate(file, 30)
-    }
-    const [pack] = (await listAll(store, 'pack')).map(({ name }) => name).sort()
-    await rm(store.locate({ kind: 'pack', name: pack ?? '' }))
-    await expect(reopen(path)).rejects.toMatchObject({ code: 'object_damaged' })
-    const repository = await forRepair(store)
-    await repository.upkeep.repairIndex()
-    await repository.upkeep.repairSnapshots({ forget: true })
-    expect(await restic(path, 'check', '--read-data')).toContain('no errors were found')
-    await restic(path, 'backup', source)
-    await repository.upkeep.prune()
-    expect(await restic(path, 'check', '--read-data')).toContain('no errors were found')
+for (const program of restics)
+  describe.skipIf(!program.isHere)(`with the real ${program.name} [needs ${program.name}]`, () => {
+    const restic = resticOf(program)
+    test('what we have repaired is sound for it: ours and its own', async () => {
+      const home = await scratch()
+      const path = join(home, 'repository')
+      const source = join(home, 'source')
+      await fill(await newRepository(path), source)
+      await writeFile(join(source, 'more'), 'more')
+      await restic(path, 'backup', source)
+      const store = openLocalStore(path)
+      for (const { name } of await listAll(store, 'index')) {
+        const file = store.locate({ kind: 'index', name })
+        await chmod(file, 0o600)
+        await truncate(file, 30)
+      }
+      const [pack] = (await listAll(store, 'pack')).map(({ name }) => name).sort()
+      await rm(store.locate({ kind: 'pack', name: pack ?? '' }))
+      await expect(reopen(path)).rejects.toMatchObject({ code: 'object_damaged' })
+      const repository = await forRepair(store)
+      await repository.upkeep.repairIndex()
+      await repository.upkeep.repairSnapshots({ forget: true })
+      expect(await restic(path, 'check', '--read-data')).toContain('no errors were found')
+      await restic(path, 'backup', source)
+      await repository.upkeep.prune()
+      expect(await restic(path, 'check', '--read-data')).toContain('no errors were found')
+    })
   })
-})

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { listAll, openRestStore } from '@stillpoint/repository'
-import { freePort, hasTool } from '@stillpoint/testbed'
+import { freePort, hasTool, newestRestic } from '@stillpoint/testbed'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { z } from 'zod'
 import { vaultServeResultSchema } from './vault.ts'
@@ -147,7 +147,7 @@ describe('the process', () => {
         'check',
         '--read-data',
       ]
-      const child = spawn('restic', args, { stdio: 'ignore' })
+      const child = spawn(newestRestic.command, args, { stdio: 'ignore' })
       expect(await new Promise((resolve) => child.once('close', resolve))).toBe(0)
     }
     vault.child.kill('SIGTERM')

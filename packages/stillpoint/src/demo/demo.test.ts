@@ -5,7 +5,7 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { hasTool, temporaryDirectory } from '@stillpoint/testbed'
+import { hasTool, newestRestic, temporaryDirectory } from '@stillpoint/testbed'
 import { describe, expect, test } from 'vitest'
 import { demoResultSchema } from './demo-result.ts'
 
@@ -46,7 +46,7 @@ describe.skipIf(!hasTool('restic'))('the repository of the bank, read by restic 
     await play(dir)
     const target = join(scratch.path, 'target')
     const repository = ['-r', join(dir, 'snapshots'), '--password-file', join(dir, 'repository-password'), '--no-cache']
-    const restic = async (...args: string[]) => (await run('restic', [...repository, ...args])).stdout
+    const restic = async (...args: string[]) => (await run(newestRestic.command, [...repository, ...args])).stdout
     expect(await restic('check', '--read-data')).toContain('no errors were found')
     const listed = await restic('ls', 'latest')
     for (const path of [

@@ -2,7 +2,7 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
-import { canRestic, restic } from '../../../repository/src/torture/restic.ts'
+import { canRestic, restic, resticNames } from '../../../repository/src/torture/restic.ts'
 import { roundTrips } from '../../../repository/src/torture/round-trip.ts'
 import { startVaultBench, userPassword } from './workbench.ts'
 
@@ -10,7 +10,7 @@ const seed = Number(process.env['ROUND_TRIP_SEED'] ?? 20261121)
 const rounds = 50
 
 test.skipIf(!canRestic)(
-  `${rounds} rounds of seed ${seed} on a vault [needs restic]`,
+  `${rounds} rounds of seed ${seed} on a vault [needs ${resticNames}]`,
   async () => {
     const bench = await startVaultBench()
     onTestFinished(() => bench[Symbol.asyncDispose]())
@@ -24,7 +24,7 @@ test.skipIf(!canRestic)(
       place: {
         home,
         openStore: () => bench.store(path),
-        restic: (args, cwd) => restic(`rest:${address.href}`, args, { cwd }),
+        restic: (args, options) => restic(`rest:${address.href}`, args, options),
       },
       seed,
       rounds,

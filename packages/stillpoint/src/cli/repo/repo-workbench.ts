@@ -1,14 +1,15 @@
 /** One repository that both the command and the real restic work on, in a directory of its own. For tests. */
-import { execFile, spawnSync } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { initRepository, openLocalStore } from '@stillpoint/repository'
+import { newestRestic, type Restic } from '@stillpoint/testbed'
 import { systemClock, systemEntropy } from '../../system-env.ts'
 import { type Ended, run } from '../workbench.ts'
 
-export const hasRestic = spawnSync('restic', ['version']).error === undefined
+export const hasRestic = newestRestic.isHere
 const runFile = promisify(execFile)
 const scryptCost = { n: 1024, r: 8, p: 1 }
 
@@ -34,8 +35,13 @@ export const linesOf = (text: string): readonly unknown[] =>
     .filter((line) => line.startsWith('{') || line.startsWith('['))
     .map((line): unknown => JSON.parse(line))
 
-/** Sets the environment of this process: one bench per test file. */
-export async function makeBench(): Promise<RepoBench> {
+export interface BenchOptions {
+  /** Which restic is beside us; the newest, if none is named. */
+  readonly restic?: Restic
+}
+
+/** Sets the environment of this process: one bench at a time. */
+export async function makeBench({ restic: program = newestRestic }: BenchOptions = {}): Promise<RepoBench> {
   const directory = await mkdtemp(join(tmpdir(), 'stillpoint-repo-'))
   const passwordFile = join(directory, 'password')
   await writeFile(passwordFile, 'secret\n', { mode: 0o600 })
@@ -63,7 +69,7 @@ export async function makeBench(): Promise<RepoBench> {
     return stdout
   }
   async function restic(...args: readonly string[]): Promise<string> {
-    return (await runFile('restic', args, { cwd: directory, maxBuffer: 1 << 26 })).stdout
+    return (await runFile(program.command, args, { cwd: directory, maxBuffer: 1 << 26 })).stdout
   }
   return {
     directory,
