@@ -54,6 +54,24 @@ export function localTime(text: string): number {
   throw new Failure({ code: 'usage', message: `${JSON.stringify(text)} is no time; write 2026-11-21 08:00:00` })
 }
 
+const someTime =
+  /^(?:(\d{4})-(\d\d)-(\d\d)|(\d\d)\.(\d\d)\.(\d{4}))(?:[ T](\d\d:\d\d(?::\d\d(?:\.\d{1,3})?)?)(?: ?(Z|UTC|GMT|[+-]\d\d:?\d\d))?)?$/
+
+/**
+ * A day or a moment as restic's `find` takes it: `2026-11-21`, `21.11.2026 08:00`, with `+0100` or `UTC`; without, where we
+ * are. In milliseconds since 1970.
+ */
+export function moment(text: string): number {
+  const [, y1, m1, d1, d2, m2, y2, clock = '00:00', zone = ''] = someTime.exec(text) ?? []
+  const [year = '', month = '', day = ''] = y1 === undefined ? [y2, m2, d2] : [y1, m1, d1]
+  const offset = /^[UGZ]/.test(zone) ? 'Z' : zone.replace(/^(...)(\d\d)$/, '$1:$2')
+  const ms = Date.parse(`${year}-${month}-${day}T${clock}${offset}`)
+  // A thirtieth of February would be taken for one of March.
+  const days = new Date(Date.UTC(Number(year), Number(month), 0)).getUTCDate()
+  if (!Number.isNaN(ms) && Number(day) <= days) return ms
+  throw new InvalidArgumentError('Give a time such as 2026-11-21, 2026-11-21 08:00:00 or 2026-11-21 08:00:00 +0100.')
+}
+
 /** `30s`, `5m`, `1h30m`, as Go writes durations; in milliseconds. */
 export function lockWait(text: string): number {
   const units: Readonly<Record<string, number>> = { h: 3_600_000, m: 60_000, s: 1_000, ms: 1 }

@@ -4,6 +4,7 @@ import type { Repository, Snapshot, TreeNode, WalkedNode } from '@stillpoint/rep
 import { type Command, Option } from 'commander'
 import { plainText, shortId } from '../quantities.ts'
 import type { CommandSession, RunCommand } from '../session.ts'
+import { moment } from './arguments.ts'
 import { anyMatches, parsePattern } from './path-pattern.ts'
 import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo, succeeded } from './repository-access.ts'
 import { repeated, type SelectionOptions, selectionOf, withSelection } from './selection.ts'
@@ -18,8 +19,10 @@ interface FindFlags extends RepositoryOptions, SelectionOptions {
   readonly pack?: true
   readonly showPackId?: true
   readonly humanReadable?: true
-  readonly oldest?: string
-  readonly newest?: string
+  /** Milliseconds since 1970. */
+  readonly oldest?: number
+  readonly newest?: number
+  readonly reverse?: true
 }
 
 export function repoFindCommand(run: RunCommand): Command {
@@ -29,8 +32,9 @@ export function repoFindCommand(run: RunCommand): Command {
     .addOption(new Option('-i, --ignore-case', 'whatever the case'))
     .addOption(new Option('-l, --long', 'with mode, owner, size and time'))
     .addOption(new Option('--human-readable', 'sizes with units'))
-    .addOption(new Option('-O, --oldest <time>', 'not modified before'))
-    .addOption(new Option('-N, --newest <time>', 'not modified after'))
+    .addOption(new Option('-R, --reverse', 'the oldest snapshot first, not the newest'))
+    .addOption(new Option('-O, --oldest <time>', 'not modified before').argParser(moment))
+    .addOption(new Option('-N, --newest <time>', 'not modified after').argParser(moment))
     .addOption(new Option('--blob', 'ids are of blobs').conflicts(['tree', 'pack']))
     .addOption(new Option('--tree', 'ids are of trees').conflicts(['blob', 'pack']))
     .addOption(new Option('--pack', 'ids are of packs'))
@@ -45,9 +49,13 @@ export function repoFindCommand(run: RunCommand): Command {
 }
 
 async function find(session: CommandSession, patterns: readonly string[], options: FindFlags) {
+  const { oldest = Number.NEGATIVE_INFINITY, newest = Number.POSITIVE_INFINITY } = options
+  if (oldest > newest) throw new Failure({ code: 'usage', message: '--oldest is later than --newest' })
   const repository = await openNamed(session, options)
   const selection = selectionOf(session.host, options)
-  const snapshots = [...(await repository.upkeep.resolveSnapshots(options.snapshot ?? [], selection))].reverse()
+  const found = await repository.upkeep.resolveSnapshots(options.snapshot ?? [], selection)
+  const direction = options.reverse === true ? 1 : -1
+  const snapshots = [...found].sort((left, right) => direction * Number(left.time - right.time))
   const isById = options.blob === true || options.tree === true || options.pack === true
   if (isById) await findObjects(session, { repository, snapshots, patterns, options })
   else await findPaths(session, { repository, snapshots, patterns, options })
@@ -65,7 +73,7 @@ async function findPaths({ host, output }: CommandSession, search: Search): Prom
   const { repository, snapshots, options } = search
   const ignoreCase = options.ignoreCase === true
   const patterns = search.patterns.map((text) => parsePattern(text, { ignoreCase }))
-  const [from, to] = [momentOf(options.oldest), momentOf(options.newest)]
+  const [from, to] = [nanoseconds(options.oldest), nanoseconds(options.newest)]
   const isInTime = ({ mtime }: TreeNode) => (from === undefined || mtime >= from) && (to === undefined || mtime <= to)
   const found: object[] = []
   for (const snapshot of snapshots) {
@@ -77,20 +85,17 @@ async function findPaths({ host, output }: CommandSession, search: Search): Prom
     if (matches.length === 0) continue
     const matched = matches.map(({ node, path }) => matchJson(node, path))
     found.push({ matches: matched, hits: matches.length, snapshot: snapshot.id })
+    const head = `Found matching entries in snapshot ${shortId(snapshot.id)} from ${timeShown(snapshot.time)}`
     output.lines([
-      `Found matching entries in snapshot ${shortId(snapshot.id)} from ${timeShown(snapshot.time)}`,
+      ...(options.quiet === true ? [] : [...(found.length > 1 ? [''] : []), head]),
       ...matches.map(({ node, path }) => plainText(options.long === true ? longLine(node, path, options) : path)),
-      '',
     ])
   }
   output.result(found)
 }
 
-function momentOf(text: string | undefined): bigint | undefined {
-  if (text === undefined) return undefined
-  const ms = Date.parse(text)
-  if (Number.isNaN(ms)) throw new Failure({ code: 'usage', message: `${JSON.stringify(text)} is no time` })
-  return BigInt(ms) * 1_000_000n
+function nanoseconds(ms: number | undefined): bigint | undefined {
+  return ms === undefined ? undefined : BigInt(ms) * 1_000_000n
 }
 
 interface FoundObject {
@@ -103,9 +108,12 @@ async function findObjects({ host, output }: CommandSession, search: Search): Pr
   for (const id of patterns) {
     if (!/^[0-9a-f]{4,64}$/.test(id)) throw new Failure({ code: 'usage', message: `${JSON.stringify(id)} is no id` })
   }
+  const absent = new Set(options.pack === true ? await packsNotThere(repository, patterns) : [])
   const isWanted = (id: string, type: 'data' | 'tree') => {
     const ids = options.pack === true ? repository.upkeep.packsOf(id, type) : [id]
-    return ids.some((each) => patterns.some((prefix) => each.startsWith(prefix)))
+    const prefixes = patterns.filter((prefix) => ids.some((each) => each.startsWith(prefix)))
+    for (const prefix of prefixes) absent.delete(prefix)
+    return prefixes.length > 0
   }
   const found: object[] = []
   for (const snapshot of snapshots) {
@@ -123,7 +131,9 @@ async function findObjects({ host, output }: CommandSession, search: Search): Pr
       })
       output.lines([
         `Found ${object.type} ${object.id}`,
-        ` ... in ${object.type === 'tree' ? 'directory' : 'file'} ${plainText(path)}`,
+        ...(object.type === 'tree' || walked === undefined
+          ? [` ... path ${plainText(path)}`]
+          : [` ... in file ${plainText(path)}`, `     (tree ${walked.parent})`]),
         ` ... in snapshot ${shortId(snapshot.id)} (${timeShown(snapshot.time)})`,
         ...packs.map((pack) => ` ... in pack ${pack}`),
       ])
@@ -135,7 +145,15 @@ async function findObjects({ host, output }: CommandSession, search: Search): Pr
       }
     }
   }
+  // Lost ones are found by what the index says of them.
+  const [never] = absent
+  if (never !== undefined) throw new Failure({ code: 'object_missing', message: `there is no pack ${never}` })
   output.result(found)
+}
+
+async function packsNotThere({ upkeep }: Repository, prefixes: readonly string[]): Promise<readonly string[]> {
+  const packs = await upkeep.listObjects('pack')
+  return prefixes.filter((prefix) => !packs.some((pack) => pack.startsWith(prefix)))
 }
 
 function packsOf({ upkeep }: Repository, { type, id }: FoundObject): readonly string[] {
