@@ -1,10 +1,11 @@
 /**
- * Owns how each engine is asked to do the same: restic and borg from Debian's packages, and this repository's command,
+ * Owns how each engine is asked to do the same: every restic that is here, borg, and this repository's command,
  * each with its defaults and a cache of its own.
  */
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { findTool, type Restic, restics } from '@stillpoint/testbed'
 import type { Command } from './measured.ts'
 
 export interface Places {
@@ -16,7 +17,10 @@ export interface Places {
 }
 
 export interface Engine {
-  readonly name: 'restic' | 'borg' | 'stillpoint'
+  /** Also of its directory. */
+  readonly name: string
+  /** What our figures are divided by: another program for the same format. */
+  readonly isReference: boolean
   version(): string
   init(places: Places): Command
   /** @param round names the archive where the engine wants a name. */
@@ -39,7 +43,7 @@ function resticEnv({ home, repository }: Places): Record<string, string> {
   return { RESTIC_REPOSITORY: repository, RESTIC_PASSWORD_FILE: file, XDG_CACHE_HOME: join(home, 'cache') }
 }
 
-function resticLike(program: string, prefix: readonly string[]): Omit<Engine, 'name' | 'version'> {
+function resticLike(program: string, prefix: readonly string[]): Omit<Engine, 'name' | 'isReference' | 'version'> {
   const command = (places: Places, ...args: string[]): Command => ({
     program,
     args: [...prefix, ...args],
@@ -55,16 +59,18 @@ function resticLike(program: string, prefix: readonly string[]): Omit<Engine, 'n
   }
 }
 
-const restic: Engine = {
-  name: 'restic',
-  version: () => versionOf('restic', ['version']).replace(/ compiled.*/, ''),
-  ...resticLike('restic', []),
-}
+const resticEngine = ({ name, command }: Restic): Engine => ({
+  name: name.replace(' ', '-'),
+  isReference: true,
+  version: () => versionOf(command, ['version']).replace(/ compiled.*/, ''),
+  ...resticLike(command, []),
+})
 
 /** @param command of the built packages: what users run, not the checkout's TypeScript. */
 function stillpoint(command: string): Engine {
   return {
     name: 'stillpoint',
+    isReference: false,
     version: () => `stillpoint ${versionOf(process.execPath, [command, '--version'])} on Node ${process.versions.node}`,
     ...resticLike(process.execPath, [command, 'repo']),
   }
@@ -83,6 +89,7 @@ function borgCommand(places: Places, ...args: string[]): Command {
 
 const borg: Engine = {
   name: 'borg',
+  isReference: false,
   version: () => versionOf('borg', ['--version']),
   init: (places) => borgCommand(places, 'init', '--encryption', 'repokey'),
   backup: (places, round) => borgCommand(places, 'create', `::${round}`, places.source),
@@ -91,16 +98,23 @@ const borg: Engine = {
   restoredAt: ({ target, source }) => join(target, source),
 }
 
-export const engineNames: readonly Engine['name'][] = ['restic', 'borg', 'stillpoint']
-
-/** @param installed gives the path of the built command, where it is needed. */
-export function engineNamed(name: Engine['name'], installed: () => string): Engine {
-  switch (name) {
-    case 'restic':
-      return restic
-    case 'borg':
-      return borg
-    case 'stillpoint':
-      return stillpoint(installed())
-  }
+/** An engine that may be chosen: what it needs, and how to have it. */
+export interface EngineChoice {
+  readonly name: string
+  readonly isHere: boolean
+  /** Of Debian's packages. */
+  readonly neededPackage?: string
+  /** @param installed gives the path of the built command, where it is needed. */
+  engine(installed: () => string): Engine
 }
+
+export const engineChoices: readonly EngineChoice[] = [
+  ...restics.map((restic) => ({
+    name: resticEngine(restic).name,
+    isHere: restic.isHere,
+    neededPackage: 'restic',
+    engine: () => resticEngine(restic),
+  })),
+  { name: 'borg', isHere: findTool('borg') !== undefined, neededPackage: 'borgbackup', engine: () => borg },
+  { name: 'stillpoint', isHere: true, engine: (installed) => stillpoint(installed()) },
+]

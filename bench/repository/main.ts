@@ -9,7 +9,7 @@ import { parseArgs } from 'node:util'
 import { hasTool } from '@stillpoint/testbed'
 import { installBuilt } from '../../scripts/install-built.ts'
 import { type DataSet, dataSets, makeData } from './data.ts'
-import { type Engine, engineNamed, engineNames } from './engines.ts'
+import { type EngineChoice, engineChoices } from './engines.ts'
 import { runRounds } from './rounds.ts'
 import { measureStages, type Stages } from './stages.ts'
 import { costTable, ratioTable, stagesTable } from './table.ts'
@@ -23,11 +23,12 @@ const usage = `npm run bench:repository -- [options]
   --data NAME,…       ${dataSets(1)
     .map(({ name }) => name)
     .join(', ')}
-  --engines NAME,…    restic, borg, stillpoint
+  --engines NAME,…    ${engineChoices.map(({ name }) => name).join(', ')} (default: those that are here)
   --json FILE         every single measurement, too
   --help              this text
 
-At scale 1 about 8 GiB are needed in --dir, and 15 to 30 minutes. Needs Debian's packages restic, borgbackup and time.`
+At scale 1 about 8 GiB are needed in --dir, and 15 to 40 minutes. Needs Debian's packages restic, borgbackup and time;
+restic-0.18 is that of Debian 13, which \`node scripts/newer-restic.ts\` brings.`
 
 class UsageError extends Error {}
 
@@ -36,7 +37,7 @@ interface Settings {
   readonly rounds: number
   readonly scale: number
   readonly sets: readonly DataSet[]
-  readonly engines: readonly Engine['name'][]
+  readonly engines: readonly EngineChoice[]
   readonly json: string | undefined
 }
 
@@ -49,11 +50,10 @@ function settingsOf(values: Readonly<Record<string, string | undefined>>): Setti
     rounds,
     scale,
     sets: chosen('--data', dataSets(scale), values['data']),
-    engines: chosen(
-      '--engines',
-      engineNames.map((name) => ({ name })),
-      values['engines'],
-    ).map(({ name }) => name),
+    engines:
+      values['engines'] === undefined
+        ? engineChoices.filter(({ isHere }) => isHere)
+        : chosen('--engines', engineChoices, values['engines']),
     json: values['json'],
   }
 }
@@ -77,18 +77,11 @@ function chosen<T extends { readonly name: string }>(
   })
 }
 
-/** Debian's packages and the programs that they are here for. */
-const tools: Readonly<Partial<Record<Engine['name'] | 'time', readonly [debian: string, program: string]>>> = {
-  restic: ['restic', 'restic'],
-  borg: ['borgbackup', 'borg'],
-  time: ['time', 'time'],
-}
-
-function requireTools(engines: readonly Engine['name'][]): void {
-  for (const name of [...engines, 'time'] as const) {
-    const [debian, program] = tools[name] ?? []
-    if (program === undefined || hasTool(program)) continue
-    throw new UsageError(`"${program}" is missing: install Debian's package ${debian}, or choose other --engines`)
+function requireTools(engines: readonly EngineChoice[]): void {
+  if (!hasTool('time')) throw new UsageError('"time" is missing: install Debian\'s package time')
+  for (const { name, isHere, neededPackage } of engines) {
+    if (isHere) continue
+    throw new UsageError(`"${name}" is missing: install Debian's package ${neededPackage}, or choose other --engines`)
   }
 }
 
@@ -98,7 +91,7 @@ async function bench(settings: Settings, signal: AbortSignal): Promise<void> {
   const say = (line: string) => process.stderr.write(`${line}\n`)
   const directory = mkdtempSync(join(settings.directory, 'stillpoint-bench-'))
   try {
-    const engines = settings.engines.map((name) => engineNamed(name, () => installBuilt(join(directory, 'installed'))))
+    const engines = settings.engines.map(({ engine }) => engine(() => installBuilt(join(directory, 'installed'))))
     const samples = await runRounds({ sets, engines, rounds, directory, signal, say })
     const stages = new Map<string, Stages>()
     for (const set of sets) {
@@ -115,8 +108,9 @@ async function bench(settings: Settings, signal: AbortSignal): Promise<void> {
         `${availableParallelism()} cores (${cpu?.model ?? 'unknown'}), ${Math.round(totalmem() / 2 ** 30)} GiB; below ${settings.directory}; scale ${scale}, ${rounds} rounds, medians.`,
         engines.map((engine) => engine.version()).join('; '),
         sets.map(({ name, what }) => `- ${name}: ${what}`).join('\n'),
-        '## Against restic',
-        ratioTable(samples),
+        ...engines
+          .filter(({ isReference }) => isReference)
+          .flatMap((engine) => [`## Against ${engine.version()}`, ratioTable(samples, engine.name)]),
         '## What each took',
         costTable(samples),
         '## Stages that cannot be avoided',

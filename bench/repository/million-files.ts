@@ -1,6 +1,6 @@
 /**
  * `node bench/repository/million-files.ts [--files N] [--dir DIRECTORY]`: a first backup of very many small files, and one
- * of the unchanged tree, by restic and by this repository: time and peak memory. Needs about 10 GiB in DIRECTORY for
+ * of the unchanged tree, by every restic that is here and by this repository: time and peak memory. Needs about 10 GiB in DIRECTORY for
  * 1,000,000 files.
  */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
@@ -9,7 +9,7 @@ import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { installBuilt } from '../../scripts/install-built.ts'
 import { makeData, tinyFiles } from './data.ts'
-import { engineNamed, type Places } from './engines.ts'
+import { engineChoices, type Places } from './engines.ts'
 import { measured } from './measured.ts'
 
 const usage = `node bench/repository/million-files.ts [options]
@@ -36,8 +36,9 @@ try {
   const bytes = await makeData(tinyFiles(count), source)
   console.log(`${count} files, ${(bytes / 2 ** 20).toFixed(0)} MiB`)
   console.log('| engine | step | s | CPU s | peak MiB |\n|---|---|---:|---:|---:|')
-  for (const name of ['restic', 'stillpoint'] as const) {
-    const engine = engineNamed(name, () => installBuilt(join(directory, 'installed')))
+  const choices = engineChoices.filter(({ name, isHere }) => isHere && name !== 'borg')
+  for (const { name, engine: makeEngine } of choices) {
+    const engine = makeEngine(() => installBuilt(join(directory, 'installed')))
     const home = join(directory, name)
     const at: Places = { home, repository: join(home, 'repository'), target: join(home, 'target'), source }
     const options = { scratch: home, signal: interrupted.signal }

@@ -1,5 +1,5 @@
 /** Owns the tables: medians over the rounds, and what they are against restic and against the goals. */
-import type { Engine } from './engines.ts'
+import { engineChoices } from './engines.ts'
 import { median } from './measured.ts'
 import { type Sample, type Step, steps } from './rounds.ts'
 import { type Stages, unavoidableSeconds } from './stages.ts'
@@ -23,7 +23,7 @@ interface Medians {
   readonly dataBytes: number
 }
 
-function mediansOf(samples: readonly Sample[], data: string, step: Step, engine: Engine['name']): Medians | undefined {
+function mediansOf(samples: readonly Sample[], data: string, step: Step, engine: string): Medians | undefined {
   const of = samples.filter((sample) => sample.data === data && sample.step === step && sample.engine === engine)
   if (of.length === 0) return undefined
   const at = (value: (sample: Sample) => number) => median(of.map(value))
@@ -69,12 +69,12 @@ export function costTable(samples: readonly Sample[]): string {
   return lines.join('\n')
 }
 
-/** Stillpoint against restic: above 1 is faster, for memory and size below 1 is less. A goal that is missed is marked. */
-export function ratioTable(samples: readonly Sample[]): string {
+/** Stillpoint against a reference: above 1 is faster, for memory and size below 1 is less. A goal that is missed is marked. */
+export function ratioTable(samples: readonly Sample[], reference: string): string {
   const lines = head(['data', 'step', 'speed', 'goal', 'CPU', 'memory', 'size'])
   for (const { data, step } of measuredSteps(samples)) {
     const ours = mediansOf(samples, data, step, 'stillpoint')
-    const theirs = mediansOf(samples, data, step, 'restic')
+    const theirs = mediansOf(samples, data, step, reference)
     if (ours === undefined || theirs === undefined) continue
     const speed = theirs.seconds / ours.seconds
     const goal = speedGoals[step]
@@ -122,14 +122,15 @@ export function stagesTable(samples: readonly Sample[], stages: ReadonlyMap<stri
   return lines.join('\n')
 }
 
+/** Ours last, as in the list of engines. */
+const order = (name: string) => engineChoices.findIndex((each) => each.name === name)
+
 function measuredSteps(samples: readonly Sample[]) {
   const names = [...new Set(samples.map(({ data }) => data))]
   return names.flatMap((data) =>
     steps.flatMap((step) => {
       const of = samples.filter((sample) => sample.data === data && sample.step === step)
-      const engines = (['restic', 'borg', 'stillpoint'] as const).filter((name) =>
-        of.some(({ engine }) => engine === name),
-      )
+      const engines = [...new Set(of.map(({ engine }) => engine))].sort((left, right) => order(left) - order(right))
       return of.length === 0 ? [] : [{ data, step, engines }]
     }),
   )

@@ -16,6 +16,7 @@ import { mkdir, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { newestRestic } from '@stillpoint/testbed'
 import { listAll } from '../../packages/repository/src/blob/blob-store.ts'
 import { openLocalStore } from '../../packages/repository/src/blob/local-store.ts'
 import { type BlobId, blobId, packId, type TreeId } from '../../packages/repository/src/format/ids.ts'
@@ -189,7 +190,7 @@ function print({ what, seconds, cpuSeconds, rssMiB, says }: Measured): void {
 
 function commandsFor(directory: string): Readonly<Record<string, readonly string[]>> {
   const self = [process.execPath, import.meta.filename]
-  const restic = ['restic', '--repo', join(directory, 'repository')]
+  const restic = [newestRestic.command, '--repo', join(directory, 'repository')]
   return {
     ...Object.fromEntries(Object.keys(steps).map((name) => [name, [...self, '--step', name, '--keep', directory]])),
     'restic-backup': [...restic, 'backup', join(directory, 'small')],
@@ -207,7 +208,7 @@ const usage = `node bench/repository/ten-million-blobs.ts [options]
   --blobs N      how many blobs are made up (default: 10000000)
   --keep DIR     where it is made, and kept for the next time (default: a temporary directory, which is removed)
   --steps A,B    what is measured (default: ${stepsByDefault};
-                 also restic-check and restic-prune)`
+                 also restic-check and restic-prune); restic is the newest that is here`
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
