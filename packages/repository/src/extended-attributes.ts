@@ -100,12 +100,21 @@ export interface AttributeProblem {
 /** Labels that the system gives on its own; removing what an old file has of them is not ours to do. */
 const systemLabel = /^security\.(selinux|SMACK|apparmor|ima|evm)/i
 
+/** Which attributes are given and taken away, by name. */
+export type SelectAttribute = (name: string) => boolean
+
 /**
  * Gives a file these attributes and no others. What is there already with the same value is not written again.
  * Returns what could not be done; the rest is.
+ * @param selects all by default; what it does not select is neither given nor taken away
  */
-export function writeAttributes(path: Buffer, wanted: readonly ExtendedAttribute[]): readonly AttributeProblem[] {
+export function writeAttributes(
+  path: Buffer,
+  all: readonly ExtendedAttribute[],
+  selects: SelectAttribute = () => true,
+): readonly AttributeProblem[] {
   const xattr = loaded()
+  const wanted = all.filter(({ name }) => selects(name))
   if (xattr === undefined || !isUtf8(path)) {
     const reason = xattr === undefined ? 'this platform has no library for them' : 'its name is not UTF-8'
     return wanted.map(({ name }) => ({ name, failure: unwritable(name, reason) }))
@@ -127,7 +136,7 @@ export function writeAttributes(path: Buffer, wanted: readonly ExtendedAttribute
     attempt(name, () => xattr.setAttributeSync(text, name, value))
   }
   for (const name of there.keys()) {
-    if (!systemLabel.test(name)) attempt(name, () => xattr.removeAttributeSync(text, name))
+    if (selects(name) && !systemLabel.test(name)) attempt(name, () => xattr.removeAttributeSync(text, name))
   }
   return problems
 }

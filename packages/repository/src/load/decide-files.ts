@@ -9,14 +9,20 @@ import { pathOfDirectory, type Section } from './load-plan.ts'
 
 /** How the file is to be made or found before anything is written to it. */
 export type FileStart =
-  /** It is created; what is in its place is removed before. */
-  | { readonly kind: 'create'; readonly clears: boolean }
+  /** It is created; what is in its place is removed before. `isUpdate`: that is a file, too, which has other names. */
+  | { readonly kind: 'create'; readonly clears: boolean; readonly isUpdate: boolean }
   /** It is written in place, where it differs. */
   | { readonly kind: 'update'; readonly inode: number; readonly device: number; readonly isEmptied: boolean }
 
 export interface Decisions {
   /** Files in state `pieces` that are not simply created. */
   readonly starts: Map<number, FileStart>
+}
+
+/** What is told of a file that was written. */
+export function outcomeOf({ starts }: Decisions, file: number): 'restored' | 'updated' {
+  const start = starts.get(file)
+  return start?.kind === 'update' || start?.isUpdate === true ? 'updated' : 'restored'
 }
 
 /** Sets the state of each planned file, and says of each blob that is to be written where it belongs. */
@@ -66,7 +72,7 @@ function decideOther(load: Load, section: Section, { file, found, decisions }: D
   decideNew(load, section, file)
   if (found.kind === 'absent') return
   section.files.setState(file, 'pieces')
-  decisions.starts.set(file, { kind: 'create', clears: true })
+  decisions.starts.set(file, { kind: 'create', clears: true, isUpdate: false })
 }
 
 function decideUpdate(
@@ -81,7 +87,7 @@ function decideUpdate(
   if (found.isShared && !(isSame && found.isSameMetadata)) {
     decideNew(load, section, file)
     files.setState(file, 'pieces')
-    decisions.starts.set(file, { kind: 'create', clears: true })
+    decisions.starts.set(file, { kind: 'create', clears: true, isUpdate: true })
     return
   }
   if (isSame) {
@@ -91,7 +97,7 @@ function decideUpdate(
     if (key !== undefined) load.linked.set(key, { ...at, inode, device })
     files.setState(file, found.isSameMetadata ? 'same' : 'tidied')
     const path = () => `${pathOfDirectory(load.directories, files.directory(file))}${files.name(file)}`
-    load.counted('unchanged', { path, bytes: files.bytes(file) })
+    load.counted({ kind: 'file', outcome: 'unchanged', path, bytes: files.bytes(file) })
     return
   }
   files.setState(file, 'pieces')
@@ -117,5 +123,5 @@ function keep(load: Load, section: Section, file: number): void {
   const { files } = section
   files.setState(file, 'left')
   const path = () => `${pathOfDirectory(load.directories, files.directory(file))}${files.name(file)}`
-  load.counted('kept', { path, bytes: files.bytes(file) })
+  load.counted({ kind: 'file', outcome: 'kept', path, bytes: files.bytes(file) })
 }

@@ -7,6 +7,7 @@ import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import type { BlobStore, ByteRange } from '../blob/blob-store.ts'
 import { openLocalStore } from '../blob/local-store.ts'
+import type { LoadedEntry } from '../load/load.ts'
 import { openRepository, type Repository } from '../repository.ts'
 import { fingerprint, newRepository, password, scratch, takeSnapshot, world } from '../testing/testbed.ts'
 
@@ -151,7 +152,8 @@ describe('restoring into what is there', () => {
     const options = {
       overwrite: 'always',
       delete: (path: string) => !path.endsWith('.log'),
-      onEntry: (path: string, outcome: string) => told.push(`${outcome} ${path}`),
+      onEntry: ({ outcome, path }: LoadedEntry) => told.push(`${outcome} ${path()}`),
+      onDeleted: (path: string) => told.push(`deleted ${path}`),
     } as const
     const before = await fingerprint(target)
     const dry = await repository.loadDirectory(tree, target, { ...options, dryRun: true })

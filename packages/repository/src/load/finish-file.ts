@@ -39,7 +39,7 @@ export function finishFile(load: Load, section: Section, finished: FinishedFile)
     const between = () => {
       const isAlone = load.directories.get(files.directory(file))?.made?.isAlone === true
       const entry = { place, inode: status.ino, device: status.dev, attributes }
-      failedAttributes(load, path, placeAttributes(entry, isAlone))
+      failedAttributes(load, path, placeAttributes(entry, { isAlone, selects: load.selectsAttribute }))
     }
     applyMetadata(fd, node, { owners: load.owners.canChange, between })
     const key = section.linkTargets.get(file)

@@ -19,7 +19,7 @@ import type { TreeNode } from '../format/tree.ts'
 import { createTurns } from '../turns.ts'
 import type { Vault } from '../vault.ts'
 import { attempt } from './attempt.ts'
-import type { FileOutcome, Load, Overwrite } from './load.ts'
+import type { Load, LoadedEntry, Overwrite } from './load.ts'
 import { type PlannedDirectories, planSections, rootDirectory, type Section } from './load-plan.ts'
 import { finishDirectories, loadSection, unmade } from './load-section.ts'
 import { createOpenDirectories } from './open-directories.ts'
@@ -33,6 +33,8 @@ export interface LoadProgress {
   readonly filesTotal: number
   readonly bytes: number
   readonly bytesTotal: number
+  /** Directories and all others included. */
+  readonly entriesTotal: number
   /** The entry that was worked on last. */
   readonly path: string
 }
@@ -53,13 +55,19 @@ export interface LoadDirectoryOptions {
   readonly verify?: boolean
   /** Entries for which it returns false are left out, directories with all that is in them. Paths are below the tree. */
   readonly select?: (path: string, node: TreeNode) => boolean
+  /** Extended attributes for which it returns false are not restored, and left alone where they are. Default: all are. */
+  readonly selectAttribute?: (name: string) => boolean
   /** `stop` (default): the first problem is thrown. `continue`: all that can be restored is, problems are returned. */
   readonly onProblem?: 'stop' | 'continue'
-  /** Told about each file when it is done, and about each entry that was removed. */
-  readonly onEntry?: (path: string, outcome: FileOutcome | 'deleted') => void
+  /** Told about each entry when it is done: a directory after all that is in it. */
+  readonly onEntry?: (entry: LoadedEntry) => void
+  /** Told about each entry that was removed. */
+  readonly onDeleted?: (path: string) => void
 }
 
 export interface LoadedDirectory {
+  /** What was to be in the target: all entries but those that cannot be restored, and the length of files, of several names once. */
+  readonly planned: { readonly entries: number; readonly bytes: number }
   /** Files that are in the target as they are in the tree, and their length. */
   readonly files: number
   readonly bytes: number
@@ -88,6 +96,7 @@ interface Where {
 }
 
 interface Tally {
+  readonly planned: { entries: number; bytes: number }
   files: number
   bytes: number
   readonly unchanged: { files: number; bytes: number }
@@ -141,7 +150,8 @@ export async function loadDirectory(
 
 function newTally(): Tally {
   const none = () => ({ files: 0, bytes: 0 })
-  return { ...none(), unchanged: none(), kept: none(), deleted: 0, verified: 0, problems: [], skipped: [] }
+  const planned = { entries: 0, bytes: 0 }
+  return { planned, ...none(), unchanged: none(), kept: none(), deleted: 0, verified: 0, problems: [], skipped: [] }
 }
 
 /** Undefined where a dry run finds nothing. */
@@ -193,12 +203,13 @@ interface LoadParts {
 }
 
 function loadOf(vault: Vault, { root, options, tally, signal, abort, problem, directories }: LoadParts): Load {
-  const { delete: chosen, onEntry } = options
+  const { delete: chosen, onEntry, onDeleted } = options
   return {
     vault,
     overwrite: options.overwrite ?? 'refuse',
     isDryRun: options.dryRun === true,
     removes: chosen === true ? () => true : chosen === false ? undefined : chosen,
+    selectsAttribute: options.selectAttribute,
     owners: { canChange: process.getuid?.() === 0, uid: process.geteuid?.() ?? -1, gid: process.getegid?.() ?? -1 },
     umask: umaskOf(),
     signal,
@@ -211,20 +222,27 @@ function loadOf(vault: Vault, { root, options, tally, signal, abort, problem, di
     turns: createTurns(vault.clock),
     abort,
     problem,
-    skip: (path, reason) => tally.skipped.push({ path, reason }),
+    skip(path, reason) {
+      tally.planned.entries -= 1
+      tally.skipped.push({ path, reason })
+    },
     progressed: () => undefined,
-    counted(outcome, { path, bytes }) {
-      if (outcome !== 'kept') tally.files += 1
-      if (outcome === 'unchanged') tally.bytes += bytes
-      if (outcome !== 'restored') {
-        tally[outcome].files += 1
-        tally[outcome].bytes += bytes
-      } else if (options.dryRun === true) tally.bytes += bytes
-      if (onEntry !== undefined) onEntry(path(), outcome)
+    counted(entry) {
+      const { kind, outcome, bytes } = entry
+      if (kind === 'file' || kind === 'link') {
+        if (outcome !== 'kept') tally.files += 1
+        if (outcome === 'unchanged' || outcome === 'kept') {
+          tally[outcome].files += 1
+          tally[outcome].bytes += bytes
+        }
+        // Of what is written, each piece is counted when it is.
+        if (outcome === 'unchanged' || (options.dryRun === true && outcome !== 'kept')) tally.bytes += bytes
+      }
+      onEntry?.(entry)
     },
     removed(path) {
       tally.deleted += 1
-      onEntry?.(path, 'deleted')
+      onDeleted?.(path)
     },
     attributeProblem(path, failure) {
       if (options.onProblem === 'continue') tally.problems.push({ path, failure })
@@ -251,6 +269,9 @@ async function loadPlanned(
   section: Section,
   { tally, options }: { readonly tally: Tally; readonly options: LoadDirectoryOptions },
 ): Promise<void> {
+  const { files, directories, others, links, bytes } = section
+  tally.planned.entries += files.size + directories.length + others.length
+  tally.planned.bytes += links.reduce((left, { file }) => left - files.bytes(file), bytes)
   const load = { ...shared, progressed: progressOf(tally, section.total, options) }
   await loadSection(load, section)
   if (options.verify === true && options.dryRun !== true) tally.verified += await verifySection(load, section)
@@ -262,6 +283,13 @@ function progressOf(tally: Tally, total: TreeSurvey, { onProgress }: LoadDirecto
     tally.bytes += bytes
     if (onProgress === undefined) return
     const { files, bytes: bytesDone } = tally
-    onProgress({ files, filesTotal: total.files, bytes: bytesDone, bytesTotal: total.bytes, path: path() })
+    onProgress({
+      files,
+      filesTotal: total.files,
+      bytes: bytesDone,
+      bytesTotal: total.bytes,
+      entriesTotal: total.entries,
+      path: path(),
+    })
   }
 }

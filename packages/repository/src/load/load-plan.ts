@@ -58,6 +58,8 @@ export interface Section {
   /** Files that other names will be linked to, with the key that these know. */
   readonly linkTargets: Map<number, string>
   readonly links: { readonly file: number; readonly key: string }[]
+  /** Of the content of its files. */
+  readonly bytes: number
   /** Of the whole restore; where there are several sections, of the whole tree. */
   readonly total: TreeSurvey
 }
@@ -138,9 +140,13 @@ export async function* planSections(vault: Vault, tree: TreeId, options: PlanOpt
   }
   yield {
     ...section,
-    total: total ?? { files: section.files.size, bytes: section.bytes },
+    total: total ?? { files: section.files.size, bytes: section.bytes, entries: entriesOf(section) },
     completed: completedOf(directories, []),
   }
+}
+
+function entriesOf({ files, directories, others }: OpenSection): number {
+  return files.size + directories.length + others.length
 }
 
 function isFull(section: OpenSection, { sectionFilesMax = sectionFilesDefault }: PlanOptions): boolean {
@@ -157,7 +163,7 @@ function completedOf(directories: PlannedDirectories, stack: readonly WaitingTre
   return [...directories.keys()].filter((directory) => !open.has(directory)).sort((left, right) => right - left)
 }
 
-interface OpenSection extends Omit<Section, 'total' | 'completed'> {
+interface OpenSection extends Omit<Section, 'total' | 'completed' | 'bytes'> {
   bytes: number
   references: number
 }

@@ -8,7 +8,7 @@ import type { HeldDirectory } from '../anchored-directory.ts'
 import { errnoOf } from '../blob/storage-failure.ts'
 import { directoryItself, givesAcl, writeAttributes } from '../extended-attributes.ts'
 import { attempt, failedAttributes } from './attempt.ts'
-import { decideFiles } from './decide-files.ts'
+import { type Decisions, decideFiles, outcomeOf } from './decide-files.ts'
 import { isKept } from './examine-files.ts'
 import { finishFile } from './finish-file.ts'
 import { type LinkedFile, linkFile } from './link-file.ts'
@@ -40,7 +40,7 @@ import { sweepRemains } from './sweep-remains.ts'
 export async function loadSection(load: Load, section: Section): Promise<void> {
   for (const directory of section.directories) await makePlanned(load, directory)
   const decisions = await decideFiles(load, section)
-  if (load.isDryRun) return countWanted(load, section)
+  if (load.isDryRun) return countWanted(load, section, decisions)
   await placeSection(load, section, decisions)
   for (const { directory, node } of section.others) await placeOther(load, directory, node)
   await tidyFiles(load, section)
@@ -59,18 +59,25 @@ export async function finishDirectories(load: Load, section: Section): Promise<v
     await removeOthers(load, number, planned)
     await finishDirectory(load, number, planned)
     planned.isFinished = true
+    if (planned.node !== undefined && planned.made !== undefined) {
+      const path = () => pathOfDirectory(load.directories, number).slice(0, -1)
+      load.counted({ kind: 'dir', outcome: 'restored', path, bytes: 0 })
+    }
     if (number !== rootDirectory && !linked.has(number)) load.directories.delete(number)
   }
 }
 
 /** What would be written. */
-function countWanted(load: Load, { files }: Section): void {
+async function countWanted(load: Load, section: Section, decisions: Decisions): Promise<void> {
+  const { files } = section
   for (let file = 0; file < files.size; file += 1) {
     const state = files.state(file)
-    if (state !== 'whole' && state !== 'pieces' && state !== 'link') continue
+    if (state !== 'whole' && state !== 'pieces') continue
     const path = () => `${pathOfDirectory(load.directories, files.directory(file))}${files.name(file)}`
-    load.counted('restored', { path, bytes: files.bytes(file) })
+    load.counted({ kind: 'file', outcome: outcomeOf(decisions, file), path, bytes: files.bytes(file) })
   }
+  for (const { directory, node } of section.others) await placeOther(load, directory, node)
+  for (const link of section.links) await placeLink(load, section, link)
 }
 
 /** A directory that a dry run would make. */
@@ -105,7 +112,7 @@ async function makePlanned(load: Load, number: number): Promise<void> {
       try {
         // Of its own it has none yet: what it got from its parent must not go on to what is made in it.
         if (isFresh && parentMade.givesAcl)
-          failedAttributes(load, path, writeAttributes(directoryItself(directory.child), []))
+          failedAttributes(load, path, writeAttributes(directoryItself(directory.child), [], load.selectsAttribute))
         planned.made = madeAs(directory, isFresh)
         return directory
       } catch (error) {
@@ -148,7 +155,9 @@ async function finishDirectory(load: Load, number: number, { node, made }: Plann
       // One that was just made has none, unless its parent gives them, and then they were taken away.
       const hasNone = made.isFresh && node.extendedAttributes.length === 0
       const between = () => {
-        if (!hasNone) failedAttributes(load, path, writeAttributes(directoryItself(child), node.extendedAttributes))
+        if (hasNone) return
+        const problems = writeAttributes(directoryItself(child), node.extendedAttributes, load.selectsAttribute)
+        failedAttributes(load, path, problems)
       }
       applyMetadata(fd, node, { owners: load.owners.canChange, between })
     }),
@@ -164,14 +173,25 @@ async function placeOther(load: Load, directory: number, node: OtherNode): Promi
   if (node.type === 'irregular') return load.skip(path, 'a kind of file that this program does not know')
   const isDevice = node.type === 'dev' || node.type === 'chardev'
   if (isDevice && !load.owners.canChange) return load.skip(path, 'only root may make devices')
-  await attempt(load, path, async () => {
+  const told = { kind: 'other', path: () => path, bytes: 0 } as const
+  if (load.isDryRun && made.isFresh) return load.counted({ ...told, outcome: 'restored' })
+  let outcome: 'restored' | 'unchanged' | 'kept' = 'restored'
+  const isDone = await attempt(load, path, async () => {
     const hold = load.open.hold([directory])
     try {
       const place = { directory: hold.at(directory), name: node.name, path }
       if (!made.isFresh && load.overwrite !== 'refuse') {
         const there = statusAt(place)
-        if (there !== undefined && isKept(load.overwrite, { found: there.mtimeNs, wanted: node.mtime })) return
-        if (isSameLink(place, node)) return giveMetadata(load, place, { node, made })
+        if (there !== undefined && isKept(load.overwrite, { found: there.mtimeNs, wanted: node.mtime })) {
+          outcome = 'kept'
+          return
+        }
+        if (isSameLink(place, node)) {
+          outcome = 'unchanged'
+          if (!load.isDryRun) giveMetadata(load, place, { node, made })
+          return
+        }
+        if (load.isDryRun) return
         await clearTheWay(load, place)
       }
       if (node.type === 'symlink') makeSymlink(place, node)
@@ -181,6 +201,7 @@ async function placeOther(load: Load, directory: number, node: OtherNode): Promi
       hold.release()
     }
   })
+  if (isDone) load.counted({ ...told, outcome })
 }
 
 function isSameLink(place: NodePlace, node: OtherNode): boolean {
@@ -196,7 +217,11 @@ function giveMetadata(
   const status = attributes.length > 0 || made.givesAcl ? statusAt(place) : undefined
   if (status !== undefined) {
     const entry = { place, inode: status.ino, device: status.dev, attributes }
-    failedAttributes(load, place.path, placeAttributes(entry, made.isAlone))
+    failedAttributes(
+      load,
+      place.path,
+      placeAttributes(entry, { isAlone: made.isAlone, selects: load.selectsAttribute }),
+    )
   }
   applyLinkMetadata(place, node, load.owners.canChange)
 }
@@ -228,7 +253,8 @@ async function placeLink(
   const made = load.directories.get(directory)?.made
   const path = `${pathOfDirectory(load.directories, directory)}${files.name(file)}`
   const first = load.linked.get(key)
-  const bytes = files.bytes(file)
+  const told = { kind: 'link', path: () => path, bytes: files.bytes(file) } as const
+  if (load.isDryRun && made?.isFresh === true) return load.counted({ ...told, outcome: 'restored' })
   let outcome: 'restored' | 'unchanged' | 'kept' = 'restored'
   const isDone = await attempt(load, path, async () => {
     const hold = load.open.hold(first === undefined ? [directory] : [directory, first.directory])
@@ -244,8 +270,9 @@ async function placeLink(
           outcome = 'unchanged'
           return
         }
-        await clearTheWay(load, place)
+        if (!load.isDryRun) await clearTheWay(load, place)
       }
+      if (load.isDryRun) return
       if (first !== undefined && canLink(place, first, hold.at(first.directory))) return
       await restoreAlone(load, section, { file, place })
     } finally {
@@ -253,8 +280,8 @@ async function placeLink(
     }
   })
   if (!isDone) return files.setState(file, 'left')
-  load.progressed(() => path, bytes)
-  load.counted(outcome, { path: () => path, bytes })
+  if (outcome === 'restored' && !load.isDryRun) load.progressed(told.path, told.bytes)
+  load.counted({ ...told, outcome })
 }
 
 /** Other file systems, too many names and foreign directories are no reason not to have the file. */

@@ -1,5 +1,6 @@
 /** Owns what the parts of one restore share: the target, the policy, and what is told about each entry. */
 import type { Failure } from '@stillpoint/core/kernel'
+import type { SelectAttribute } from '../extended-attributes.ts'
 import type { Turns } from '../turns.ts'
 import type { Vault } from '../vault.ts'
 import type { LinkedFiles } from './link-file.ts'
@@ -16,8 +17,19 @@ import type { OpenDirectories } from './open-directories.ts'
 export type Overwrite = 'always' | 'if-changed' | 'if-newer' | 'never'
 export const overwrites: readonly Overwrite[] = ['always', 'if-changed', 'if-newer', 'never']
 
-/** What was done about a file. */
-export type FileOutcome = 'restored' | 'unchanged' | 'kept'
+/** `updated`: of a file that was there, what differed was written. `kept`: the policy leaves what is there as it is. */
+export type EntryOutcome = 'restored' | 'updated' | 'unchanged' | 'kept'
+
+/** What was done about one entry of the tree: with a dry run, what would be. */
+export interface LoadedEntry {
+  /** `link`: a further name of a file. `other`: a symbolic link, a pipe, a device. */
+  readonly kind: 'file' | 'link' | 'dir' | 'other'
+  readonly outcome: EntryOutcome
+  /** Of a file's content; 0 for all others. */
+  readonly bytes: number
+  /** Below the target. Not a string: few ask, and there may be millions. */
+  readonly path: () => string
+}
 
 export interface Owners {
   /** Ownership is restored by root only. */
@@ -34,6 +46,8 @@ export interface Load {
   readonly isDryRun: boolean
   /** Which entries that the snapshot does not have are removed; undefined: none. */
   readonly removes: ((path: string) => boolean) | undefined
+  /** Undefined: all. */
+  readonly selectsAttribute: SelectAttribute | undefined
   readonly owners: Owners
   /** Permissions that a file does not get when it is made with them; all of them where that is not known. */
   readonly umask: number
@@ -49,7 +63,7 @@ export interface Load {
   readonly skip: (path: string, reason: string) => void
   /** Content that was written, or was there. */
   readonly progressed: (path: () => string, bytes: number) => void
-  readonly counted: (outcome: FileOutcome, file: { readonly path: () => string; readonly bytes: number }) => void
+  readonly counted: (entry: LoadedEntry) => void
   readonly removed: (path: string) => void
   readonly attributeProblem: (path: string, failure: Failure) => void
 }

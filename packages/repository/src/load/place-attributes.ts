@@ -7,7 +7,7 @@
  */
 import { fstatSync, lstatSync, mkdirSync, renameSync, rmdirSync } from 'node:fs'
 import type { HeldDirectory } from '../anchored-directory.ts'
-import { type AttributeProblem, readAttributes, writeAttributes } from '../extended-attributes.ts'
+import { type AttributeProblem, readAttributes, type SelectAttribute, writeAttributes } from '../extended-attributes.ts'
 import { hasRawBytes } from '../format/node-name.ts'
 import type { ExtendedAttribute } from '../format/tree.ts'
 import { conflict, type NodePlace } from './place-node.ts'
@@ -25,15 +25,21 @@ export interface AttributedEntry {
   readonly attributes: readonly ExtendedAttribute[]
 }
 
-/**
- * @param isAlone whether nobody else can write to the directory
- * @throws Failure `target_conflict`
- */
-export function placeAttributes(entry: AttributedEntry, isAlone: boolean): readonly AttributeProblem[] {
+export interface PlaceAttributesOptions {
+  /** Whether nobody else can write to the directory. */
+  readonly isAlone: boolean
+  readonly selects: SelectAttribute | undefined
+}
+
+/** @throws Failure `target_conflict` */
+export function placeAttributes(
+  entry: AttributedEntry,
+  { isAlone, selects }: PlaceAttributesOptions,
+): readonly AttributeProblem[] {
   const { place, attributes } = entry
   const path = place.directory.child(place.name)
   if (attributes.length === 0 && readAttributes(path).attributes.length === 0) return []
-  if (isAlone && !hasRawBytes(place.name)) return writeAttributes(path, attributes)
+  if (isAlone && !hasRawBytes(place.name)) return writeAttributes(path, attributes, selects)
   temporaries += 1
   const temporary = `${attributesPrefix}${process.pid}-${temporaries}`
   mkdirSync(place.directory.child(temporary), { mode: 0o700 })
@@ -44,7 +50,7 @@ export function placeAttributes(entry: AttributedEntry, isAlone: boolean): reado
     try {
       const { ino, dev } = lstatSync(inside.child(nameInside), { bigint: true })
       if (ino !== entry.inode || dev !== entry.device) throw conflict(place)
-      return writeAttributes(inside.child(nameInside), attributes)
+      return writeAttributes(inside.child(nameInside), attributes, selects)
     } finally {
       renameSync(inside.child(nameInside), path)
     }

@@ -13,7 +13,7 @@ import { createSlabs, type Slab } from '../work/slabs.ts'
 import { failed } from './attempt.ts'
 import { type BegunFile, beginFile } from './begin-file.ts'
 import { readBlob } from './blob-reader.ts'
-import type { Decisions } from './decide-files.ts'
+import { type Decisions, outcomeOf } from './decide-files.ts'
 import { finishFile } from './finish-file.ts'
 import type { Load } from './load.ts'
 import { pathOfDirectory, type Section } from './load-plan.ts'
@@ -249,7 +249,7 @@ function conclude(placing: Placing, { file, hold, begun, bytes }: Concluded): vo
     }
   }
   load.progressed(path, bytes)
-  load.counted('restored', { path, bytes: files.bytes(file) })
+  load.counted({ kind: 'file', outcome: outcomeOf(placing.decisions, file), path, bytes: files.bytes(file) })
 }
 
 async function placeFromElsewhere(placing: Placing, blob: number): Promise<void> {

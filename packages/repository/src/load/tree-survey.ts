@@ -11,6 +11,8 @@ import { readTree } from './blob-reader.ts'
 export interface TreeSurvey {
   readonly files: number
   readonly bytes: number
+  /** Directories and all others included. */
+  readonly entries: number
 }
 
 /** Deeper paths than any system takes (4096 bytes). */
@@ -26,7 +28,7 @@ export interface SurveyOptions {
 
 /** @throws Failure `tree_unsafe`, `object_missing`, `object_damaged` */
 export async function surveyTree(vault: Vault, root: TreeId, options: SurveyOptions): Promise<TreeSurvey> {
-  const known = new Map<TreeId, TreeSurvey & { readonly entries: number }>()
+  const known = new Map<TreeId, TreeSurvey>()
   async function readable(tree: TreeId): Promise<readonly TreeNode[]> {
     try {
       return await readTree(vault, tree)
@@ -37,7 +39,7 @@ export async function surveyTree(vault: Vault, root: TreeId, options: SurveyOpti
     }
   }
 
-  async function survey(tree: TreeId, depth: number): Promise<TreeSurvey & { readonly entries: number }> {
+  async function survey(tree: TreeId, depth: number): Promise<TreeSurvey> {
     options.signal?.throwIfAborted()
     const found = known.get(tree)
     if (found !== undefined) return found

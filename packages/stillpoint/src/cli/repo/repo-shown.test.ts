@@ -43,8 +43,9 @@ describe('reading', () => {
       '--verbose=2',
     )
     expect(await readdir(join(bench.directory, 'part/source/below'))).toEqual(['b.log'])
-    expect(lines).toContainEqual({ message_type: 'verbose_status', action: 'restored', item: '/source/below/b.log' })
-    const summary = { message_type: 'summary', seconds_elapsed: expect.any(Number), files_restored: 1 }
+    const item = '/source/below/b.log'
+    expect(lines).toContainEqual({ message_type: 'verbose_status', action: 'restored', item, size: 8000 })
+    const summary = { message_type: 'summary', seconds_elapsed: expect.any(Number), files_restored: 3, total_files: 3 }
     expect(lines.at(-1)).toMatchObject(summary)
     await bench.ok('restore', 'latest', '-t', 'rest', '--exclude-file', 'wanted', '--exclude', 'below')
     expect(await readdir(join(bench.directory, 'rest/source'))).not.toContain('below')

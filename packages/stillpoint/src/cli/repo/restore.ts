@@ -1,24 +1,19 @@
 /** `stillpoint repo restore` */
 import { resolve } from 'node:path'
 import { Failure, isFailure } from '@stillpoint/core/kernel'
-import type {
-  LoadDirectoryOptions,
-  LoadedDirectory,
-  LoadProgress,
-  Overwrite,
-  Repository,
-  TreeNode,
-} from '@stillpoint/repository'
+import type { LoadDirectoryOptions, Overwrite, Repository, TreeNode } from '@stillpoint/repository'
 import { type Command, Option } from 'commander'
 import { type ExitCode, exitCodes } from '../exit-codes.ts'
-import { bytesText, countText, shortId } from '../quantities.ts'
+import { countText, shortId } from '../quantities.ts'
 import type { CommandSession, RunCommand } from '../session.ts'
 import { patternsOf } from './backup-excludes.ts'
-import { type LiveLine, progressFps, withLine } from './live-line.ts'
-import { anyMatches, type PathPattern } from './path-pattern.ts'
+import { withLine } from './live-line.ts'
+import { anyMatches, type PathPattern, parsePattern } from './path-pattern.ts'
 import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo } from './repository-access.ts'
+import { createRestoreReport } from './restore-report.ts'
 import { repeated, type SelectionOptions, selectionOf, withSelection } from './selection.ts'
-import { tellError } from './told-errors.ts'
+import { resolvePart } from './snapshot-part.ts'
+import { tellError, tellFailed } from './told-errors.ts'
 
 interface RestoreFlags extends RepositoryOptions, SelectionOptions {
   readonly target: string
@@ -30,6 +25,8 @@ interface RestoreFlags extends RepositoryOptions, SelectionOptions {
   readonly iincludeFile?: readonly string[]
   readonly excludeFile?: readonly string[]
   readonly iexcludeFile?: readonly string[]
+  readonly includeXattr?: readonly string[]
+  readonly excludeXattr?: readonly string[]
   readonly sparse?: true
   readonly overwrite: Overwrite
   readonly delete?: boolean
@@ -58,6 +55,8 @@ export function repoRestoreCommand(run: RunCommand): Command {
     .addOption(new Option('--iinclude-file <file>', 'the same, whatever the case').argParser(repeated))
     .addOption(new Option('--exclude-file <file>', 'file with a pattern per line; repeatable').argParser(repeated))
     .addOption(new Option('--iexclude-file <file>', 'the same, whatever the case').argParser(repeated))
+    .addOption(new Option('--include-xattr <pattern>', 'only extended attributes of such names').argParser(repeated))
+    .addOption(new Option('--exclude-xattr <pattern>', 'no extended attributes of such names').argParser(repeated))
     .addOption(new Option('--sparse', 'taken and not needed: long runs of zeros always become holes'))
     .addOption(new Option('--overwrite <behaviour>', overwrite).choices(overwrites).default('always'))
     .addOption(new Option('--delete', 'remove what is in the target and not in the snapshot'))
@@ -77,10 +76,13 @@ async function restore(session: CommandSession, id: string, options: RestoreFlag
   if (include.length > 0 && exclude.length > 0) {
     throw new Failure({ code: 'usage', message: '--include and --exclude exclude each other' })
   }
+  if (options.dryRun === true && options.verify === true) {
+    throw new Failure({ code: 'usage', message: '--dry-run and --verify exclude each other' })
+  }
+  const selectAttribute = attributesChosenBy(options)
   const repository = await openNamed(session, options, { muchWork: true })
-  const [name = '', path = ''] = id.split(/:(.*)/s)
-  const snapshot = await repository.upkeep.resolveSnapshot(name, selectionOf(host, options))
-  const tree = await treeAt(repository, snapshot.tree, path)
+  const snapshot = await resolvePart(repository, id, selectionOf(host, options))
+  const { tree } = snapshot
   const select = await selector(repository, {
     tree,
     include,
@@ -96,7 +98,12 @@ async function restore(session: CommandSession, id: string, options: RestoreFlag
   }
   const doing = options.dryRun === true ? 'would restore' : 'restoring'
   output.message(`${doing} snapshot ${shortId(snapshot.id)} of ${snapshot.paths.join(', ')} to ${target}`)
-  const startMs = host.clock.monotonicMs()
+  const report = createRestoreReport(session, {
+    target,
+    isDryRun: options.dryRun === true,
+    isQuiet: options.quiet === true,
+    verbose: options.verbose ?? 0,
+  })
   const restored = await withLine(session, (line) =>
     repository.loadDirectory(tree, target, {
       overwrite: options.overwrite,
@@ -106,8 +113,8 @@ async function restore(session: CommandSession, id: string, options: RestoreFlag
       onProblem: 'continue',
       signal: host.signal,
       ...(select === undefined ? {} : { select }),
-      onProgress: showProgress(session, { line, startMs, quiet: options.quiet === true }),
-      ...((options.verbose ?? 0) >= 2 ? { onEntry: (at, outcome) => showEntry(session, at, outcome) } : {}),
+      ...(selectAttribute === undefined ? {} : { selectAttribute }),
+      ...report.callbacks(line),
     }),
   )
   for (const { path: at, failure } of restored.problems) {
@@ -115,78 +122,15 @@ async function restore(session: CommandSession, id: string, options: RestoreFlag
     tellError(session, { message, during: 'restore', item: `/${at}` })
   }
   for (const { path: at, reason } of restored.skipped) output.message(`not restored: ${at}: ${reason}`)
-  showSummary(session, restored, { target, isDryRun: options.dryRun === true, startMs })
+  report.summary(restored)
   if (restored.problems.length === 0) return exitCodes.succeeded
-  output.warning(`there were ${countText(restored.problems.length, 'problem')}`)
-  return exitCodes.failed
+  return tellFailed(session, `there were ${countText(restored.problems.length, 'problem')}`)
 }
 
 /** As restic: what was not chosen is not removed. */
 function removable(include: readonly PathPattern[], exclude: readonly PathPattern[]): (path: string) => boolean {
   if (include.length > 0) return (path) => anyMatches(include, `/${path}`)
   return (path) => !anyMatches(exclude, `/${path}`)
-}
-
-interface ShownProgress {
-  readonly line: LiveLine
-  readonly startMs: number
-  readonly quiet: boolean
-}
-
-/** A line on a terminal; restic's `status` with `--json`, as often as that. */
-function showProgress({ host, output }: CommandSession, { line, startMs, quiet }: ShownProgress) {
-  const pauseMs = 1000 / progressFps()
-  let toldMs = Number.NEGATIVE_INFINITY
-  return ({ files, filesTotal, bytes, bytesTotal, path }: LoadProgress): void => {
-    if (!output.json) return line.update(`${files} files, ${bytesText(bytes)}  ${path}`)
-    const nowMs = host.clock.monotonicMs()
-    if (quiet || nowMs - toldMs < pauseMs) return
-    toldMs = nowMs
-    const seconds = Math.floor((nowMs - startMs) / 1000)
-    output.result({
-      message_type: 'status',
-      seconds_elapsed: seconds,
-      percent_done: bytesTotal === 0 ? 0 : bytes / bytesTotal,
-      total_files: filesTotal,
-      files_restored: files,
-      total_bytes: bytesTotal,
-      bytes_restored: bytes,
-    })
-  }
-}
-
-function showEntry({ output }: CommandSession, path: string, action: string): void {
-  output.result({ message_type: 'verbose_status', action, item: `/${path}` })
-  output.lines([`${action.padEnd(9)}  /${path}`])
-}
-
-function showSummary(
-  { host, output }: CommandSession,
-  restored: LoadedDirectory,
-  { target, isDryRun, startMs }: { readonly target: string; readonly isDryRun: boolean; readonly startMs: number },
-): void {
-  const { files, bytes, unchanged, kept, deleted, verified } = restored
-  const written = { files: files - unchanged.files, bytes: bytes - unchanged.bytes }
-  output.result({
-    message_type: 'summary',
-    seconds_elapsed: Math.floor((host.clock.monotonicMs() - startMs) / 1000),
-    total_files: files + kept.files,
-    files_restored: written.files,
-    files_skipped: unchanged.files + kept.files,
-    files_deleted: deleted,
-    total_bytes: bytes + kept.bytes,
-    bytes_restored: written.bytes,
-    bytes_skipped: unchanged.bytes + kept.bytes,
-    errors: restored.problems.length,
-  })
-  const text = `${countText(written.files, 'file')}, ${bytesText(written.bytes)}, to ${target}`
-  const lines = [isDryRun ? `would restore ${text}` : `restored ${text}`]
-  if (unchanged.files > 0) lines.push(`${countText(unchanged.files, 'file')} were as in the snapshot already`)
-  if (kept.files > 0) lines.push(`${countText(kept.files, 'file')} were left as they are`)
-  if (deleted > 0)
-    lines.push(`${isDryRun ? 'would delete' : 'deleted'} ${deleted} ${deleted === 1 ? 'entry' : 'entries'}`)
-  if (verified > 0) lines.push(`read back ${countText(verified, 'file')}`)
-  output.lines(lines)
 }
 
 async function chosenBy(options: RestoreFlags, cwd: string) {
@@ -199,12 +143,15 @@ async function chosenBy(options: RestoreFlags, cwd: string) {
   }
 }
 
-/** @throws Failure `path_absent` */
-export async function treeAt(repository: Repository, root: TreeId, path: string): Promise<TreeId> {
-  if (path.replaceAll('/', '') === '') return root
-  const node = await repository.resolve(root, path)
-  if (node.type === 'dir') return node.subtree
-  throw new Failure({ code: 'path_absent', message: `${JSON.stringify(path)} is no directory` })
+/** As restic: what is not chosen is neither set nor removed. @throws Failure `usage`, `options_invalid` */
+function attributesChosenBy({ includeXattr = [], excludeXattr = [] }: RestoreFlags) {
+  const include = includeXattr.map((text) => parsePattern(text))
+  const exclude = excludeXattr.map((text) => parsePattern(text))
+  if (include.length > 0 && exclude.length > 0) {
+    throw new Failure({ code: 'usage', message: '--include-xattr and --exclude-xattr exclude each other' })
+  }
+  if (include.length > 0) return (name: string) => anyMatches(include, name)
+  return exclude.length > 0 ? (name: string) => !anyMatches(exclude, name) : undefined
 }
 
 interface Selecting {
