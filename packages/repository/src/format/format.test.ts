@@ -110,6 +110,27 @@ describe('times', () => {
       expect(() => parseTimestamp(bad)).toThrow(DamageError)
     }
   })
+
+  test('are read the same whether the last one was of the same day or not', () => {
+    const read = (text: string, before: string) => {
+      parseTimestamp(before)
+      try {
+        return parseTimestamp(text)
+      } catch (error) {
+        expect(error).toBeInstanceOf(DamageError)
+        return 'not a time'
+      }
+    }
+    const [sameDay, otherDay] = ['2026-11-21T00:00:01Z', '1999-01-01T00:00:01Z']
+    const part = fc.constantFrom('', '.', ':', 'Z', 'T', '+01:00', '0', '5', '24', '60', '999999999', '1234567890', 'é')
+    const usual = fc.date({ noInvalidDate: true }).map((date) => date.toISOString().slice(11, -1))
+    const time = fc.tuple(fc.oneof(usual, part), part, part, fc.constantFrom('Z', '')).map((parts) => parts.join(''))
+    fc.assert(
+      fc.property(time, (of) => read(`2026-11-21T${of}`, sameDay) === read(`2026-11-21T${of}`, otherDay)),
+      { numRuns: 2000 },
+    )
+    expect(read('2026-11-21T23:59:59.000000001Z', '2026-11-21T24:00:00Z')).toBe(1_795_305_599_000_000_001n)
+  })
 })
 
 describe('packs and indexes', () => {
