@@ -48,6 +48,7 @@ export {
 export type { BlobId, SnapshotId, TreeId } from './format/ids.ts'
 export type { ScryptCost } from './format/key-file.ts'
 export { bytesFromName, nameFromBytes } from './format/node-name.ts'
+export type { SnapshotSummary } from './format/snapshot-summary.ts'
 export { msFromTimestamp, type Timestamp, timestampFromMs } from './format/timestamp.ts'
 export { type DirNode, type ExtendedAttribute, type FileNode, type TreeNode, unsafeName } from './format/tree.ts'
 export type { EntryOutcome, LoadedEntry, Overwrite } from './load/load.ts'

@@ -32,6 +32,19 @@ function reviveExact(_key: string, value: unknown, context?: { source?: string }
   return source !== undefined && /^-?\d+$/.test(source) ? BigInt(source) : value
 }
 
+/**
+ * A value of `parseJson` as a document again, whole numbers of any size as they were.
+ * @throws RangeError where it is nested too deep
+ */
+export function jsonText(value: unknown): string {
+  if (typeof value === 'bigint') return value.toString()
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value)
+  if (Array.isArray(value)) return `[${value.map(jsonText).join(',')}]`
+  return `{${Object.entries(value)
+    .map(([name, field]) => `${JSON.stringify(name)}:${jsonText(field)}`)
+    .join(',')}}`
+}
+
 /** @throws DamageError */
 export function jsonObject(value: unknown, what: string): JsonObject {
   sound(typeof value === 'object' && value !== null && !Array.isArray(value), `${what} is not an object`)

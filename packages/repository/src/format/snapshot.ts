@@ -10,6 +10,7 @@ import {
   stringField,
   stringsField,
 } from './json.ts'
+import { decodeSummary, encodeSummary, type SnapshotSummary } from './snapshot-summary.ts'
 import { formatTimestamp, parseTimestamp, parseUtcOffset, type Timestamp } from './timestamp.ts'
 
 export interface SnapshotRecord {
@@ -26,10 +27,29 @@ export interface SnapshotRecord {
   readonly tags: readonly string[]
   /** The snapshot that this one was made after, for reuse of unchanged files. */
   readonly parent?: SnapshotId
-  /** The snapshot that this one was rewritten from, first of a row of rewritings. */
+  /** The snapshot that this one was made from; where only tags or the repository changed, the first of a row. */
   readonly original?: SnapshotId
   readonly programVersion?: string
+  /** What its backup found and added; of a snapshot that was no backup, or of an older restic, absent. */
+  readonly summary?: SnapshotSummary
 }
+
+/** In the order in which restic writes them. */
+export const snapshotFields: readonly string[] = [
+  'time',
+  'parent',
+  'tree',
+  'paths',
+  'hostname',
+  'username',
+  'uid',
+  'gid',
+  'excludes',
+  'tags',
+  'original',
+  'program_version',
+  'summary',
+]
 
 export function encodeSnapshot(snapshot: SnapshotRecord): string {
   const list = (values: readonly string[]) => `[${values.map(jsonString).join(',')}]`
@@ -44,6 +64,7 @@ export function encodeSnapshot(snapshot: SnapshotRecord): string {
   if (snapshot.tags.length > 0) fields.push(`"tags":${list(snapshot.tags)}`)
   if (snapshot.original !== undefined) fields.push(`"original":"${snapshot.original}"`)
   if (snapshot.programVersion !== undefined) fields.push(`"program_version":${jsonString(snapshot.programVersion)}`)
+  if (snapshot.summary !== undefined) fields.push(`"summary":${encodeSummary(snapshot.summary)}`)
   return `{${fields.join(',')}}`
 }
 
@@ -54,6 +75,7 @@ export function decodeSnapshot(json: string): SnapshotRecord {
   const parent = optionalStringField(object, 'parent')
   const original = optionalStringField(object, 'original')
   const programVersion = optionalStringField(object, 'program_version')
+  const summary = decodeSummary(object['summary'])
   const time = stringField(object, 'time')
   const utcOffsetMinutes = parseUtcOffset(time)
   return {
@@ -70,5 +92,6 @@ export function decodeSnapshot(json: string): SnapshotRecord {
     ...(parent === undefined ? {} : { parent: snapshotId(parent) }),
     ...(original === undefined ? {} : { original: snapshotId(original) }),
     ...(programVersion === undefined ? {} : { programVersion }),
+    ...(summary === undefined ? {} : { summary }),
   }
 }

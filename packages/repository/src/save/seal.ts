@@ -8,6 +8,7 @@ import { Failure, type TreeId } from '@stillpoint/core/kernel'
 import { confirmDocument } from '../confirm-stored.ts'
 import { type SnapshotId, snapshotId } from '../format/ids.ts'
 import { encodeSnapshot } from '../format/snapshot.ts'
+import type { SnapshotSummary } from '../format/snapshot-summary.ts'
 import type { Timestamp } from '../format/timestamp.ts'
 import { readTree } from '../load/blob-reader.ts'
 import { type Vault, writeDocument } from '../vault.ts'
@@ -28,6 +29,8 @@ export interface SealOptions {
   /** Patterns of what was left out, as the user gave them: for whoever looks at the snapshot. */
   readonly excludes?: readonly string[]
   readonly parent?: SnapshotId
+  /** What was found and added, where who saved has counted it. */
+  readonly summary?: SnapshotSummary
 }
 
 /** The root tree: as given, or composed and stored with `save`, which is finished. */
@@ -78,6 +81,7 @@ export async function writeSnapshot(vault: Vault, root: TreeId, options: SealOpt
     tags: options.tags ?? [],
     ...(options.parent === undefined ? {} : { parent: options.parent }),
     ...(options.programVersion === undefined ? {} : { programVersion: options.programVersion }),
+    ...(options.summary === undefined ? {} : { summary: options.summary }),
   })
   const name = await writeDocument(vault, 'snapshot', json)
   await confirmDocument(vault, { kind: 'snapshot', name })

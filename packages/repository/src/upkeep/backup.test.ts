@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { Failure } from '@stillpoint/core/kernel'
 import { expect, test } from 'vitest'
 import type { BlobStore } from '../blob/blob-store.ts'
-import { openMemoryStore } from '../blob/memory-store.ts'
+import { type MemoryObjects, openMemoryStore } from '../blob/memory-store.ts'
 import { initRepository, openRepository, type Repository } from '../repository.ts'
 import { clock, collected, entropy, password, scratch, scryptCost, world } from '../testing/testbed.ts'
 import type { BackupOptions } from './backup.ts'
@@ -12,7 +12,8 @@ import type { BackupOptions } from './backup.ts'
 const common = { hostname: 'h', username: 'u', tags: ['t'], time: 1_700_000_000_000_000_000n, programVersion: 'test' }
 
 async function bench(change: (store: BlobStore) => BlobStore = (store) => store) {
-  const store = openMemoryStore()
+  const objects: MemoryObjects = new Map()
+  const store = openMemoryStore(objects)
   await initRepository({ store, password, entropy, clock, scryptCost })
   const repository = await openRepository({ store: change(store), password, ...world })
   const cwd = join(await scratch(), 'home')
@@ -21,7 +22,7 @@ async function bench(change: (store: BlobStore) => BlobStore = (store) => store)
   await writeFile(join(cwd, 'a', 'b', 'two'), 'two')
   const backup = (paths: readonly string[], more: Partial<BackupOptions> = {}) =>
     repository.upkeep.backup({ ...common, cwd, source: { kind: 'paths', paths }, ...more })
-  return { repository, cwd, backup }
+  return { repository, cwd, backup, objects }
 }
 
 async function pathsOf(repository: Repository, id: string): Promise<readonly string[]> {
@@ -135,6 +136,27 @@ test('what has changed since the parent is counted on the way, and what has not 
   })
   expect(told.sort()).toEqual(['/a changed', '/a/b changed', '/a/b/new new', '/a/b/two changed', '/a/one unmodified'])
   expect(changed.counts.files).toEqual({ new: 1, changed: 1, unmodified: 1 })
+})
+
+test('the snapshot says the same as the report, and how much was stored is what the packs take', async () => {
+  const { repository, cwd, backup, objects } = await bench()
+  const startTime = 1_600_000_000_000_000_001n
+  const { id, summary, added, files, bytes } = await backup(['a'], { startTime })
+  expect((await repository.findSnapshot(id)).summary).toEqual(summary)
+  const packs = [...objects].filter(([key]) => key.startsWith('pack/'))
+  expect(added.storedBytes).toBe(packs.reduce((sum, [, { length }]) => sum + length, 0))
+  expect([files, bytes]).toEqual([2, 6])
+  expect(summary).toMatchObject({ backupStart: startTime, filesNew: 2n, dirsNew: 2n, dataBlobs: 2n, treeBlobs: 3n })
+  expect(summary).toMatchObject({ totalFilesProcessed: 2n, totalBytesProcessed: 6n })
+  expect(summary.dataAddedPacked).toBe(BigInt(added.storedBytes))
+  expect(summary.backupEnd).toBeGreaterThan(startTime)
+  const parent = await repository.findSnapshot(id)
+  await writeFile(join(cwd, 'a', 'one'), 'one more')
+  const next = await backup(['a'], { parent, skipIfUnchanged: true })
+  expect((await repository.findSnapshot(next.id)).summary).toMatchObject({ filesChanged: 1n, totalBytesProcessed: 11n })
+  const none = await backup(['a'], { parent: await repository.findSnapshot(next.id), skipIfUnchanged: true })
+  expect(none).toMatchObject({ isSealed: false, summary: { dataAdded: 0n, totalFilesProcessed: 2n } })
+  expect(await repository.snapshots()).toHaveLength(2)
 })
 
 test('what is to be left out by its status is left out', async () => {

@@ -14,7 +14,8 @@ import { errnoOf, storageFailure } from '../blob/storage-failure.ts'
 import type { SnapshotId } from '../format/ids.ts'
 import type { IndexedPack } from '../format/index-file.ts'
 import { bytesFromName, nameFromBytes } from '../format/node-name.ts'
-import { blobPlainBytes } from '../format/pack.ts'
+import { blobPlainBytes, packBytes } from '../format/pack.ts'
+import type { SnapshotSummary } from '../format/snapshot-summary.ts'
 import { type Timestamp, timestampFromMs } from '../format/timestamp.ts'
 import type { TreeNode } from '../format/tree.ts'
 import { resolvePath } from '../load/resolve.ts'
@@ -54,6 +55,8 @@ export interface BackupOptions {
   readonly username: string
   readonly tags: readonly string[]
   readonly time: Timestamp
+  /** When the work began, for the summary. Default: when it is called. */
+  readonly startTime?: Timestamp
   readonly programVersion: string
   /** Unchanged files of it are not read again. */
   readonly parent?: Snapshot
@@ -83,6 +86,7 @@ export interface BackupReport {
   readonly isSealed: boolean
   readonly tree: TreeId
   readonly files: number
+  /** The sum of their lengths. */
   readonly bytes: number
   /** What has changed since the parent. */
   readonly counts: EntryCounts
@@ -95,8 +99,11 @@ export interface BackupReport {
     readonly dataBlobs: number
     readonly treeBlobs: number
     readonly bytes: number
+    /** What the new packs take, with their headers. */
     readonly storedBytes: number
   }
+  /** The same, as the snapshot has it. */
+  readonly summary: SnapshotSummary
 }
 
 interface Added {
@@ -133,6 +140,7 @@ interface Backup {
 /** @throws Failure `backup_empty` (nothing of what was named is there), `repository_locked`, `no_space`, … */
 export async function backup(vault: Vault, locks: LockKeeper, options: BackupOptions): Promise<BackupReport> {
   return locks.withLock('shared', async (lockSignal) => {
+    const backupStart = options.startTime ?? timestampFromMs(vault.clock.wallMs())
     const target = options.dryRun === true ? dryVault(vault) : vault
     const added: Added = { dataBlobs: 0, treeBlobs: 0, bytes: 0, storedBytes: 0 }
     const counting: Vault = { ...target, index: countingIndex(target.index, added) }
@@ -152,11 +160,35 @@ export async function backup(vault: Vault, locks: LockKeeper, options: BackupOpt
     }
     lockSignal.throwIfAborted()
     const same = options.skipIfUnchanged === true && options.parent?.tree === tree ? options.parent.id : undefined
-    const id = same ?? (await seal(target, tree, options))
-    const isSealed = same === undefined
-    const { problems, changed, skipped, files, bytes } = work
-    return { id, isSealed, tree, files, bytes, counts: work.counter.counts, problems, changed, skipped, added }
+    const { counts, totals } = work.counter
+    const report = { tree, ...totals, counts, added }
+    const backupEnd = timestampFromMs(vault.clock.wallMs())
+    const summary = summaryOf(report, { backupStart, backupEnd })
+    const id = same ?? (await seal(target, tree, { options, summary }))
+    const { problems, changed, skipped } = work
+    return { id, isSealed: same === undefined, ...report, problems, changed, skipped, summary }
   })
+}
+
+function summaryOf(
+  { files, bytes, counts, added }: Pick<BackupReport, 'files' | 'bytes' | 'counts' | 'added'>,
+  times: Pick<SnapshotSummary, 'backupStart' | 'backupEnd'>,
+): SnapshotSummary {
+  return {
+    ...times,
+    filesNew: BigInt(counts.files.new),
+    filesChanged: BigInt(counts.files.changed),
+    filesUnmodified: BigInt(counts.files.unmodified),
+    dirsNew: BigInt(counts.dirs.new),
+    dirsChanged: BigInt(counts.dirs.changed),
+    dirsUnmodified: BigInt(counts.dirs.unmodified),
+    dataBlobs: BigInt(added.dataBlobs),
+    treeBlobs: BigInt(added.treeBlobs),
+    dataAdded: BigInt(added.bytes),
+    dataAddedPacked: BigInt(added.storedBytes),
+    totalFilesProcessed: BigInt(files),
+    totalBytesProcessed: BigInt(bytes),
+  }
 }
 
 async function saveSource(work: Backup): Promise<void> {
@@ -194,21 +226,37 @@ function countingIndex(index: LoadedIndex, added: Added): LoadedIndex {
       return index.files
     },
     adopt(name, packs: readonly IndexedPack[]) {
-      for (const entry of packs.flatMap(({ entries }) => entries)) {
-        if (entry.type === 'data') added.dataBlobs += 1
-        else added.treeBlobs += 1
-        added.bytes += blobPlainBytes(entry)
-        added.storedBytes += entry.length
+      for (const { entries } of packs) {
+        for (const entry of entries) {
+          if (entry.type === 'data') added.dataBlobs += 1
+          else added.treeBlobs += 1
+          added.bytes += blobPlainBytes(entry)
+        }
+        added.storedBytes += packBytes(entries)
       }
       index.adopt(name, packs)
     },
   }
 }
 
-async function seal(vault: Vault, tree: TreeId, options: BackupOptions): Promise<SnapshotId> {
+interface Sealed {
+  readonly options: BackupOptions
+  readonly summary: SnapshotSummary
+}
+
+async function seal(vault: Vault, tree: TreeId, { options, summary }: Sealed): Promise<SnapshotId> {
   const { source, cwd, time, hostname, username, tags, programVersion, parent, excludes = [] } = options
-  const paths = source.kind === 'stream' ? [`/${source.name}`] : source.paths.map((path) => resolve(cwd, path))
-  const settings = { time, paths: [...new Set(paths)].sort(), hostname, username, tags, programVersion, excludes }
+  const paths = source.kind === 'stream' ? [resolve('/', source.name)] : source.paths.map((path) => resolve(cwd, path))
+  const settings = {
+    time,
+    paths: [...new Set(paths)].sort(),
+    hostname,
+    username,
+    tags,
+    programVersion,
+    excludes,
+    summary,
+  }
   // Invariant 4: nothing is looked for again.
   return writeSnapshot(vault, tree, { ...settings, ...(parent === undefined ? {} : { parent: parent.id }) })
 }
@@ -352,7 +400,7 @@ async function saveStream(work: Backup, name: string, stream: AsyncIterable<Uint
   const mtime = timestampFromMs(vault.clock.wallMs())
   const entry = completeEntry({ name: last, type: 'file', permissions: 0o644, mtime, ...saved }, mtime)
   folder.entries.set(last, entry)
-  const change = work.counter.add(entry, undefined)
+  const change = work.counter.add(entry, await nodeInParent(work, components))
   options.onEntry?.({ path, node: entry, change })
 }
 

@@ -71,7 +71,8 @@ export async function copySnapshots(
     const bytesCopied = await copyBlobs({ source, target, abort }, { blobs: copiedBlobs, first }, (blobs) =>
       options.onProgress?.({ snapshot: snapshot.id, blobs, blobsTotal }),
     )
-    const id = await rewriteSnapshot(source, snapshot.id, { into: target, withoutParent: true })
+    const copy = { into: target, withoutParent: true, original: 'first' } as const
+    const id = await rewriteSnapshot(source, snapshot.id, copy)
     copied.push({ source: snapshot, id, wasThere: false, blobsCopied: blobsTotal, bytesCopied })
   }
   await target.index.refresh()

@@ -10,8 +10,16 @@ export interface EntryCounts {
   readonly dirs: ChangeCounts
 }
 
+/** Of all files that were counted. */
+export interface FileTotals {
+  readonly files: number
+  /** The sum of their lengths. */
+  readonly bytes: number
+}
+
 export interface EntryCounter {
   readonly counts: EntryCounts
+  readonly totals: FileTotals
   /** Links and devices have a change, too, but are in no count. */
   add(node: TreeNode, earlier: TreeNode | undefined): EntryChange
 }
@@ -19,11 +27,17 @@ export interface EntryCounter {
 export function createEntryCounter(): EntryCounter {
   const files = { new: 0, changed: 0, unmodified: 0 }
   const dirs = { new: 0, changed: 0, unmodified: 0 }
+  const totals = { files: 0, bytes: 0 }
   return {
     counts: { files, dirs },
+    totals,
     add(node, earlier) {
       const change = earlier === undefined ? 'new' : sameNode(node, earlier) ? 'unmodified' : 'changed'
-      if (node.type === 'file') files[change] += 1
+      if (node.type === 'file') {
+        files[change] += 1
+        totals.files += 1
+        totals.bytes += node.bytes
+      }
       if (node.type === 'dir') dirs[change] += 1
       return change
     },

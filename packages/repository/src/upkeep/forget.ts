@@ -9,7 +9,8 @@ import { type SnapshotSelection, selectSnapshots } from './select-snapshots.ts'
 import { type GroupField, groupSnapshots } from './snapshot-groups.ts'
 
 export interface ForgetOptions {
-  readonly policy: RetentionPolicy
+  /** `remove_all`: nothing is kept of what is selected. */
+  readonly policy: RetentionPolicy | 'remove_all'
   /** Default: host and paths. */
   readonly groupBy?: readonly GroupField[]
   /** Others are left alone. */
@@ -29,9 +30,10 @@ export interface ForgottenGroup {
 export async function planForget(vault: Vault, options: ForgetOptions): Promise<readonly ForgottenGroup[]> {
   const snapshots = await selectSnapshots(vault, options.selection)
   const now = timestampFromMs(vault.clock.wallMs())
+  const { policy } = options
   return groupSnapshots(snapshots, options.groupBy ?? ['host', 'paths']).map(({ snapshots: members, ...group }) => ({
     ...group,
-    ...applyRetention(members, options.policy, now),
+    ...(policy === 'remove_all' ? { keep: [], remove: members.toReversed() } : applyRetention(members, policy, now)),
   }))
 }
 

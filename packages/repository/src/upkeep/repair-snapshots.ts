@@ -90,7 +90,7 @@ export async function repairSnapshots(
     let newId: SnapshotId | undefined
     if (outcome === 'repaired' && tree !== undefined && !isDryRun) {
       const tags = [...new Set([...snapshot.tags, repairedTag])]
-      newId = await rewriteSnapshot(vault, snapshot.id, { tree, tags })
+      newId = await rewriteSnapshot(vault, snapshot.id, { tree, tags, original: 'this' })
     }
     if (outcome !== 'whole' && options.forget === true && !isDryRun) await deleteIfThere(vault, 'snapshot', snapshot.id)
     repaired.push({ id: snapshot.id, outcome, newId, changes })

@@ -44,8 +44,6 @@ export interface KeptSnapshot<T> {
   readonly snapshot: T
   /** In restic's words: `last snapshot`, `daily snapshot`, `within 1y6m`, `has tags [a, b]` … */
   readonly reasons: readonly string[]
-  /** What is left of each count after this snapshot. */
-  readonly left: Readonly<Partial<Record<'last' | RetentionPeriod, number>>>
 }
 
 export interface RetentionDecision<T> {
@@ -83,7 +81,7 @@ export function applyRetention<T extends RetentionSubject>(
     left.time > right.time ? -1 : left.time < right.time ? 1 : 0,
   )
   if (isEmptyPolicy(policy)) {
-    return { keep: newestFirst.map((snapshot) => ({ snapshot, reasons: ['policy is empty'], left: {} })), remove: [] }
+    return { keep: newestFirst.map((snapshot) => ({ snapshot, reasons: ['policy is empty'] })), remove: [] }
   }
   const latest = newestFirst.find((snapshot) => snapshot.time < now)
   const buckets = bucketsOf(policy, latest)
@@ -103,7 +101,7 @@ export function applyRetention<T extends RetentionSubject>(
       if (reason !== undefined) reasons.push(reason)
     }
     if (reasons.length === 0) remove.push(snapshot)
-    else keep.push({ snapshot, reasons, left: countsLeft(buckets) })
+    else keep.push({ snapshot, reasons })
   })
   return { keep, remove }
 }
@@ -146,14 +144,6 @@ function take(bucket: Bucket, snapshot: RetentionSubject, at: number, isOldest: 
   bucket.lastKey = key
   bucket.left -= 1
   return isNew ? bucket.reason : `oldest ${bucket.reason}`
-}
-
-function countsLeft(buckets: readonly Bucket[]): KeptSnapshot<unknown>['left'] {
-  const left: Partial<Record<'last' | RetentionPeriod, number>> = {}
-  for (const bucket of buckets) {
-    if (bucket.after === undefined && Number.isFinite(bucket.left)) left[bucket.name] = bucket.left
-  }
-  return left
 }
 
 /** Equal for snapshots of the same period, and only for those. */

@@ -1,6 +1,7 @@
 /**
  * Owns writing snapshots anew without some of their paths, for what should never have been saved, or with another host or
- * time. As restic's `rewrite`. Data that was left out stays until a prune, and as long as any snapshot refers to it.
+ * time, or with a summary. As restic's `rewrite`. Data that was left out stays until a prune, and as long as any snapshot
+ * refers to it. What the new trees hold is counted while they are read, and written into the summary.
  *
  * Invariant: the new snapshot and all that it needs are durable before the old one is removed.
  */
@@ -13,7 +14,7 @@ import type { Snapshot } from '../load/snapshots.ts'
 import type { Vault } from '../vault.ts'
 import { deleteIfThere } from './index-files.ts'
 import { createRepacker, type Repacker } from './repacker.ts'
-import { rewriteSnapshot } from './rewrite-snapshot.ts'
+import { rewriteSnapshot, type TreeTotals } from './rewrite-snapshot.ts'
 
 export const rewrittenTag = 'rewrite'
 const depthMax = 2048
@@ -25,6 +26,11 @@ export interface RewriteOptions {
   /** What the new ones say of where and when they were taken. Default: what the old ones say. */
   readonly hostname?: string
   readonly time?: Timestamp
+  /**
+   * Also of those in which nothing else changes the summary says how many files and bytes they hold. Default: false;
+   * restic does so, without being asked, where `exclude` is given.
+   */
+  readonly withSummary?: boolean
   /** Removes the old snapshots; else the new ones get the tag `rewrite`. */
   readonly forget?: boolean
   readonly dryRun?: boolean
@@ -33,12 +39,14 @@ export interface RewriteOptions {
 
 export interface RewrittenSnapshot {
   readonly id: SnapshotId
-  /** Something is left out, or it had another host or time. Else there is no new one. */
+  /** Something is left out, or it had another host, time or size. Else there is no new one. */
   readonly isChanged: boolean
   /** Undefined where nothing has changed, and in a dry run. */
   readonly newId: SnapshotId | undefined
   /** Paths that are not in the new one; of a directory only its own. */
   readonly excluded: readonly string[]
+  /** What is left, which is in the new one's summary. Undefined where no trees were read: only host or time change. */
+  readonly totals: TreeTotals | undefined
 }
 
 interface Rewrite {
@@ -55,6 +63,8 @@ interface Found {
   readonly snapshot: Snapshot
   readonly tree: TreeId
   readonly excluded: readonly string[]
+  /** Undefined where trees were not read. */
+  readonly totals: TreeTotals | undefined
 }
 
 /** @throws Failure `tree_not_rewritable`, `object_damaged`, `object_missing`, `tree_unsafe` (too deep) */
@@ -67,29 +77,36 @@ export async function rewriteExcluding(
     options.signal?.throwIfAborted()
     lockSignal.throwIfAborted()
   }
-  const { snapshots, exclude, hostname, time, forget = false, dryRun = false } = options
-  const found =
+  const { snapshots, hostname, time, forget = false, dryRun = false, withSummary = false } = options
+  const exclude = options.exclude ?? (withSummary ? () => false : undefined)
+  const found: readonly Found[] =
     exclude === undefined
-      ? snapshots.map((snapshot) => ({ snapshot, tree: snapshot.tree, excluded: [] }))
+      ? snapshots.map((snapshot) => ({ snapshot, tree: snapshot.tree, excluded: [], totals: undefined }))
       : await rewriteTrees(vault, snapshots, { exclude, dryRun, abort })
   const rewritten: RewrittenSnapshot[] = []
-  for (const { snapshot, tree, excluded } of found) {
+  for (const { snapshot, tree, excluded, totals } of found) {
     abort()
     const { id } = snapshot
     const isChanged =
       tree !== snapshot.tree ||
       (hostname !== undefined && hostname !== snapshot.hostname) ||
-      (time !== undefined && time !== snapshot.time)
+      (time !== undefined && time !== snapshot.time) ||
+      (withSummary && !saysTotals(snapshot, totals))
     let newId: SnapshotId | undefined
     if (isChanged && !dryRun) {
       const tags = forget ? snapshot.tags : [...new Set([...snapshot.tags, rewrittenTag])]
       const origin = { ...(hostname === undefined ? {} : { hostname }), ...(time === undefined ? {} : { time }) }
-      newId = await rewriteSnapshot(vault, id, { tree, tags, ...origin })
+      const content = { tree, ...(totals === undefined ? {} : { totals }) }
+      newId = await rewriteSnapshot(vault, id, { ...content, tags, ...origin, original: 'this' })
       if (forget) await deleteIfThere(vault, 'snapshot', id)
     }
-    rewritten.push({ id, isChanged, newId, excluded })
+    rewritten.push({ id, isChanged, newId, excluded, totals })
   }
   return rewritten
+}
+
+function saysTotals({ summary }: Snapshot, totals: TreeTotals | undefined): boolean {
+  return summary?.totalFilesProcessed === totals?.files && summary?.totalBytesProcessed === totals?.bytes
 }
 
 /** When it resolves, the new trees are durable. */
@@ -102,12 +119,19 @@ async function rewriteTrees(
   const rewrite: Rewrite = { vault, ...options, repacker: createRepacker(vault), stored: new Set() }
   const found: Found[] = []
   for (const snapshot of snapshots) {
-    const excluded: string[] = []
-    const tree = await rewriteTree(rewrite, { tree: snapshot.tree, path: '/', depth: 0, excluded })
-    found.push({ snapshot, tree, excluded })
+    const kept: Kept = { excluded: [], files: 0n, bytes: 0n }
+    const tree = await rewriteTree(rewrite, { tree: snapshot.tree, path: '/', depth: 0, kept })
+    found.push({ snapshot, tree, excluded: kept.excluded, totals: { files: kept.files, bytes: kept.bytes } })
   }
   if (!options.dryRun) await rewrite.repacker.finish()
   return found
+}
+
+/** Of one snapshot, while it is read. */
+interface Kept {
+  readonly excluded: string[]
+  files: bigint
+  bytes: bigint
 }
 
 interface TreeAt {
@@ -115,38 +139,45 @@ interface TreeAt {
   /** Ending with "/". */
   readonly path: string
   readonly depth: number
-  readonly excluded: string[]
+  readonly kept: Kept
 }
 
-async function rewriteTree(rewrite: Rewrite, { tree, path, depth, excluded }: TreeAt): Promise<TreeId> {
+async function rewriteTree(rewrite: Rewrite, { tree, path, depth, kept }: TreeAt): Promise<TreeId> {
   rewrite.abort()
   if (depth > depthMax) {
     throw new Failure({ code: 'tree_unsafe', message: `tree ${tree} is nested deeper than ${depthMax}` })
   }
   const nodes = await readTree(rewrite.vault, tree)
-  const kept: TreeNode[] = []
+  const left: TreeNode[] = []
   let isSame = true
   for (const node of nodes) {
     const at = `${path}${node.name}`
     if (rewrite.exclude(at)) {
-      excluded.push(at)
+      kept.excluded.push(at)
       isSame = false
     } else if (node.type === 'dir') {
-      const subtree = await rewriteTree(rewrite, { tree: node.subtree, path: `${at}/`, depth: depth + 1, excluded })
+      const subtree = await rewriteTree(rewrite, { tree: node.subtree, path: `${at}/`, depth: depth + 1, kept })
       isSame &&= subtree === node.subtree
-      kept.push({ ...node, subtree })
-    } else kept.push(node)
+      left.push({ ...node, subtree })
+    } else {
+      if (node.type === 'file') {
+        kept.files += 1n
+        // As restic's counter: more than it can hold must not make a snapshot that nobody can read.
+        kept.bytes = BigInt.asUintN(64, kept.bytes + BigInt(node.bytes))
+      }
+      left.push(node)
+    }
   }
-  return isSame ? tree : storeTree(rewrite, { tree, nodes, kept })
+  return isSame ? tree : storeTree(rewrite, { tree, nodes, left })
 }
 
 interface Replaced {
   readonly tree: TreeId
   readonly nodes: readonly TreeNode[]
-  readonly kept: readonly TreeNode[]
+  readonly left: readonly TreeNode[]
 }
 
-async function storeTree(rewrite: Rewrite, { tree, nodes, kept }: Replaced): Promise<TreeId> {
+async function storeTree(rewrite: Rewrite, { tree, nodes, left }: Replaced): Promise<TreeId> {
   // What we would not write again, we would lose.
   if (sha256(encodeTree(nodes)) !== tree) {
     throw new Failure({
@@ -155,7 +186,7 @@ async function storeTree(rewrite: Rewrite, { tree, nodes, kept }: Replaced): Pro
       hint: 'Rewrite this snapshot with the program that wrote the tree.',
     })
   }
-  const plaintext = encodeTree(kept)
+  const plaintext = encodeTree(left)
   const id = treeId(sha256(plaintext))
   if (rewrite.stored.has(id) || rewrite.vault.index.blobs.has(id, 'tree') || rewrite.dryRun) return id
   rewrite.stored.add(id)

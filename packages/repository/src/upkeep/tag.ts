@@ -32,7 +32,7 @@ export async function tagSnapshots(
     lockSignal.throwIfAborted()
     const tags = change.set ?? changedTags(snapshot.tags, change)
     if (JSON.stringify(tags) === JSON.stringify(snapshot.tags)) continue
-    const newId = await rewriteSnapshot(vault, snapshot.id, { tags })
+    const newId = await rewriteSnapshot(vault, snapshot.id, { tags, original: 'first' })
     await deleteIfThere(vault, 'snapshot', snapshot.id)
     tagged.push({ oldId: snapshot.id, newId, tags })
   }

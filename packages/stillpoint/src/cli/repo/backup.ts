@@ -15,7 +15,7 @@ import { backupTargets, isGivenByLists, type TargetFlags } from './backup-target
 import { withLine } from './live-line.ts'
 import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo } from './repository-access.ts'
 import { hostDefault, repeated, tagLists } from './selection.ts'
-import { timeShown } from './shown.ts'
+import { summaryJson, timeShown } from './shown.ts'
 import { commandStream } from './stdin-command.ts'
 import { tellError } from './told-errors.ts'
 import { readConcurrencyOption, threadsFor } from './write-options.ts'
@@ -106,15 +106,17 @@ async function save(session: CommandSession, source: BackupOptions['source'], op
   const targets = source.kind === 'paths' ? source.paths : []
   const rules = await excludeRules(options, { cwd: host.cwd, targets })
   const { timestampFromMs } = await import('@stillpoint/repository')
-  const time = timestampFromMs(options.time === undefined ? host.clock.wallMs() : localTime(options.time))
+  const startTime = timestampFromMs(host.clock.wallMs())
+  const time = options.time === undefined ? startTime : timestampFromMs(localTime(options.time))
   const startMs = host.clock.monotonicMs()
   const threads = threadsFor(options.readConcurrency)
   const absolute = targets.map((path) => resolve(host.cwd, path))
   const muchWork = await hasManyEntries(absolute)
   const repository = await openNamed(session, options, { muchWork, ...(threads === undefined ? {} : { threads }) })
   const hostName = options.host ?? hostDefault() ?? hostname()
-  const parent = await parentOf(repository, { options, absolute, hostName, time })
-  if (source.kind === 'paths') {
+  const paths = parentPaths(source, options, absolute)
+  const parent = await parentOf(repository, { options, paths, hostName, time })
+  if (paths.length > 0) {
     output.message(
       parent === undefined
         ? 'no parent snapshot found: all files are read'
@@ -128,6 +130,7 @@ async function save(session: CommandSession, source: BackupOptions['source'], op
     username: userInfo().username,
     tags: (options.tag ?? []).flat(),
     time,
+    startTime,
     programVersion: 'stillpoint',
     signal: host.signal,
     excludes: rules.texts,
@@ -147,7 +150,7 @@ async function save(session: CommandSession, source: BackupOptions['source'], op
   for (const path of report.changed) output.message(`changed while it was read: ${path}`)
   for (const path of report.skipped) output.message(`not saved, for it is no file: ${path}`)
   const durationMs = host.clock.monotonicMs() - startMs
-  tell(session, { report, isDryRun: options.dryRun === true, durationMs, endMs: host.clock.wallMs() })
+  tell(session, { report, isDryRun: options.dryRun === true, durationMs, verbosity: options.verbose ?? 0 })
   return report.problems.length > 0 ? exitCodes.partial : exitCodes.succeeded
 }
 
@@ -226,21 +229,31 @@ function ending({ id, isSealed }: BackupReport, isDryRun: boolean): string {
 
 interface ParentSearch {
   readonly options: BackupFlags
-  readonly absolute: readonly string[]
+  readonly paths: readonly string[]
   readonly hostName: string
   readonly time: bigint
 }
 
+/** What the parent has been made of; nothing where there is none: of what comes from stdin nothing is known, as with restic. */
+function parentPaths(
+  source: BackupOptions['source'],
+  { stdinFromCommand }: BackupFlags,
+  absolute: readonly string[],
+): readonly string[] {
+  if (source.kind === 'paths') return absolute
+  return stdinFromCommand === true ? [resolve('/', source.name)] : []
+}
+
 async function parentOf(
   repository: Repository,
-  { options, absolute, hostName, time }: ParentSearch,
+  { options, paths: made, hostName, time }: ParentSearch,
 ): Promise<Snapshot | undefined> {
-  if (options.force === true || absolute.length === 0) return undefined
+  if (options.force === true || made.length === 0) return undefined
   if (options.parent !== undefined) return repository.upkeep.resolveSnapshot(options.parent)
   const { parseGroupBy } = await import('@stillpoint/repository')
   const fields = parseGroupBy(options.groupBy)
   const setOf = (values: readonly string[]) => [...new Set(values)].sort().join('\n')
-  const [paths, tags] = [setOf(absolute), setOf((options.tag ?? []).flat())]
+  const [paths, tags] = [setOf(made), setOf((options.tag ?? []).flat())]
   const same = (await repository.snapshots()).filter(
     (snapshot) =>
       snapshot.time <= time &&
@@ -255,38 +268,30 @@ interface Told {
   readonly report: BackupReport
   readonly isDryRun: boolean
   readonly durationMs: number
-  readonly endMs: number
+  readonly verbosity: number
 }
 
-function tell({ output }: CommandSession, { report, isDryRun, durationMs, endMs }: Told): void {
+function tell({ output }: CommandSession, { report, isDryRun, durationMs, verbosity }: Told): void {
   const { files, dirs } = report.counts
+  const { backup_start, backup_end, ...counted } = summaryJson(report.summary)
   output.result({
     message_type: 'summary',
-    files_new: files.new,
-    files_changed: files.changed,
-    files_unmodified: files.unmodified,
-    dirs_new: dirs.new,
-    dirs_changed: dirs.changed,
-    dirs_unmodified: dirs.unmodified,
-    data_blobs: report.added.dataBlobs,
-    tree_blobs: report.added.treeBlobs,
-    data_added: report.added.bytes,
-    data_added_packed: report.added.storedBytes,
-    total_files_processed: report.files,
-    total_bytes_processed: report.bytes,
-    backup_start: new Date(endMs - durationMs).toISOString(),
-    backup_end: new Date(endMs).toISOString(),
+    ...counted,
     total_duration: durationMs / 1000,
+    backup_start,
+    backup_end,
     ...(report.isSealed ? { snapshot_id: report.id } : {}),
     ...(isDryRun ? { dry_run: true } : {}),
   })
   const counts = ({ new: added, changed, unmodified }: typeof files) =>
     `${`${added}`.padStart(5)} new, ${`${changed}`.padStart(5)} changed, ${`${unmodified}`.padStart(5)} unmodified`
-  const { bytes, storedBytes } = report.added
+  const { bytes, storedBytes, dataBlobs, treeBlobs } = report.added
+  const newBlobs = (name: string, blobs: number) => `${name} ${`${blobs}`.padStart(5)} new`
   output.lines([
     `Files:       ${counts(files)}`,
     `Dirs:        ${counts(dirs)}`,
-    `${isDryRun ? 'Would be added' : 'Added'} to the repository: ${bytesText(bytes)} (${bytesText(storedBytes)} stored)`,
+    ...(verbosity < 1 ? [] : [newBlobs('Data Blobs: ', dataBlobs), newBlobs('Tree Blobs: ', treeBlobs)]),
+    `${isDryRun ? 'Would add' : 'Added'} to the repository: ${bytesText(bytes)} (${bytesText(storedBytes)} stored)`,
     '',
     `processed ${report.files} files, ${bytesText(report.bytes)} in ${elapsedText(durationMs)}`,
     ending(report, isDryRun),

@@ -1,6 +1,7 @@
 /** `stillpoint repo forget` */
 import { Failure } from '@stillpoint/core/kernel'
 import type {
+  ForgetOptions,
   ForgottenGroup,
   GroupField,
   KeepCount,
@@ -16,7 +17,7 @@ import { type PruneFlags, prune, pruneOptions, withPruneOptions } from './prune.
 import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo, succeeded } from './repository-access.ts'
 import { type SelectionOptions, selectionOf, tagLists, withSelection } from './selection.ts'
 import { snapshotJson, snapshotTable } from './shown.ts'
-import { groupTitle } from './snapshots.ts'
+import { groupFields, groupTitle } from './snapshots.ts'
 
 interface ForgetFlags extends RepositoryOptions, SelectionOptions, PruneFlags {
   readonly keepLast?: KeepCount
@@ -60,7 +61,9 @@ export function repoForgetCommand(run: RunCommand): Command {
     .addOption(new Option('-c, --compact', 'without paths and reasons'))
     .addOption(new Option('-n, --dry-run', 'say what would be done, and do nothing'))
     .addOption(new Option('--prune', 'prune afterwards, if anything was removed'))
-    .addOption(new Option('--unsafe-allow-remove-all', 'also if a policy keeps nothing of a group'))
+    .addOption(
+      new Option('--unsafe-allow-remove-all', 'with --host, --tag or --path and no policy: remove all of these'),
+    )
     .action((ids: readonly string[], options: ForgetFlags) =>
       runRepo(run)(options, (session) => forget(session, ids, options)),
     )
@@ -100,25 +103,22 @@ async function policyOf(options: ForgetFlags): Promise<RetentionPolicy> {
 }
 
 async function forget(session: CommandSession, ids: readonly string[], options: ForgetFlags) {
-  const { output } = session
   const { isEmptyPolicy, parseGroupBy } = await import('@stillpoint/repository')
   const policy = await policyOf(options)
   if (ids.length > 0 && !isEmptyPolicy(policy)) {
     throw new Failure({ code: 'usage', message: 'give ids or a policy, not both' })
   }
   const groupBy = parseGroupBy(options.groupBy)
+  const isAll = ids.length === 0 && isEmptyPolicy(policy)
+  if (isAll) requireLeaveToRemoveAll(session, options)
   const repository = await openNamed(session, options)
-  if (ids.length === 0 && isEmptyPolicy(policy)) {
-    output.result([])
-    output.message('no policy was specified, no snapshots will be removed')
-    return succeeded
-  }
   const decideAndRemove = async () => {
-    const remove =
+    const groups =
       ids.length > 0
-        ? await byId(session, repository, ids)
-        : await byPolicy(session, repository, { policy, groupBy, options })
-    await removeThem(session, repository, { remove, options })
+        ? []
+        : await byPolicy(session, repository, { policy: isAll ? 'remove_all' : policy, groupBy, options })
+    const remove = ids.length > 0 ? await byId(session, repository, ids) : groups.flatMap((group) => group.remove)
+    await removeThem(session, repository, { groups, remove, options })
   }
   // From the decision on, as restic: whoever forgets at the same time would decide by what we remove, and we by what is
   // gone; and what cannot be done is not told.
@@ -127,8 +127,18 @@ async function forget(session: CommandSession, ids: readonly string[], options: 
   return succeeded
 }
 
+/** Without a policy. @throws Failure `usage` unless it is allowed, and of what is selected only */
+function requireLeaveToRemoveAll({ host }: CommandSession, options: ForgetFlags): void {
+  if (options.unsafeAllowRemoveAll !== true) {
+    throw new Failure({ code: 'usage', message: 'no policy was specified, no snapshots will be removed' })
+  }
+  const { hostnames = [], tags = [], paths = [] } = selectionOf(host, options)
+  if (hostnames.length + tags.length + paths.length > 0) return
+  throw new Failure({ code: 'usage', message: '--unsafe-allow-remove-all needs --host, --tag or --path' })
+}
+
 interface PolicyGiven {
-  readonly policy: RetentionPolicy
+  readonly policy: ForgetOptions['policy']
   readonly groupBy: readonly GroupField[]
   readonly options: ForgetFlags
 }
@@ -137,24 +147,30 @@ async function byPolicy(
   session: CommandSession,
   repository: Repository,
   { policy, groupBy, options }: PolicyGiven,
-): Promise<Snapshot[]> {
+): Promise<readonly ForgottenGroup[]> {
   const selection = selectionOf(session.host, options)
   const groups = await repository.upkeep.planForget({ policy, groupBy, selection })
-  for (const group of groups) refuseEmptying(group, options)
-  session.output.result(groups.map(groupJson))
+  if (policy !== 'remove_all') for (const group of groups) refuseEmptying(group)
   const shown = { isGrouped: groupBy.length > 0, compact: options.compact === true }
   for (const group of groups) tell(session, group, shown)
-  return groups.flatMap((group) => group.remove)
+  return groups
+}
+
+interface Removal {
+  readonly groups: readonly ForgottenGroup[]
+  readonly remove: readonly Snapshot[]
+  readonly options: ForgetFlags
 }
 
 async function removeThem(
   session: CommandSession,
   repository: Repository,
-  { remove, options }: { readonly remove: readonly Snapshot[]; readonly options: ForgetFlags },
+  { groups, remove, options }: Removal,
 ): Promise<void> {
   const ids = remove.map(({ id }) => id)
   if (options.dryRun === true) session.output.message(`Would have removed ${ids.length} snapshots`)
   else await repository.upkeep.removeSnapshots(ids, session.host.signal)
+  if (groups.length > 0) session.output.result(groups.map(groupJson))
   if (options.prune !== true || ids.length === 0) return
   await prune(session, repository, { ...pruneOptions(options), ignoreSnapshots: new Set(ids) })
 }
@@ -165,27 +181,22 @@ async function byId({ output }: CommandSession, repository: Repository, ids: rea
   return named
 }
 
-function refuseEmptying(group: ForgottenGroup, options: ForgetFlags): void {
-  if (group.keep.length > 0 || group.remove.length === 0 || options.unsafeAllowRemoveAll === true) return
+function refuseEmptying(group: ForgottenGroup): void {
+  if (group.keep.length > 0 || group.remove.length === 0) return
   throw new Failure({
     code: 'forget_all_refused',
     message: `the policy keeps nothing of the ${groupTitle(group).replace(/:$/, '')}; no snapshot was removed`,
-    hint: 'Check the policy, or give --unsafe-allow-remove-all.',
+    hint: 'Check the policy. To remove all: --unsafe-allow-remove-all with --host, --tag or --path, and no policy.',
   })
 }
 
-function groupJson({ hostname, paths, tags, keep, remove }: ForgottenGroup) {
+function groupJson({ keep, remove, ...group }: ForgottenGroup) {
+  const unlessNone = <T>(list: readonly T[]) => (list.length === 0 ? null : list)
   return {
-    tags,
-    host: hostname ?? '',
-    paths,
-    keep: keep.length === 0 ? null : keep.map(({ snapshot }) => snapshotJson(snapshot)),
-    remove: remove.length === 0 ? null : remove.map(snapshotJson),
-    reasons: keep.map(({ snapshot, reasons, left }) => {
-      const { id: _, short_id: __, ...fields } = snapshotJson(snapshot)
-      const counters = Object.fromEntries(Object.entries(left).filter(([, count]) => count !== 0))
-      return { snapshot: fields, matches: reasons, counters }
-    }),
+    ...groupFields(group),
+    keep: unlessNone(keep.map(({ snapshot }) => snapshotJson(snapshot))),
+    remove: unlessNone(remove.map(snapshotJson)),
+    reasons: unlessNone(keep.map(({ snapshot, reasons }) => ({ snapshot: snapshotJson(snapshot), matches: reasons }))),
   }
 }
 
@@ -201,9 +212,9 @@ function tell({ output }: CommandSession, group: ForgottenGroup, { isGrouped, co
   const kept = keep.map(({ snapshot }) => snapshot).reverse()
   output.lines([
     ...(isGrouped ? [groupTitle(group)] : []),
-    `keep ${kept.length} snapshots:`,
-    ...snapshotTable(kept, { width, reasons, compact }),
-    '',
+    ...(kept.length === 0
+      ? []
+      : [`keep ${kept.length} snapshots:`, ...snapshotTable(kept, { width, reasons, compact }), '']),
     ...(remove.length === 0
       ? []
       : [`remove ${remove.length} snapshots:`, ...snapshotTable([...remove].reverse(), { width, compact }), '']),

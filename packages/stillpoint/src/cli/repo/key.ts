@@ -28,7 +28,7 @@ export function repoKeyCommand(run: RunCommand): Command {
         output.result(
           keys.map(({ id, isCurrent, username, hostname, created }) => ({
             current: isCurrent,
-            id: shortId(id),
+            id,
             userName: username,
             hostName: hostname,
             created: timeShown(created),

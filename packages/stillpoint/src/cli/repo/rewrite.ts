@@ -1,8 +1,8 @@
 /** `stillpoint repo rewrite` */
 import { Failure } from '@stillpoint/core/kernel'
-import type { RewriteOptions } from '@stillpoint/repository'
+import type { RewriteOptions, RewrittenSnapshot } from '@stillpoint/repository'
 import { type Command, Option } from 'commander'
-import { countText, shortId } from '../quantities.ts'
+import { bytesText, countText, shortId } from '../quantities.ts'
 import type { CommandSession, RunCommand } from '../session.ts'
 import { localTime } from './arguments.ts'
 import { excludeRules } from './backup-excludes.ts'
@@ -17,13 +17,14 @@ interface RewriteFlags extends RepositoryOptions, SelectionOptions {
   readonly iexcludeFile?: readonly string[]
   readonly newHost?: string
   readonly newTime?: string
+  readonly snapshotSummary?: true
   readonly forget?: true
   readonly dryRun?: true
 }
 
 export function repoRewriteCommand(run: RunCommand): Command {
   const text =
-    'Writes snapshots anew without what matches, or with another host or time. The old ones stay, and the new ones get the tag "rewrite", unless --forget is given; data goes with a prune.'
+    'Writes snapshots anew without what matches, or with another host or time, or with a summary. The old ones stay, and the new ones get the tag "rewrite", unless --forget is given; data goes with a prune.'
   const many = (flags: string, what: string) => new Option(flags, `${what}; repeatable`).argParser(repeated)
   const command = repoCommand('rewrite', 'leave paths out of snapshots, or correct host and time', text)
     .argument('[ids...]', 'only these snapshots; default: all')
@@ -33,6 +34,7 @@ export function repoRewriteCommand(run: RunCommand): Command {
     .addOption(many('--iexclude-file <file>', 'the same, whatever the case'))
     .addOption(new Option('--new-host <name>', 'the host that they are of'))
     .addOption(new Option('--new-time <time>', 'when they were taken, such as "2026-11-21 08:00:00"'))
+    .addOption(new Option('-s, --snapshot-summary', 'give those a summary that have none: how many files and bytes'))
     .addOption(new Option('--forget', 'remove the old snapshots'))
     .addOption(new Option('-n, --dry-run', 'say what would be done, and do nothing'))
     .action((ids: readonly string[], options: RewriteFlags) =>
@@ -41,6 +43,7 @@ export function repoRewriteCommand(run: RunCommand): Command {
   return examples(withSelection(command), [
     { line: 'stillpoint repo rewrite --exclude "*.iso" --dry-run', what: 'what it would leave out' },
     { line: 'stillpoint repo rewrite --exclude /home/me/secret --forget latest', what: 'out of one snapshot' },
+    { line: 'stillpoint repo rewrite --snapshot-summary --forget', what: 'sizes for snapshots of an older restic' },
     { line: 'stillpoint repo rewrite --host localhost --new-host web-1 --forget', what: 'it was misnamed' },
   ])
 }
@@ -49,38 +52,59 @@ async function rewrite(session: CommandSession, ids: readonly string[], options:
   const { host, output } = session
   const { byName } = await excludeRules(options, { cwd: host.cwd, targets: [] })
   const origin = await originOf(options)
-  if (byName === undefined && origin.hostname === undefined && origin.time === undefined) {
-    throw new Failure({ code: 'usage', message: 'nothing to do: give --exclude PATTERN, --new-host or --new-time' })
+  const withSummary = options.snapshotSummary === true
+  if (byName === undefined && origin.hostname === undefined && origin.time === undefined && !withSummary) {
+    const message = 'nothing to do: give --exclude PATTERN, --new-host, --new-time or --snapshot-summary'
+    throw new Failure({ code: 'usage', message })
   }
-  const { upkeep } = await openNamed(session, options, { withoutIndex: byName === undefined })
+  const { upkeep } = await openNamed(session, options, { withoutIndex: byName === undefined && !withSummary })
   const snapshots = await upkeep.resolveSnapshots(ids, selectionOf(host, options))
   const dryRun = options.dryRun === true
   const rewritten = await upkeep.rewrite({
     snapshots,
     ...(byName === undefined ? {} : { exclude: byName }),
     ...origin,
+    withSummary,
     forget: options.forget === true,
     dryRun,
     signal: host.signal,
   })
   const changed = rewritten.filter(({ isChanged }) => isChanged)
-  for (const { id, newId, excluded } of changed) {
-    const { hostname } = origin
-    const time = origin.time === undefined ? {} : { time: timeJson(origin.time) }
-    const about = { ...(hostname === undefined ? {} : { hostname }), ...time }
-    output.result({ message_type: 'rewritten', snapshot_id: id, new_snapshot_id: newId ?? null, excluded, ...about })
-    output.lines([
-      ...excluded.map((path) => `excluding ${path}`),
-      `snapshot ${shortId(id)}: ${newId === undefined ? '' : `${shortId(newId)} `}${changeText(excluded, origin, dryRun)}`,
-    ])
-  }
+  for (const snapshot of changed) tell(session, snapshot, { origin, withSummary, dryRun })
   output.result({ message_type: 'summary', rewritten_snapshots: changed.length, dry_run: dryRun })
-  const none = byName === undefined ? 'no snapshot changes by that' : 'no snapshot has anything that matches'
+  const isMatched = byName !== undefined && !withSummary
+  const none = isMatched ? 'no snapshot has anything that matches' : 'no snapshot changes by that'
   output.lines([
     changed.length === 0 ? none : `rewrote ${countText(changed.length, 'snapshot')}`,
     ...(dryRun ? ['nothing was changed (dry run)'] : []),
   ])
   return succeeded
+}
+
+interface Told {
+  readonly origin: Origin
+  readonly withSummary: boolean
+  readonly dryRun: boolean
+}
+
+function tell({ output }: CommandSession, snapshot: RewrittenSnapshot, told: Told): void {
+  const { id, newId, excluded, totals } = snapshot
+  const { hostname, time } = told.origin
+  output.result({
+    message_type: 'rewritten',
+    snapshot_id: id,
+    new_snapshot_id: newId ?? null,
+    excluded,
+    ...(hostname === undefined ? {} : { hostname }),
+    ...(time === undefined ? {} : { time: timeJson(time) }),
+    ...(totals === undefined
+      ? {}
+      : { total_files_processed: Number(totals.files), total_bytes_processed: Number(totals.bytes) }),
+  })
+  output.lines([
+    ...excluded.map((path) => `excluding ${path}`),
+    `snapshot ${shortId(id)}: ${newId === undefined ? '' : `${shortId(newId)} `}${changeText(snapshot, told)}`,
+  ])
 }
 
 type Origin = Pick<RewriteOptions, 'hostname' | 'time'>
@@ -95,13 +119,17 @@ async function originOf({ newHost, newTime }: RewriteFlags): Promise<Origin> {
   }
 }
 
-function changeText(excluded: readonly string[], { hostname, time }: Origin, dryRun: boolean): string {
+function changeText({ excluded, totals }: RewrittenSnapshot, { origin, withSummary, dryRun }: Told): string {
+  const { hostname, time } = origin
   const paths = countText(excluded.length, 'path')
   const has = dryRun ? 'would have' : 'has'
+  const size =
+    totals === undefined ? '' : `${countText(Number(totals.files), 'file')}, ${bytesText(Number(totals.bytes))}`
   const changes = [
     ...(excluded.length === 0 ? [] : [`${dryRun ? 'would leave' : 'leaves'} out ${paths}`]),
     ...(hostname === undefined ? [] : [`${has} host ${hostname}`]),
     ...(time === undefined ? [] : [`${has} time ${timeShown(time)} UTC`]),
+    ...(withSummary ? [`${has} a summary: ${size}`] : []),
   ]
   return changes.join(', ')
 }

@@ -1,5 +1,5 @@
 /** Snapshots and entries as JSON of restic's shape, and as lines for people. Pure. */
-import type { Snapshot, Timestamp, TreeNode } from '@stillpoint/repository'
+import type { Snapshot, SnapshotSummary, Timestamp, TreeNode } from '@stillpoint/repository'
 import { bytesText, shortId } from '../quantities.ts'
 import { type TableOptions, tableLines } from '../table.ts'
 
@@ -16,13 +16,14 @@ export function timeShown(time: Timestamp): string {
 }
 
 export function snapshotJson(snapshot: Snapshot): Readonly<Record<string, unknown>> {
-  const { time, parent, tree, paths, hostname, username, uid, gid, excludes, tags, original, programVersion } = snapshot
+  const { time, parent, tree, paths, hostname, username, uid, gid, excludes, tags, original } = snapshot
+  const { programVersion, summary } = snapshot
   return {
     time: timeJson(time),
     ...(parent === undefined ? {} : { parent }),
     tree,
     paths,
-    hostname,
+    ...(hostname === '' ? {} : { hostname }),
     ...(username === '' ? {} : { username }),
     ...(uid === 0 ? {} : { uid }),
     ...(gid === 0 ? {} : { gid }),
@@ -30,16 +31,51 @@ export function snapshotJson(snapshot: Snapshot): Readonly<Record<string, unknow
     ...(tags.length === 0 ? {} : { tags }),
     ...(original === undefined ? {} : { original }),
     ...(programVersion === undefined ? {} : { program_version: programVersion }),
+    ...(summary === undefined ? {} : { summary: summaryJson(summary) }),
     id: snapshot.id,
     short_id: shortId(snapshot.id),
   }
 }
 
+/** In the order in which it is stored. */
+export function summaryJson(summary: SnapshotSummary) {
+  return {
+    backup_start: timeJson(summary.backupStart),
+    backup_end: timeJson(summary.backupEnd),
+    files_new: countJson(summary.filesNew),
+    files_changed: countJson(summary.filesChanged),
+    files_unmodified: countJson(summary.filesUnmodified),
+    dirs_new: countJson(summary.dirsNew),
+    dirs_changed: countJson(summary.dirsChanged),
+    dirs_unmodified: countJson(summary.dirsUnmodified),
+    data_blobs: countJson(summary.dataBlobs),
+    tree_blobs: countJson(summary.treeBlobs),
+    data_added: countJson(summary.dataAdded),
+    data_added_packed: countJson(summary.dataAddedPacked),
+    total_files_processed: countJson(summary.totalFilesProcessed),
+    total_bytes_processed: countJson(summary.totalBytesProcessed),
+  }
+}
+
+declare global {
+  interface JSON {
+    /** Of ECMAScript 2026: a number that is written as it is. */
+    rawJSON(text: string): object
+  }
+}
+
+/** Exact, whatever its size. */
+function countJson(count: bigint): number | object {
+  return count <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(count) : JSON.rawJSON(`${count}`)
+}
+
+/** With sizes where any snapshot says its own, as restic since 0.17. */
 export function snapshotTable(
   snapshots: readonly Snapshot[],
   options: TableOptions & { readonly reasons?: ReadonlyMap<string, readonly string[]>; readonly compact?: boolean },
 ): readonly string[] {
   const { reasons, compact = false } = options
+  const hasSizes = snapshots.some(({ summary }) => summary !== undefined)
   const columns = [
     { title: 'ID' },
     { title: 'Time' },
@@ -47,14 +83,16 @@ export function snapshotTable(
     { title: 'Tags', shrinkTo: 6 },
     ...(reasons === undefined || compact ? [] : [{ title: 'Reasons' }]),
     ...(compact ? [] : [{ title: 'Paths', shrinkTo: 10 }]),
+    ...(hasSizes ? [{ title: 'Size', align: 'right' as const }] : []),
   ]
-  const rows = snapshots.map(({ id, time, hostname, tags, paths }) => [
+  const rows = snapshots.map(({ id, time, hostname, tags, paths, summary }) => [
     shortId(id),
     timeShown(time),
     hostname,
     tags.join(','),
     ...(reasons === undefined || compact ? [] : [(reasons.get(id) ?? []).join(', ')]),
     ...(compact ? [] : [paths.join(', ')]),
+    ...(hasSizes ? [summary === undefined ? '' : bytesText(Number(summary.totalBytesProcessed))] : []),
   ])
   return tableLines(columns, rows, options)
 }

@@ -32,15 +32,15 @@ async function list(session: CommandSession, ids: readonly string[], options: Sn
   const repository = await openNamed(session, options, { withoutIndex: true })
   const { groupSnapshots, parseGroupBy } = await import('@stillpoint/repository')
   const groupBy = parseGroupBy(options.groupBy ?? '')
-  let snapshots = await repository.upkeep.resolveSnapshots(ids, selectionOf(host, options))
-  if (options.latest !== undefined) {
-    const newest = groupSnapshots(snapshots, ['host', 'paths']).flatMap((group) =>
-      group.snapshots.slice(-(options.latest ?? 1)),
+  const selected = await repository.upkeep.resolveSnapshots(ids, selectionOf(host, options))
+  const groups = groupSnapshots(selected, groupBy).map((group) => {
+    if (options.latest === undefined) return group
+    const newest = groupSnapshots(group.snapshots, ['host', 'paths']).flatMap(({ snapshots }) =>
+      snapshots.slice(-(options.latest ?? 1)),
     )
-    const kept = new Set(newest.map(({ id }) => id))
-    snapshots = snapshots.filter(({ id }) => kept.has(id))
-  }
-  const groups = groupSnapshots(snapshots, groupBy)
+    return { ...group, snapshots: group.snapshots.filter((snapshot) => newest.includes(snapshot)) }
+  })
+  const snapshots = groups.flatMap((group) => group.snapshots)
   output.result(groupBy.length === 0 ? snapshots.map(snapshotJson) : groups.map(groupJson))
   for (const group of groups) {
     if (groupBy.length > 0) output.lines([groupTitle(group)])
@@ -58,8 +58,14 @@ function tableWithCount(
   return [...snapshotTable(snapshots, options), `${snapshots.length} snapshots`]
 }
 
-function groupJson({ hostname, paths, tags, snapshots }: SnapshotGroup) {
-  return { group_key: { hostname: hostname ?? '', paths, tags }, snapshots: snapshots.map(snapshotJson) }
+function groupJson({ snapshots, ...group }: SnapshotGroup) {
+  const { host, paths, tags } = groupFields(group)
+  return { group_key: { hostname: host, paths, tags }, snapshots: snapshots.map(snapshotJson) }
+}
+
+/** What a group has in common, with restic's words for nothing. */
+export function groupFields({ hostname, paths, tags }: Pick<SnapshotGroup, 'hostname' | 'paths' | 'tags'>) {
+  return { tags: tags === null || tags.length === 0 ? null : tags, host: hostname ?? '', paths }
 }
 
 export function groupTitle({ hostname, paths, tags }: Pick<SnapshotGroup, 'hostname' | 'paths' | 'tags'>): string {
