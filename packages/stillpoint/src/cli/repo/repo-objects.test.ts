@@ -1,5 +1,6 @@
 /** Looking into a repository, rewriting and recovering with `stillpoint repo`, beside the real restic; coverage of checks. */
 import { readdir } from 'node:fs/promises'
+import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { indented } from './cat.ts'
@@ -52,7 +53,7 @@ describe.skipIf(!hasRestic)('stillpoint repo, beside restic [needs restic]', () 
 
   test('what was forgotten by mistake is recovered', async () => {
     expect(await bench.ok('recover')).toContain('saved new snapshot') // what the rewriting has left behind
-    await bench.ok('forget', '--keep-tag', 'nobody', '--unsafe-allow-remove-all')
+    await bench.ok('forget', '--host', hostname(), '--unsafe-allow-remove-all')
     expect(await bench.ok('recover')).toContain('saved new snapshot')
     const found = await bench.restic('ls', 'latest', '--tag', 'recovered')
     expect(found).toContain('/source/below/b.log')
