@@ -78,20 +78,24 @@ async function checkTree(vault: Vault, { tree, path }: TreeRoot, check: TreesChe
 }
 
 function createNameOrder(tree: TreeId): { add(name: string): void; isAscending(): boolean } {
-  let last: Buffer | undefined
+  let last = ''
+  let isLastAscii = true
   let isAscending = true
   return {
     add(name) {
       const reason = unsafeName(name)
       if (reason !== undefined) throw unsafe(tree, reason)
-      // By bytes: two strings may stand for the same.
-      const bytes = bytesFromName(name)
-      isAscending &&= last === undefined || last.compare(bytes) < 0
-      last = bytes
+      const isAscii = ascii.test(name)
+      // By bytes: two strings may stand for the same, and code units have another order.
+      isAscending &&= isAscii && isLastAscii ? last < name : bytesFromName(last).compare(bytesFromName(name)) < 0
+      last = name
+      isLastAscii = isAscii
     },
     isAscending: () => isAscending,
   }
 }
+
+const ascii = /^[\x20-\x7e]*$/
 
 interface ContentCheck {
   readonly vault: Vault

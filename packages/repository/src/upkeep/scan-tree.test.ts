@@ -4,26 +4,35 @@ import { describe, expect, test } from 'vitest'
 import { DamageError } from '../format/damage.ts'
 import { blobId, sha256, treeId } from '../format/ids.ts'
 import { decodeTree, encodeTree, type TreeNode } from '../format/tree.ts'
+import { cutTree } from './cut-tree.ts'
 import { idOfDigits, nodesIn, scanTreeBytes } from './scan-tree.ts'
+import { usualNode } from './usual-node.ts'
 
 const idOf = (number: number) => sha256(Buffer.from(`${number}`))
 
 const other = Buffer.from(`{"nodes":[{"name":"a","type":"file","content":["${idOf(3)}"]}]}`)
 
-/** Everything that is given out, as whole nodes. */
-function scanned(bytes: Buffer): TreeNode[] {
-  const nodes: TreeNode[] = []
-  scanTreeBytes(bytes, (node) => {
-    if (node.type !== 'file') nodes.push(node)
-    else {
-      const ids = Array.from({ length: node.content.count }, (_, at) => idOfDigits(node.content.digits(at)))
-      nodes.push({ ...node, content: ids })
-    }
-  })
-  return nodes
+/** What an entry is and refers to: all that is looked at without decoding it. */
+type Seen = readonly [type: string, name: string, refersTo: unknown]
+
+function seenOf(node: TreeNode): Seen {
+  if (node.type === 'file') return [node.type, node.name, { bytes: node.bytes, content: node.content }]
+  return [node.type, node.name, node.type === 'dir' ? node.subtree : undefined]
 }
 
-/** The same, one after another, between which others look at trees. */
+/** Everything that is given out. */
+function scanned(bytes: Buffer): Seen[] {
+  const seen: Seen[] = []
+  scanTreeBytes(bytes, (node) => {
+    if (node.type === 'file') {
+      const content = Array.from({ length: node.content.count }, (_, at) => idOfDigits(node.content.digits(at)))
+      seen.push([node.type, node.name, { bytes: node.bytes, content }])
+    } else seen.push([node.type, node.name, node.type === 'dir' ? node.subtree : undefined])
+  })
+  return seen
+}
+
+/** Whole nodes, one after another, between which others look at trees. */
 function walked(bytes: Buffer): TreeNode[] {
   const nodes: TreeNode[] = []
   for (const node of nodesIn(bytes, treeId(idOf(0)))) {
@@ -33,7 +42,7 @@ function walked(bytes: Buffer): TreeNode[] {
   return nodes
 }
 
-function outcome(read: () => TreeNode[]): unknown {
+function outcome(read: () => unknown): unknown {
   try {
     return read()
   } catch (error) {
@@ -44,7 +53,7 @@ function outcome(read: () => TreeNode[]): unknown {
 
 function expectSame(bytes: Buffer): void {
   const expected = outcome(() => decodeTree(bytes))
-  expect(outcome(() => scanned(bytes))).toEqual(expected)
+  expect(outcome(() => scanned(bytes))).toEqual(outcome(() => decodeTree(bytes).map(seenOf)))
   expect(outcome(() => walked(bytes))).toEqual(expected)
 }
 
@@ -52,11 +61,15 @@ const name = fc.oneof(
   fc.constantFrom('"content":["', '\\', '"', '{', ']}', 'a"content', 'ü', '\u{1f600}', '\udc80', '<&>\u2028', '\n'),
   fc.string({ minLength: 1, maxLength: 8, unit: 'binary' }),
 )
+const time = fc.oneof(
+  fc.constant(0n),
+  fc.bigInt({ min: -62_000_000_000_000_000_000n, max: 253_000_000_000_000_000_000n }),
+)
 const common = {
   permissions: fc.constantFrom(0, 0o644),
-  mtime: fc.constant(0n),
-  atime: fc.constant(0n),
-  ctime: fc.constant(0n),
+  mtime: time,
+  atime: time,
+  ctime: time,
   uid: fc.nat(9),
   gid: fc.nat(9),
   user: fc.constantFrom('', '"}'),
@@ -64,11 +77,22 @@ const common = {
   inode: fc.constantFrom(0n, 7n, (1n << 64n) - 1n),
   deviceId: fc.constant(1n),
   links: fc.constant(1n),
-  extendedAttributes: fc.constantFrom([], [{ name: '"content":[', value: Buffer.from('x') }]),
+  extendedAttributes: fc.constantFrom(
+    [],
+    [{ name: '"content":[', value: Buffer.from('x') }],
+    [
+      { name: 'user.a', value: Buffer.alloc(0) },
+      { name: 'security.selinux', value: Buffer.from('xyz') },
+    ],
+  ),
 }
 const content = fc.oneof(
   fc
-    .record({ type: fc.constant('file' as const), bytes: fc.nat(99), ids: fc.constantFrom(0, 1, 2, 900) })
+    .record({
+      type: fc.constant('file' as const),
+      bytes: fc.nat(99),
+      ids: fc.oneof({ weight: 9, arbitrary: fc.nat(2) }, fc.constant(900)),
+    })
     .map((file) => {
       const ids = Array.from({ length: file.ids }, (_, at) => blobId(idOf(at)))
       return { type: file.type, bytes: file.bytes, content: ids }
@@ -99,15 +123,44 @@ describe('looking at a tree entry by entry', () => {
   })
 
   test('says the same of what is damaged anywhere', () => {
-    const mutation = fc.record({ at: fc.nat(), byte: fc.constantFrom(...Buffer.from('"\\{}[],:0a \n'), 0xff) })
+    const mutation = fc.record({
+      at: fc.nat(),
+      byte: fc.constantFrom(...Buffer.from('"\\{}[],:013679a=-+TZ. \n'), 0xff),
+    })
     fc.assert(
       fc.property(nodes, fc.array(mutation, { minLength: 1, maxLength: 3 }), (list, mutations) => {
         const bytes = encoded(list)
         for (const { at, byte } of mutations) bytes[at % bytes.length] = byte
         expectSame(bytes)
       }),
-      { numRuns: 600 },
+      { numRuns: 1000 },
     )
+  })
+
+  test('what restic and we write of files, directories and links is not decoded', () => {
+    const whole = {
+      ...plain,
+      permissions: 0o644,
+      uid: 1,
+      user: 'ü',
+      group: 'g',
+      inode: 5n,
+      deviceId: 6n,
+      mtime: 12_345_678_901n,
+    }
+    const extendedAttributes = [{ name: 'user.a', value: Buffer.from('value') }]
+    const content = [blobId(idOf(1)), blobId(idOf(2))]
+    const list: TreeNode[] = [
+      { ...whole, name: 'a', type: 'file', bytes: 7, content },
+      { ...whole, name: 'b', type: 'file', bytes: 7, content, extendedAttributes },
+      { ...whole, name: 'c', type: 'dir', subtree: treeId(idOf(3)) },
+      { ...whole, name: 'd ü', type: 'symlink', target: '../x' },
+    ]
+    const bytes = encodeTree(list)
+    const cuts = cutTree(bytes)
+    const taken = Array.from({ length: cuts?.nodes ?? 0 }, (_, at) => cuts && usualNode(bytes, cuts.at(at)))
+    expect(taken.map((node) => node?.name)).toEqual(['a', 'b', 'c', 'd ü'])
+    expectSame(bytes)
   })
 
   const [one, two] = [idOf(1), idOf(2)]
@@ -167,5 +220,6 @@ const plain = {
   inode: 0n,
   deviceId: 0n,
   links: 1n,
+  extendedAttributes: [],
   type: 'fifo',
 } as const

@@ -1,21 +1,23 @@
 /**
  * Owns looking at a tree entry by entry, without an object for each at once or for each blob: a directory of a million
- * files is a document of 350 MB, a disk image of a terabyte has a million ids. The document is cut between entries; ids of
- * content are left out and taken where their digits lie; the rest is decoded in small pieces (cut-tree.ts).
+ * files is a document of 350 MB, a disk image of a terabyte has a million ids. The document is cut between entries
+ * (cut-tree.ts); who asks what entries refer to gets it from where it lies (usual-node.ts), and an entry that is written in
+ * another way is decoded alone; who asks for nodes gets them decoded in small pieces.
  * Does not own what a tree means: that is for format/tree.ts to decode, and to refuse.
  *
  * Invariant: what is given out is what `decodeTree` says of the whole document, and what it refuses is refused. A document
- * that is not written exactly as restic and we write it is left to it as a whole.
+ * that cannot be cut is left to it as a whole.
  */
 import { Failure, type TreeId } from '@stillpoint/core/kernel'
 import type { Digits } from '../blob-index.ts'
 import { giveBack } from '../format/crypto.ts'
 import { DamageError, sound } from '../format/damage.ts'
-import { type BlobId, blobId, idBytes } from '../format/ids.ts'
-import { decodeTree, type FileNode, type TreeNode } from '../format/tree.ts'
+import { type BlobId, blobId, idBytes, treeId } from '../format/ids.ts'
+import { decodeTree, type TreeNode } from '../format/tree.ts'
 import { readBlob } from '../load/blob-reader.ts'
 import type { Vault } from '../vault.ts'
-import { contentEnd, contentStride, cutTree, type TreeCuts } from './cut-tree.ts'
+import { contentEnd, contentStride, cutTree, type NodeCut, type TreeCuts } from './cut-tree.ts'
+import { type UsualNode, usualNode } from './usual-node.ts'
 
 /** Ids of a file's content. */
 export interface ContentDigits {
@@ -24,8 +26,18 @@ export interface ContentDigits {
   digits(number: number): Digits
 }
 
-export type ScannedFile = Omit<FileNode, 'content'> & { readonly content: ContentDigits }
-export type ScannedNode = Exclude<TreeNode, FileNode> | ScannedFile
+/** Of an entry, what other objects are told by it. */
+export type ScannedNode =
+  | { readonly type: 'dir'; readonly name: string; readonly subtree: TreeId }
+  | ScannedFile
+  | { readonly type: Exclude<TreeNode['type'], 'dir' | 'file'>; readonly name: string }
+
+export interface ScannedFile {
+  readonly type: 'file'
+  readonly name: string
+  readonly bytes: number
+  readonly content: ContentDigits
+}
 
 /**
  * All entries of a tree in their order; what is given out is valid during the call only. Where it throws, entries may have
@@ -50,13 +62,38 @@ export function scanTreeBytes(bytes: Buffer, visit: (node: ScannedNode) => void)
     for (const node of decodeTree(bytes)) visit(withDigits(node))
     return
   }
-  for (const { first, nodes } of piecesOf(bytes, cuts, true)) {
-    nodes.forEach((node, at) => {
-      const { count, contentAt } = cuts.at(first + at)
-      const isLeftOut = count > 0 && node.type === 'file'
-      visit(isLeftOut ? { ...node, content: digitsIn(bytes, contentAt, count) } : withDigits(node))
-    })
+  for (let at = 0; at < cuts.nodes; at += 1) {
+    const cut = cuts.at(at)
+    const usual = usualNode(bytes, cut)
+    if (usual !== undefined) visit(scannedOf(bytes, cut, usual))
+    else for (const node of decodeAlone(bytes, cut)) visit(node)
   }
+}
+
+function scannedOf(bytes: Buffer, { contentAt, count }: NodeCut, node: UsualNode): ScannedNode {
+  const { type, name, subtreeAt } = node
+  switch (type) {
+    case 'dir':
+      return { type, name, subtree: treeId(bytes.toString('latin1', subtreeAt, subtreeAt + digitsPerId)) }
+    case 'file':
+      return { type, name, bytes: node.bytes, content: digitsIn(bytes, contentAt, count) }
+    case 'symlink':
+      return { type, name }
+  }
+}
+
+/** An entry that is written in another way. @throws DamageError */
+function decodeAlone(bytes: Buffer, cut: NodeCut): readonly ScannedNode[] {
+  const { begin, end, contentAt, count } = cut
+  const text = (from: number, to: number) => bytes.subarray(from, to)
+  const parts = count === 0 ? [text(begin, end)] : [text(begin, contentAt - 1), text(contentEnd(contentAt, count), end)]
+  const nodes = decodeTree(Buffer.concat([head, ...parts, tail]))
+  sound(nodes.length === 1, 'its entries are not as they are written')
+  return nodes.map((node) =>
+    node.type === 'file' && count > 0
+      ? { type: 'file', name: node.name, bytes: node.bytes, content: digitsIn(bytes, contentAt, count) }
+      : withDigits(node),
+  )
 }
 
 /**
@@ -73,7 +110,7 @@ export function* nodesIn(bytes: Buffer, tree: TreeId): Generator<TreeNode, undef
   try {
     const cuts = cutIfUsual(bytes)
     if (cuts === undefined) yield* decodeTree(bytes)
-    else for (const { nodes } of piecesOf(bytes, cuts, false)) yield* nodes
+    else for (const nodes of piecesOf(bytes, cuts)) yield* nodes
   } catch (error) {
     throw damagedTree(tree, error)
   }
@@ -115,51 +152,45 @@ const comma = 0x2c
 /** Taken once: most trees are small, and there may be millions. What is in it is decoded before anybody else can write. */
 const usualPiece = Buffer.allocUnsafeSlow(64 << 10)
 
-interface Piece {
-  /** Number of its first node. */
-  readonly first: number
-  readonly nodes: readonly TreeNode[]
-}
-
-/** All nodes in their order; `withoutContent`: content that was cut is left out. @throws DamageError */
-function* piecesOf(bytes: Buffer, cuts: TreeCuts, withoutContent: boolean): Generator<Piece> {
+/** All nodes in their order. @throws DamageError */
+function* piecesOf(bytes: Buffer, cuts: TreeCuts): Generator<readonly TreeNode[]> {
   let piece = usualPiece
   let end = head.copy(piece)
   let first = 0
 
-  function take(next: number): Piece {
+  function take(next: number): readonly TreeNode[] {
     end += tail.copy(piece, end)
     const nodes = decodeTree(piece.subarray(0, end))
     sound(nodes.length === next - first, 'its entries are not as they are written')
-    const taken = { first, nodes }
     first = next
     end = head.length
-    return taken
+    return nodes
   }
 
   for (let at = 0; at < cuts.nodes; at += 1) {
-    const { begin, end: nodeEnd, contentAt, count } = cuts.at(at)
-    const isCut = withoutContent && count > 0
-    // Up to the bracket that opens the content, and from the one that closes it.
-    const openEnd = isCut ? contentAt - 1 : nodeEnd
-    const restAt = isCut ? contentEnd(contentAt, count) : nodeEnd
-    const needed = openEnd - begin + (nodeEnd - restAt) + tail.length + 1
+    const { begin, end: nodeEnd } = cuts.at(at)
+    const needed = nodeEnd - begin + tail.length + 1
     if (end + needed > piece.length && first < at) yield take(at)
     if (end + needed > piece.length) {
       piece = Buffer.allocUnsafeSlow(head.length + needed)
       head.copy(piece)
     }
     if (first < at) piece[end++] = comma
-    end += bytes.copy(piece, end, begin, openEnd)
-    end += bytes.copy(piece, end, restAt, nodeEnd)
+    end += bytes.copy(piece, end, begin, nodeEnd)
   }
   if (first < cuts.nodes) yield take(cuts.nodes)
 }
 
 function withDigits(node: TreeNode): ScannedNode {
   if (node.type !== 'file') return node
+  const { type, name } = node
   const digits = Buffer.from(node.content.join(''), 'latin1')
-  return { ...node, content: contentOf({ bytes: digits, at: 0 }, node.content.length, digitsPerId) }
+  return {
+    type,
+    name,
+    bytes: node.bytes,
+    content: contentOf({ bytes: digits, at: 0 }, node.content.length, digitsPerId),
+  }
 }
 
 const digitsIn = (bytes: Buffer, at: number, count: number) => contentOf({ bytes, at }, count, contentStride)
