@@ -1,8 +1,10 @@
 /**
  * Owns what a prune will do with each pack: keep, repack or delete; a pure function of the survey and the limits.
  * The rules are restic's: packs with trees are repacked whenever anything in them is unused, others beginning with the
- * emptiest until no more than the tolerated share is unused.
+ * emptiest until no more than the tolerated share is unused; and small packs where there are many of them, for each backup
+ * adds some.
  */
+import { createBitSet } from '../index-memory/bit-set.ts'
 import type { PackUse, PruneSurvey } from './prune-survey.ts'
 
 /** How much unused data may stay: a share of the repository in percent, bytes, or any. */
@@ -16,8 +18,10 @@ export interface PrunePolicy {
   readonly maxUnused?: UnusedLimit
   /** Packs of at most this size in sum are repacked. Default: no limit. */
   readonly maxRepackBytes?: number
-  /** Also repack packs of less than 80 % of the usual size. */
+  /** Also repack packs of less than 80 % of the usual size, and not only very small ones where there are ten or more. */
   readonly repackSmall?: boolean
+  /** The same with another bound. */
+  readonly repackBelowBytes?: number
   /** Also repack packs with blobs that nobody tried to compress. */
   readonly repackUncompressed?: boolean
   /** Only repack packs of trees. */
@@ -27,6 +31,8 @@ export interface PrunePolicy {
 export interface PlanSettings extends PrunePolicy {
   /** What packs are to have. */
   readonly packBytesUsual: number
+  /** There is room for no more than this in new packs. Default: enough. */
+  readonly roomBytes?: number
 }
 
 export interface PruneAmount {
@@ -71,21 +77,59 @@ export function planPrune(survey: PruneSurvey, policy: PlanSettings): PrunePlan 
   const whole: number[] = []
   for (const pack of named.order) (use.isWhole(pack) ? whole : drop).push(pack)
   const remove = whole.filter((pack) => of(use.usedBlobs, pack) === 0)
-  const candidates = whole.filter((pack) => of(use.usedBlobs, pack) > 0 && isCandidate(use, pack, policy))
-  candidates.sort(byGain(survey))
-  const repack = choose(candidates, { whole, remove, policy, use })
+  const allowed = whole.filter((pack) => of(use.usedBlobs, pack) > 0 && isAllowed(use, pack, policy))
+  const isSmall = smallPacks(allowed, { survey, policy })
+  const candidates = allowed.filter((pack) => isGainful(use, pack, policy) || isSmall.has(pack)).sort(byGain(survey))
+  const repack = choose(candidates, { whole, remove, isSmall, policy, use })
   return { repack, remove, drop, orphans: survey.orphans, stats: statsOf({ whole, remove, repack, survey }) }
 }
 
 const isMixed = (use: PackUse, pack: number) => use.hasTrees(pack) && use.hasData(pack)
 /** Of nothing but data; also a pack of nothing at all. */
 const isData = (use: PackUse, pack: number) => !use.hasTrees(pack)
+const bytesOf = (use: PackUse, pack: number) => (use.usedBytes[pack] ?? 0) + (use.unusedBytes[pack] ?? 0)
 
-function isCandidate(use: PackUse, pack: number, policy: PlanSettings): boolean {
-  if (policy.repackTreesOnly === true && (isData(use, pack) || isMixed(use, pack))) return false
+function isAllowed(use: PackUse, pack: number, { repackTreesOnly }: PlanSettings): boolean {
+  return repackTreesOnly !== true || !(isData(use, pack) || isMixed(use, pack))
+}
+
+/** Whether it is better by itself when it was repacked: not only together with others. */
+function isGainful(use: PackUse, pack: number, { repackUncompressed }: PlanSettings): boolean {
   if ((use.unusedBlobs[pack] ?? 0) > 0 || isMixed(use, pack)) return true
-  if (policy.repackSmall === true && (use.usedBytes[pack] ?? 0) < policy.packBytesUsual * 0.8) return true
-  return policy.repackUncompressed === true && use.hasUncompressed(pack)
+  return repackUncompressed === true && use.hasUncompressed(pack)
+}
+
+/** Below it a pack is small. */
+function smallBytes({ repackBelowBytes, repackSmall, packBytesUsual }: PlanSettings): number {
+  return repackBelowBytes ?? packBytesUsual * (repackSmall === true ? 0.8 : verySmall)
+}
+
+const isAskedFor = ({ repackBelowBytes, repackSmall }: PlanSettings) =>
+  repackSmall === true || repackBelowBytes !== undefined
+
+const verySmall = 1 / 25
+/** Fewer very small ones are left alone: each prune would make of them what they were. */
+const verySmallMin = 10
+
+interface Packs {
+  has(pack: number): boolean
+}
+
+/** Those that gain nothing but company. */
+function smallPacks(
+  allowed: readonly number[],
+  { survey, policy }: { readonly survey: PruneSurvey; readonly policy: PlanSettings },
+): Packs {
+  const { use, index } = survey
+  const company = createBitSet(index.packNumberEnd)
+  const small = allowed.filter((pack) => bytesOf(use, pack) < smallBytes(policy))
+  // Data and trees go into packs of their own: one of its kind would become the same pack again.
+  const trees = small.filter((pack) => !isData(use, pack)).length
+  const isAlone = (pack: number) => (isData(use, pack) ? small.length - trees : trees) === 1
+  const pure = small.filter((pack) => !isGainful(use, pack, policy))
+  if (!isAskedFor(policy) && pure.length < verySmallMin) return company
+  for (const pack of pure) if (!isAlone(pack)) company.add(pack)
+  return company
 }
 
 /** Trees first, then by how much is freed for what has to be copied. Equal inputs, equal order. */
@@ -101,26 +145,29 @@ function byGain({ index, use }: PruneSurvey): (left: number, right: number) => n
 interface Choosing {
   readonly whole: readonly number[]
   readonly remove: readonly number[]
+  readonly isSmall: Packs
   readonly policy: PlanSettings
   readonly use: PackUse
 }
 
-function choose(candidates: readonly number[], { whole, remove, policy, use }: Choosing): readonly number[] {
+function choose(candidates: readonly number[], { whole, remove, isSmall, policy, use }: Choosing): readonly number[] {
   const unusedMax = unusedBytesMax(policy.maxUnused ?? maxUnusedDefault, sumOf(whole, use.usedBytes))
-  const bytesOf = (pack: number) => (use.usedBytes[pack] ?? 0) + (use.unusedBytes[pack] ?? 0)
   let unused = sumOf(whole, use.unusedBytes) - sumOf(remove, use.unusedBytes)
+  const { maxRepackBytes = Number.POSITIVE_INFINITY, roomBytes = Number.POSITIVE_INFINITY } = policy
   let repackBytes = 0
+  let newBytes = 0
   const chosen: number[] = []
-  const small = candidates.filter((pack) => bytesOf(pack) < policy.packBytesUsual * 0.8).length
   for (const pack of candidates) {
-    const bytes = bytesOf(pack)
-    if (repackBytes + bytes > (policy.maxRepackBytes ?? Number.POSITIVE_INFINITY)) continue
-    const isForced = !isData(use, pack) || (policy.repackUncompressed === true && use.hasUncompressed(pack))
-    const isLarge = bytes >= policy.packBytesUsual * 0.8
-    if (use.unusedBlobs[pack] === 0 && !isForced && small < 2) continue // alone it would become the same pack again
-    if (!isForced && unused <= unusedMax && (isLarge || policy.repackSmall !== true)) continue
+    const bytes = bytesOf(use, pack)
+    const usedBytes = use.usedBytes[pack] ?? 0
+    if (repackBytes + bytes > maxRepackBytes || newBytes + usedBytes > roomBytes) continue
+    const isForced =
+      !isData(use, pack) || isSmall.has(pack) || (policy.repackUncompressed === true && use.hasUncompressed(pack))
+    const isLarge = !isAskedFor(policy) || bytes >= smallBytes(policy)
+    if (!isForced && unused <= unusedMax && isLarge) continue
     chosen.push(pack)
     repackBytes += bytes
+    newBytes += usedBytes
     unused -= use.unusedBytes[pack] ?? 0
   }
   return chosen

@@ -3,10 +3,23 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Failure } from '@stillpoint/core/kernel'
 import { describe, expect, test } from 'vitest'
-import type { MemoryObjects } from '../blob/memory-store.ts'
-import type { Repository } from '../repository.ts'
+import { type MemoryObjects, openMemoryStore } from '../blob/memory-store.ts'
+import { initRepository, type Repository } from '../repository.ts'
 import { contents, everything, fill, inMemory, openMemory } from '../testing/prunable.ts'
-import { fingerprint, hasTool, newRepository, reopen, restic, scratch, seeded } from '../testing/testbed.ts'
+import {
+  clock,
+  entropy,
+  fingerprint,
+  hasTool,
+  newRepository,
+  password,
+  reopen,
+  restic,
+  scratch,
+  scryptCost,
+  seeded,
+  takeSnapshot,
+} from '../testing/testbed.ts'
 
 describe('prune', () => {
   test('frees what nothing refers to, and a second one finds nothing to do', async () => {
@@ -53,6 +66,34 @@ describe('prune', () => {
     expect(small.packsKept).toBe(0)
     await repository.upkeep.prune({ ...everything, repackSmall: true })
     expect([...objects.keys()].filter((key) => key.startsWith('pack/'))).toHaveLength(2)
+  })
+
+  test('puts many very small packs together, and few of them only where that is asked for', async () => {
+    const objects: MemoryObjects = new Map()
+    const source = await scratch()
+    await initRepository({ store: openMemoryStore(objects), password, entropy, clock, scryptCost })
+    const repository = await openMemory(objects)
+    const packs = () => [...objects.keys()].filter((key) => key.startsWith('pack/')).length
+    for (let day = 0; day < 3; day += 1) {
+      await writeFile(join(source, `${day}`), `day ${day}`)
+      await takeSnapshot(repository, source)
+    }
+    const before = await contents(repository)
+    expect(packs()).toBe(9) // one of data and two of trees each
+    expect(await repository.upkeep.prune({ dryRun: true })).toMatchObject({ packsRepacked: 0 })
+    expect(await repository.upkeep.prune({ dryRun: true, repackSmall: true })).toMatchObject({ packsRepacked: 9 })
+    expect(await repository.upkeep.prune({ dryRun: true, repackBelowBytes: 10 })).toMatchObject({ packsRepacked: 0 })
+    const below = { dryRun: true, repackBelowBytes: 1 << 20 }
+    expect(await repository.upkeep.prune(below)).toMatchObject({ packsRepacked: 9 })
+    expect(await repository.upkeep.prune({ ...below, repackTreesOnly: true })).toMatchObject({ packsRepacked: 6 })
+    await writeFile(join(source, 'one more'), 'day 4')
+    await takeSnapshot(repository, source)
+    expect(await repository.upkeep.prune()).toMatchObject({ packsRepacked: 12, wasFull: false })
+    expect(packs()).toBe(2)
+    expect(await contents(repository)).toMatchObject(before)
+    for (const again of [{}, { repackSmall: true }, { repackBelowBytes: 1 << 20 }]) {
+      expect(await repository.upkeep.prune({ ...again, dryRun: true })).toMatchObject({ packsRepacked: 0 })
+    }
   })
 
   test('refuses while anybody else is at work', async () => {

@@ -2,7 +2,7 @@
 
 import { Failure } from '@stillpoint/core/kernel'
 import type { PruneAmount, PruneOptions, PruneReport, Repository, UnusedLimit } from '@stillpoint/repository'
-import { type Command, Option } from 'commander'
+import { type Command, InvalidArgumentError, Option } from 'commander'
 import { bytesText } from '../quantities.ts'
 import type { CommandSession, RunCommand } from '../session.ts'
 import { size, unusedLimit } from './arguments.ts'
@@ -15,8 +15,11 @@ export interface PruneFlags {
   readonly maxRepackSize?: number
   readonly repackCacheableOnly?: true
   readonly repackSmall?: true
+  readonly repackSmallerThan?: number
   readonly repackUncompressed?: true
   readonly dryRun?: true
+  /** The id of the repository, as proof that somebody has read what this does. */
+  readonly unsafeRecoverNoFreeSpace?: string
 }
 
 export function withPruneOptions(command: Command): Command {
@@ -24,7 +27,8 @@ export function withPruneOptions(command: Command): Command {
     .addOption(new Option('--max-unused <limit>', 'unused data that may stay; default: 5%').argParser(unusedLimit))
     .addOption(new Option('--max-repack-size <size>', 'repack no more than this').argParser(size))
     .addOption(new Option('--repack-cacheable-only', 'repack packs of trees only'))
-    .addOption(new Option('--repack-small', 'repack small packs too'))
+    .addOption(new Option('--repack-small', 'repack packs of less than 80 % of the usual size, too'))
+    .addOption(new Option('--repack-smaller-than <size>', 'repack packs of less than this, too').argParser(smallSize))
     .addOption(new Option('--repack-uncompressed', 'compress what is not compressed'))
 }
 
@@ -33,10 +37,19 @@ export function repoPruneCommand(run: RunCommand): Command {
     'Removes data that no snapshot refers to. It may be interrupted at any moment: nothing is lost, and the next one goes on.'
   const command = withPruneOptions(repoCommand('prune', 'remove data that nothing refers to', text))
     .addOption(new Option('-n, --dry-run', 'say what would be done, and do nothing'))
+    .addOption(
+      new Option(
+        '--unsafe-recover-no-free-space <id>',
+        'for a storage without room for an index file: delete each before it is replaced; docs/repo.md, "A full disk"',
+      ),
+    )
     .action((options: RepositoryOptions & PruneFlags) =>
       runRepo(run)(options, async (session) => {
         const chosen = pruneOptions(options)
-        await prune(session, await openNamed(session, options), chosen)
+        const repository = await openNamed(session, options)
+        const { unsafeRecoverNoFreeSpace: id } = options
+        if (id === undefined) await prune(session, repository, chosen)
+        else await prune(session, repository, { ...chosen, withoutRoom: isIdOf(repository, id) })
         return succeeded
       }),
     )
@@ -47,9 +60,30 @@ export function repoPruneCommand(run: RunCommand): Command {
 }
 
 /** @throws Failure `usage` */
+function isIdOf({ id }: Repository, given: string): true {
+  if (given === id) return true
+  throw new Failure({
+    code: 'usage',
+    message: '--unsafe-recover-no-free-space takes the id of the repository, lest somebody gives it unread',
+    hint: `Try without it first, and read docs/repo.md, "A full disk". The id is ${id}.`,
+  })
+}
+
+function smallSize(text: string): number {
+  const bytes = size(text)
+  if (bytes > 0) return bytes
+  throw new InvalidArgumentError('Give a size above 0.')
+}
+
+/** @throws Failure `usage` */
 export function pruneOptions(flags: PruneFlags & WriteOptions): PruneOptions {
-  if (flags.repackUncompressed === true && writeSettingsOf(flags).compression === 'off') {
+  const { compression, packBytes } = writeSettingsOf(flags)
+  if (flags.repackUncompressed === true && compression === 'off') {
     const message = '--repack-uncompressed and --compression off exclude each other'
+    throw new Failure({ code: 'usage', message })
+  }
+  if ((flags.repackSmallerThan ?? 0) > packBytes) {
+    const message = `--repack-smaller-than is more than packs have: ${bytesText(packBytes)} (--pack-size)`
     throw new Failure({ code: 'usage', message })
   }
   return {
@@ -58,6 +92,7 @@ export function pruneOptions(flags: PruneFlags & WriteOptions): PruneOptions {
     ...(flags.maxRepackSize === undefined ? {} : { maxRepackBytes: flags.maxRepackSize }),
     repackTreesOnly: flags.repackCacheableOnly === true,
     repackSmall: flags.repackSmall === true,
+    ...(flags.repackSmallerThan === undefined ? {} : { repackBelowBytes: flags.repackSmallerThan }),
     repackUncompressed: flags.repackUncompressed === true,
   }
 }
@@ -90,5 +125,12 @@ export async function prune(
     `unused size after prune: ${bytesText(report.unusedAfterBytes)}`,
     report.isDryRun ? 'nothing was changed (dry run)' : 'done',
   ])
+  if (report.wasFull) session.output.warning(roomWasShort(report))
   return report
+}
+
+function roomWasShort({ unusedAfterBytes }: PruneReport): string {
+  const done = 'there was no room for new packs, so those that nothing uses were deleted first'
+  if (unusedAfterBytes === 0) return done
+  return `${done}; ${bytesText(unusedAfterBytes)} of unused data are left: forget more, or make room, and prune again`
 }
