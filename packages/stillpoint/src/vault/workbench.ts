@@ -2,8 +2,8 @@
 import { spawn } from 'node:child_process'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { openRestStore, type RestStoreOptions } from '@stillpoint/repository'
-import { type TemporaryDirectory, temporaryDirectory } from '@stillpoint/testbed'
+import { initRepository, openRestStore, type RestStoreOptions } from '@stillpoint/repository'
+import { newestRestic, type Restic, type TemporaryDirectory, temporaryDirectory } from '@stillpoint/testbed'
 import { systemClock, systemEntropy } from '../system-env.ts'
 import { createToken, hashPassword } from './authentication.ts'
 import { type StartedVault, startVault, type VaultOptions } from './start-vault.ts'
@@ -11,6 +11,7 @@ import { usersFileName } from './user-names.ts'
 import { changeUsersFile, type UserSecret } from './users-file.ts'
 import type { VaultLogEntry } from './vault-app.ts'
 
+export const repositoryPassword = 'of the repository'
 export const userPassword = 'a user: with a colon'
 
 export interface VaultBench extends AsyncDisposable {
@@ -24,6 +25,8 @@ export interface VaultBench extends AsyncDisposable {
   /** A file of credentials for our client. */
   credentials(user: string, secret?: string): Promise<string>
   store(path: string, options?: Partial<RestStoreOptions>): ReturnType<typeof openRestStore>
+  /** With a password that is tried in a moment, where restic's own would take half a second for each command. */
+  makeRepository(path: string): Promise<void>
   /** Stock restic; answers its output and exit code. */
   restic(path: string, args: readonly string[], options?: ResticOptions): Promise<ResticEnd>
 }
@@ -32,9 +35,14 @@ export interface ResticOptions {
   readonly user?: string
   readonly secret?: string
   readonly cacert?: string
-  /** Interrupts restic as soon as stderr matches: it would go on trying for a minute. */
+  /** Interrupts restic as soon as stderr matches: it would go on trying, 0.14 for a minute and 0.18 for a quarter of an hour. */
   readonly until?: RegExp
+  /** Kills it, as a crash does. */
+  readonly killed?: AbortSignal
 }
+
+/** A test that waits for longer is told what restic has said until then. */
+const resticMsMax = 40_000
 
 export interface ResticEnd {
   readonly code: number
@@ -54,7 +62,11 @@ export async function addToken(usersFile: string, user: string, appendOnly: bool
   return token
 }
 
-export async function startVaultBench(first: Partial<VaultOptions> = {}): Promise<VaultBench> {
+/** @param restic the client; the newest, if none is named */
+export async function startVaultBench(
+  first: Partial<VaultOptions> = {},
+  restic: Restic = newestRestic,
+): Promise<VaultBench> {
   const scratch = await temporaryDirectory('vault')
   const root = join(scratch.path, 'vault')
   await mkdir(root, { mode: 0o700 })
@@ -71,7 +83,7 @@ export async function startVaultBench(first: Partial<VaultOptions> = {}): Promis
   }
   let vault = await startVault({ ...usual, ...first })
   return bench(
-    { scratch, root, log, usual, first },
+    { scratch, root, log, restic },
     {
       get: () => vault,
       async restart(options) {
@@ -86,8 +98,7 @@ interface Parts {
   readonly scratch: TemporaryDirectory
   readonly root: string
   readonly log: VaultLogEntry[]
-  readonly usual: VaultOptions
-  readonly first: Partial<VaultOptions>
+  readonly restic: Restic
 }
 
 interface Running {
@@ -95,7 +106,7 @@ interface Running {
   restart(options?: Partial<VaultOptions>): Promise<void>
 }
 
-function bench({ scratch, root, log }: Parts, running: Running): VaultBench {
+function bench({ scratch, root, log, restic }: Parts, running: Running): VaultBench {
   let files = 0
   const url = (path: string) => `${running.get().url}${path}`
   async function credentials(user: string, secret = userPassword) {
@@ -116,7 +127,22 @@ function bench({ scratch, root, log }: Parts, running: Running): VaultBench {
       const credentialsFile = await credentials(path.split('/')[1] ?? '')
       return openRestStore({ url: url(path), credentialsFile, ...options })
     },
-    async restic(path, args, { user = path.split('/')[1] ?? '', secret = userPassword, cacert, until } = {}) {
+    async makeRepository(path) {
+      const store = await openRestStore({
+        url: url(path),
+        credentialsFile: await credentials(path.split('/')[1] ?? ''),
+      })
+      const scryptCost = { n: 1024, r: 8, p: 1 }
+      await initRepository({
+        store,
+        password: repositoryPassword,
+        clock: systemClock,
+        entropy: systemEntropy,
+        scryptCost,
+      })
+    },
+    async restic(path, args, options = {}) {
+      const { user = path.split('/')[1] ?? '', secret = userPassword, cacert } = options
       const address = new URL(url(path))
       address.username = user
       address.password = encodeURIComponent(secret)
@@ -124,12 +150,12 @@ function bench({ scratch, root, log }: Parts, running: Running): VaultBench {
         PATH: process.env['PATH'] ?? '',
         HOME: scratch.path,
         TZ: 'UTC',
-        RESTIC_PASSWORD: 'of the repository',
+        RESTIC_PASSWORD: repositoryPassword,
         RESTIC_REPOSITORY: `rest:${address.href}`,
         RESTIC_CACHE_DIR: join(scratch.path, 'cache'),
       }
       const all = [...(cacert === undefined ? [] : ['--cacert', cacert]), ...args]
-      return resticEnd(all, { env, cwd: scratch.path }, until)
+      return resticEnd(all, { command: restic.command, env, cwd: scratch.path }, options)
     },
     async [Symbol.asyncDispose]() {
       await running.get().close()
@@ -139,12 +165,23 @@ function bench({ scratch, root, log }: Parts, running: Running): VaultBench {
 }
 
 interface ResticPlace {
+  readonly command: string
   readonly env: Readonly<Record<string, string>>
   readonly cwd: string
 }
 
-function resticEnd(args: readonly string[], place: ResticPlace, until: RegExp | undefined): Promise<ResticEnd> {
-  const child = spawn('restic', args, { ...place, stdio: ['ignore', 'pipe', 'pipe'] })
+function resticEnd(
+  args: readonly string[],
+  { command, ...place }: ResticPlace,
+  { until, killed }: Pick<ResticOptions, 'until' | 'killed'>,
+): Promise<ResticEnd> {
+  const child = spawn(command, args, { ...place, stdio: ['ignore', 'pipe', 'pipe'] })
+  const kill = () => child.kill('SIGKILL')
+  killed?.addEventListener('abort', kill)
+  const tooLong = setTimeout(() => {
+    stderr += `\nkilled after ${resticMsMax} ms`
+    kill()
+  }, resticMsMax)
   let stdout = ''
   let stderr = ''
   child.stdout.on('data', (data: Buffer) => {
@@ -156,6 +193,9 @@ function resticEnd(args: readonly string[], place: ResticPlace, until: RegExp | 
   })
   return new Promise((resolve, reject) => {
     child.once('error', reject)
-    child.once('close', (code) => resolve({ code: code ?? -1, stdout, stderr }))
+    child.once('close', (code) => {
+      clearTimeout(tooLong)
+      resolve({ code: code ?? -1, stdout, stderr })
+    })
   })
 }
