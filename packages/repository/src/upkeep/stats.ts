@@ -18,10 +18,10 @@ export interface RepositoryStats {
   /** Entries of all kinds with `restore-size`; distinct contents, or paths with `blobs-per-file`. */
   readonly files: number
   readonly blobs: number
-  /** Of the same blobs before compression and sealing; `raw-data` only. */
-  readonly plainBytes: number | undefined
-  /** Those of them that are compressed, stored and before that; `raw-data` only. */
-  readonly compressed?: { readonly bytes: number; readonly plainBytes: number }
+  /** Of the same blobs, sealed and not compressed; `raw-data` only. */
+  readonly uncompressedBytes: number | undefined
+  /** Those of them that are compressed, as they are stored and as they would be; `raw-data` only. */
+  readonly compressed?: { readonly bytes: number; readonly uncompressedBytes: number }
 }
 
 export interface StatsOptions {
@@ -33,7 +33,7 @@ export interface StatsOptions {
 export async function repositoryStats(vault: Vault, options: StatsOptions): Promise<RepositoryStats> {
   const { mode = 'restore-size', snapshots } = options
   if (mode === 'raw-data') return rawData(vault, options)
-  const counted = { snapshots: snapshots.length, totalBytes: 0, files: 0, blobs: 0, plainBytes: undefined }
+  const counted = { snapshots: snapshots.length, totalBytes: 0, files: 0, blobs: 0, uncompressedBytes: undefined }
   const contents = createBlobSet()
   const seen: SeenOfPaths = { paths: createBlobSet(), blobs: createBlobSet() }
   for (const { tree } of snapshots) {
@@ -44,7 +44,7 @@ export async function repositoryStats(vault: Vault, options: StatsOptions): Prom
         counted.files += 1
         // Further names of a file take no further room.
         if (node.type === 'file' && isFirstName(node, inodes)) counted.totalBytes += node.bytes
-      } else if (node.type !== 'dir' && isNewContent(node, contents)) {
+      } else if (isNewContent(node, contents)) {
         if (mode === 'files-by-contents') {
           counted.files += 1
           counted.totalBytes += node.type === 'file' ? node.bytes : 0
@@ -63,7 +63,7 @@ function isFirstName(node: TreeNode, inodes: Set<string>): boolean {
   return true
 }
 
-/** What has no content (links, devices) counts as one, as restic counts it. */
+/** What has no content (directories, links, devices) counts as one, as restic counts it. */
 function isNewContent(node: TreeNode, contents: BlobSet): boolean {
   const key = node.type === 'file' ? sha256(Buffer.from(node.content.join(''))) : sha256(Buffer.alloc(0))
   return contents.add(key, 'data')
@@ -98,15 +98,16 @@ async function rawData(vault: Vault, { snapshots, signal }: StatsOptions): Promi
   const roots = snapshots.map(({ id, tree }) => ({ tree, path: `snapshot ${id.slice(0, 8)}:/` }))
   const reached = await reachableBlobs(vault, roots, { abort: () => signal?.throwIfAborted() })
   let totalBytes = 0
-  let plainBytes = 0
-  const compressed = { bytes: 0, plainBytes: 0 }
+  let uncompressedBytes = 0
+  const compressed = { bytes: 0, uncompressedBytes: 0 }
   reached.eachFirst((row) => {
     const place = reached.index.rowPlace(row)
     totalBytes += place.length
-    plainBytes += place.plainBytes
-    if (place.length === place.plainBytes + sealOverheadBytes) return // it is as it was
+    const uncompressed = place.plainBytes + sealOverheadBytes
+    uncompressedBytes += uncompressed
+    if (place.length === uncompressed) return // it is as it was
     compressed.bytes += place.length
-    compressed.plainBytes += place.plainBytes
+    compressed.uncompressedBytes += uncompressed
   })
-  return { snapshots: snapshots.length, totalBytes, files: 0, blobs: reached.size, plainBytes, compressed }
+  return { snapshots: snapshots.length, totalBytes, files: 0, blobs: reached.size, uncompressedBytes, compressed }
 }

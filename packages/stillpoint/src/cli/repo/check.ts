@@ -1,13 +1,13 @@
 /** `stillpoint repo check` */
 import type { CheckProgress, CheckReport } from '@stillpoint/repository'
 import { type Command, Option } from 'commander'
-import { exitCodes } from '../exit-codes.ts'
 import { bytesText, countText } from '../quantities.ts'
 import type { CommandSession, RunCommand } from '../session.ts'
 import { count } from './arguments.ts'
 import { budgetNeedsPlace, coverageJson, coverageLines, coveragePath } from './check-coverage.ts'
 import { withLine } from './live-line.ts'
 import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo, succeeded } from './repository-access.ts'
+import { tellFailed } from './told-errors.ts'
 
 interface CheckFlags extends RepositoryOptions {
   readonly readData?: true
@@ -42,9 +42,10 @@ export function repoCheckCommand(run: RunCommand): Command {
   ])
 }
 
-/** restic's `null` where there are none. */
+/** Those that `repair packs` can salvage something of. restic's `null` where there are none. */
 function brokenPacks({ problems }: CheckReport): readonly string[] | null {
-  const ids = problems.flatMap(({ message }) => /\bpack ([0-9a-f]{64})\b/.exec(message)?.[1] ?? [])
+  const damaged = problems.filter(({ code }) => code === 'object_damaged')
+  const ids = damaged.flatMap(({ message }) => /^pack ([0-9a-f]{64})\b/.exec(message)?.[1] ?? [])
   return ids.length === 0 ? null : [...new Set(ids)].sort()
 }
 
@@ -92,7 +93,7 @@ async function check(session: CommandSession, options: CheckFlags) {
     message_type: 'summary',
     num_errors: report.problems.length,
     broken_packs: brokenPacks(report),
-    suggest_repair_index: report.problems.some(({ message }) => /index/.test(message)),
+    suggest_repair_index: report.problems.some(({ message }) => /^index [0-9a-f]{64}\b/.test(message)),
     suggest_prune: orphans > 0,
     snapshots: report.snapshots,
     trees: report.trees,
@@ -110,5 +111,5 @@ async function check(session: CommandSession, options: CheckFlags) {
     ...(orphans === 0 ? [] : [`${countText(orphans, 'pack')} of interrupted saves; a prune removes them`]),
     report.problems.length === 0 ? 'no errors were found' : `${countText(report.problems.length, 'error')} found`,
   ])
-  return report.problems.length === 0 ? succeeded : exitCodes.failed
+  return report.problems.length === 0 ? succeeded : tellFailed(session, 'the repository contains errors')
 }

@@ -1,9 +1,10 @@
 /** `stillpoint repo diff` */
-import type { DiffAmount } from '@stillpoint/repository'
+import type { DiffAmount, Snapshot } from '@stillpoint/repository'
 import { type Command, Option } from 'commander'
 import { bytesText, plainText, shortId } from '../quantities.ts'
 import type { CommandSession, RunCommand } from '../session.ts'
 import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo, succeeded } from './repository-access.ts'
+import { resolvePart } from './snapshot-part.ts'
 
 interface DiffFlags extends RepositoryOptions {
   readonly metadata?: true
@@ -12,8 +13,8 @@ interface DiffFlags extends RepositoryOptions {
 export function repoDiffCommand(run: RunCommand): Command {
   const text = 'Shows what differs: + added, - removed, M content, T type, U metadata.'
   const command = repoCommand('diff', 'compare two snapshots', text)
-    .argument('<from>', 'the earlier snapshot')
-    .argument('<to>', 'the later one')
+    .argument('<from>', 'the earlier snapshot; ":/path" behind it for a directory of it')
+    .argument('<to>', 'the later one, likewise')
     .addOption(new Option('--metadata', 'also where only metadata differs'))
     .action((from: string, to: string, options: DiffFlags) =>
       runRepo(run, { isListing: true })(options, (session) => diff(session, { from, to }, options)),
@@ -28,8 +29,8 @@ async function diff(
 ) {
   const { host, output } = session
   const repository = await openNamed(session, options)
-  const source = await repository.upkeep.resolveSnapshot(from)
-  const target = await repository.upkeep.resolveSnapshot(to)
+  const source = await resolvePart(repository, from, {})
+  const target = await resolvePart(repository, to, {})
   output.message(`comparing snapshot ${shortId(source.id)} to ${shortId(target.id)}:`)
   const stats = await repository.upkeep.diff({
     from: source.tree,
@@ -43,8 +44,8 @@ async function diff(
   })
   output.result({
     message_type: 'statistics',
-    source_snapshot: source.id,
-    target_snapshot: target.id,
+    source_snapshot: namedBy(from, source),
+    target_snapshot: namedBy(to, target),
     changed_files: stats.changedFiles,
     added: amountJson(stats.added),
     removed: amountJson(stats.removed),
@@ -62,6 +63,11 @@ async function diff(
     `  Removed: ${bytesText(stats.removed.bytes)}`,
   ])
   return succeeded
+}
+
+/** As restic tells it: as it was asked. "latest" would not say which one that was. */
+function namedBy(text: string, { id }: Snapshot): string {
+  return text.replace(/^latest(?=:|$)/, id)
 }
 
 function amountJson({ files, dirs, others, dataBlobs, treeBlobs, bytes }: Readonly<DiffAmount>) {

@@ -9,6 +9,7 @@ import type { CommandSession, RunCommand } from '../session.ts'
 import { writeToStdout } from './piped-output.ts'
 import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo, succeeded } from './repository-access.ts'
 import { type SelectionOptions, selectionOf, withSelection } from './selection.ts'
+import { resolvePart } from './snapshot-part.ts'
 
 interface DumpFlags extends RepositoryOptions, SelectionOptions {
   readonly archive: 'tar' | 'zip'
@@ -18,14 +19,14 @@ interface DumpFlags extends RepositoryOptions, SelectionOptions {
 export function repoDumpCommand(run: RunCommand): Command {
   const text = 'Writes a file to stdout as it is, a directory as an archive.'
   const command = repoCommand('dump', 'write a file or directory to stdout', text)
-    .argument('<snapshot>', 'its id, the first digits, or "latest"')
-    .argument('<path>', 'absolute path in the snapshot; "/": all of it')
+    .argument('<snapshot>', 'its id, the first digits, or "latest"; ":/path" behind it for a directory of it')
+    .argument('<path>', 'absolute path in that; "/": all of it')
     .addOption(new Option('-a, --archive <format>', 'format for directories').choices(['tar', 'zip']).default('tar'))
     .addOption(new Option('-t, --target <file>', 'write to this file, which must not be there'))
     .action((id: string, path: string, options: DumpFlags) =>
       runRepo(run, { isListing: true })(options, async (session) => {
         const repository = await openNamed(session, options)
-        const snapshot = await repository.upkeep.resolveSnapshot(id, selectionOf(session.host, options))
+        const snapshot = await resolvePart(repository, id, selectionOf(session.host, options))
         const content = await contentOf(session, { repository, snapshot, path, archive: options.archive })
         if (options.target === undefined) await writeToStdout(session, content)
         else await writeFile(resolve(session.host.cwd, options.target), content)

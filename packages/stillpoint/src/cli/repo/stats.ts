@@ -12,14 +12,57 @@ interface StatsFlags extends RepositoryOptions, SelectionOptions {
 
 const statsModes: readonly StatsMode[] = ['restore-size', 'files-by-contents', 'raw-data', 'blobs-per-file']
 
-/** As restic since 0.15, and like there nothing where there is nothing to divide by. */
-function compressionJson({ totalBytes, plainBytes = 0, compressed }: RepositoryStats): object {
-  if (compressed === undefined || plainBytes === 0) return {}
+interface Compression {
+  readonly ratio: number
+  /** Percent of the data that is compressed, and of room that this has saved. */
+  readonly progress: number
+  readonly saved: number
+}
+
+/** As restic since 0.15, and like there 0 where there is nothing to divide by. */
+function compressionOf({ totalBytes, uncompressedBytes = 0, compressed }: RepositoryStats): Compression | undefined {
+  if (compressed === undefined) return undefined
+  const share = (part: number, whole: number) => (whole === 0 ? 0 : part / whole)
   return {
-    ...(compressed.bytes === 0 ? {} : { compression_ratio: compressed.plainBytes / compressed.bytes }),
-    compression_progress: (compressed.plainBytes / plainBytes) * 100,
-    compression_space_saving: (1 - totalBytes / plainBytes) * 100,
+    ratio: share(compressed.uncompressedBytes, compressed.bytes),
+    progress: share(compressed.uncompressedBytes, uncompressedBytes) * 100,
+    saved: uncompressedBytes === 0 ? 0 : (1 - totalBytes / uncompressedBytes) * 100,
   }
+}
+
+/** restic leaves out what is 0, but for the first and the last. */
+function statsJson(stats: RepositoryStats): object {
+  const compression = compressionOf(stats)
+  const counted = {
+    total_uncompressed_size: stats.uncompressedBytes ?? 0,
+    compression_ratio: compression?.ratio ?? 0,
+    compression_progress: compression?.progress ?? 0,
+    compression_space_saving: compression?.saved ?? 0,
+    total_file_count: stats.files,
+    total_blob_count: stats.blobs,
+  }
+  const known = Object.fromEntries(Object.entries(counted).filter(([, amount]) => amount !== 0))
+  return { total_size: stats.totalBytes, ...known, snapshots_count: stats.snapshots }
+}
+
+function statsLines(stats: RepositoryStats, mode: StatsMode): readonly string[] {
+  const compression = compressionOf(stats)
+  const { uncompressedBytes } = stats
+  return [
+    `Stats in ${mode} mode:`,
+    `     Snapshots processed:  ${stats.snapshots}`,
+    ...(stats.blobs === 0 ? [] : [`        Total Blob Count:  ${stats.blobs}`]),
+    ...(stats.files === 0 ? [] : [`        Total File Count:  ${stats.files}`]),
+    ...(uncompressedBytes === undefined ? [] : [` Total Uncompressed Size:  ${bytesText(uncompressedBytes)}`]),
+    `              Total Size:  ${bytesText(stats.totalBytes)}`,
+    ...(compression === undefined
+      ? []
+      : [
+          `    Compression Progress:  ${compression.progress.toFixed(2)}%`,
+          `       Compression Ratio:  ${compression.ratio.toFixed(2)}x`,
+          `Compression Space Saving:  ${compression.saved.toFixed(2)}%`,
+        ]),
+  ]
 }
 
 export function repoStatsCommand(run: RunCommand): Command {
@@ -33,23 +76,8 @@ export function repoStatsCommand(run: RunCommand): Command {
         const { upkeep } = await openNamed(session, options)
         const snapshots = await upkeep.resolveSnapshots(ids, selectionOf(host, options))
         const stats = await upkeep.stats({ mode: options.mode, snapshots, signal: host.signal })
-        const hasBlobs = options.mode === 'raw-data' || options.mode === 'blobs-per-file'
-        output.result({
-          total_size: stats.totalBytes,
-          ...(stats.plainBytes === undefined ? {} : { total_uncompressed_size: stats.plainBytes }),
-          ...compressionJson(stats),
-          total_file_count: stats.files,
-          ...(hasBlobs ? { total_blob_count: stats.blobs } : {}),
-          snapshots_count: stats.snapshots,
-        })
-        output.lines([
-          `Stats in ${options.mode} mode:`,
-          `     Snapshots processed:  ${stats.snapshots}`,
-          ...(options.mode === 'raw-data' ? [] : [`        Total File Count:  ${stats.files}`]),
-          ...(hasBlobs ? [`        Total Blob Count:  ${stats.blobs}`] : []),
-          ...(stats.plainBytes === undefined ? [] : [` Total Uncompressed Size:  ${bytesText(stats.plainBytes)}`]),
-          `              Total Size:  ${bytesText(stats.totalBytes)}`,
-        ])
+        output.result(statsJson(stats))
+        output.lines(statsLines(stats, options.mode))
         return succeeded
       }),
     )
