@@ -57,16 +57,18 @@ describe.skipIf(!hasRestic)('rewrite [needs restic]', () => {
     expect(await bench.restic('check', '--read-data')).toContain('no errors were found')
   })
 
-  test('--forget replaces the old one, keeps its tags, and the first original', async () => {
+  test('--forget replaces the old one, keeps its tags, and names the one before it', async () => {
     await bench.ok('backup', 'source', '--host', 'wrong', '--tag', 'kept')
     const [first] = await listedByRestic()
     expect(await bench.ok('rewrite', '--new-host', 'half right', '--forget')).toMatch(
       /^snapshot [0-9a-f]{8}: [0-9a-f]{8} has host half right\nrewrote 1 snapshot\n$/,
     )
+    const [second] = await listedByRestic()
+    expect(second?.original).toBe(first?.id)
     await bench.ok('rewrite', 'latest', '--new-time', '2020-02-03 04:05:06', '--forget')
     const listed = await listedByRestic()
     expect(listed).toHaveLength(1)
-    expect(listed[0]).toMatchObject({ hostname: 'half right', tags: ['kept'], original: first?.id, tree: first?.tree })
+    expect(listed[0]).toMatchObject({ hostname: 'half right', tags: ['kept'], original: second?.id, tree: first?.tree })
     expect(listed[0]?.time).toBe('2020-02-03T04:05:06Z')
   })
 
