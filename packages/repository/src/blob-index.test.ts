@@ -60,6 +60,18 @@ function expectModel(index: BlobIndex, model: ReadonlyMap<string, BlobPlace>): v
   expect(index.size - index.removedRows).toBe(model.size)
 }
 
+function changedInOneField(entry: PackEntry | undefined): readonly PackEntry[] {
+  if (entry === undefined) return []
+  const { id, type, offset, length, plainBytes } = entry
+  return [
+    { ...entry, id: `${id.slice(0, -1)}${id.endsWith('0') ? '1' : '0'}` },
+    { ...entry, type: type === 'tree' ? 'data' : 'tree' },
+    { ...entry, offset: offset + 1 },
+    { ...entry, length: length + 1 },
+    { ...entry, plainBytes: (plainBytes ?? 0) + 1 },
+  ]
+}
+
 describe('an index in memory', () => {
   test('agrees with a simple model, whatever the packs and their order', () => {
     fc.assert(
@@ -86,6 +98,9 @@ describe('an index in memory', () => {
           expect(index.agrees({ id, entries: places })).toBe(true)
           const [, ...fewer] = places
           if (places.length > 0) expect(index.agrees({ id, entries: fewer })).toBe(false)
+          for (const other of changedInOneField(places.at(-1))) {
+            expect(index.agrees({ id, entries: [...places.slice(0, -1), other] })).toBe(false)
+          }
         }
       }),
       { numRuns: 60 },

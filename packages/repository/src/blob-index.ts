@@ -184,6 +184,29 @@ export function createBlobIndex(entropy: Entropy): BlobIndex {
     return found
   }
 
+  /** Whether the rows of a pack are these, in this order: so they are in all packs but odd ones. */
+  function isInOrder(pack: number, entries: readonly PackEntry[]): boolean {
+    const { first, end } = packs.runsOf(pack)
+    const known: Fingerprint = { a: 0, b: 0, c: 0 }
+    let at = 0
+    for (let run = first; run < end; run += 1) {
+      const { type, firstRow, offset: begin } = packs.runAt(run)
+      let offset = begin
+      for (let row = firstRow, rowEnd = endOfRun(run); row < rowEnd; row += 1, at += 1) {
+        const entry = entries[at]
+        if (entry === undefined || entry.type !== type || entry.offset !== offset) return false
+        const length = lengths.sealed(row)
+        if (entry.length !== length || (entry.plainBytes ?? 0) !== lengths.plain(row)) return false
+        rows.fingerprintAt(row, known)
+        fingerprinter.ofText(entry.id, type)
+        const { a, b, c } = fingerprinter.last
+        if (a !== known.a || b !== known.b || c !== known.c) return false
+        offset += length
+      }
+    }
+    return at === entries.length
+  }
+
   function rowAt(columns: IndexColumns, blob: number): Row {
     const isTree = columns.isTree[blob] === 1
     fingerprinter.ofDigits(columns.bytes, columns.idAt[blob] ?? 0, isTree)
@@ -372,9 +395,10 @@ export function createBlobIndex(entropy: Entropy): BlobIndex {
       return summaryOf(first, end).fileBytes
     },
     agrees(given) {
+      const pack = livePack(given.id)
+      if (pack < 0) return false
+      if (isInOrder(pack, given.entries)) return true
       const columns = columnsOf([given])
-      const pack = packs.numberOf(columns.bytes, columns.packIdAt[0] ?? 0)
-      if (pack < 0 || packs.isRemoved(pack)) return false
       return areEqual(rowsOfPack(pack), rowsIn(columns, 0, columns.blobs))
     },
     removePacks(isKept) {

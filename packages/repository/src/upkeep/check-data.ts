@@ -14,7 +14,13 @@ import { copyBytes } from '../format/copy-bytes.ts'
 import { giveBack, unseal } from '../format/crypto.ts'
 import { DamageError, sound } from '../format/damage.ts'
 import { packId } from '../format/ids.ts'
-import { decodeHeaderLength, decodePackHeader, headerLengthBytes, type PackEntry } from '../format/pack.ts'
+import {
+  decodeHeaderLength,
+  decodePackHeader,
+  headerEntryBytes,
+  headerLengthBytes,
+  type PackEntry,
+} from '../format/pack.ts'
 import { eachOf } from '../parallel.ts'
 import { namingDamage, type Vault } from '../vault.ts'
 import { createSlabs, type Slabs } from '../work/slabs.ts'
@@ -73,18 +79,19 @@ async function readPack(work: PackReading): Promise<void> {
   const object: ObjectName = { kind: 'pack', name: id }
   await namingDamage(vault.store, object, async () => {
     sound(pack.bytes <= packBytesMax, `it has ${pack.bytes} bytes, more than any pack`)
-    const { header, entries } = await readHeader(vault, object, pack.bytes)
+    const { sealed, plain, entries } = await readHeader(vault, object, pack.bytes)
     const { blobs } = vault.index
     const hash = blobs.hasPack(id) ? undefined : createHash('sha256')
-    await verifyRanges(work, { object, entries, ...(hash === undefined ? {} : { hash }) })
+    await verifyRanges(work, { object, ranges: rangesOf(entries, plain), ...(hash === undefined ? {} : { hash }) })
     if (hash === undefined) sound(blobs.agrees({ id, entries }), 'it and the index do not agree on what is in it')
-    else sound(hash.update(header).digest('hex') === id, 'its content does not match its name')
+    else sound(hash.update(sealed).digest('hex') === id, 'its content does not match its name')
   })
 }
 
 interface Header {
   /** With the length behind it. */
-  readonly header: Buffer
+  readonly sealed: Buffer
+  readonly plain: Buffer
   readonly entries: readonly PackEntry[]
 }
 
@@ -93,27 +100,28 @@ async function readHeader({ store, keys }: Vault, object: ObjectName, packBytes:
   let tail = await readEnd(Math.min(packBytes, tailBytes))
   const length = decodeHeaderLength(tail.subarray(Math.max(0, tail.length - headerLengthBytes)), packBytes)
   if (tail.length < length + headerLengthBytes) tail = await readEnd(length + headerLengthBytes)
-  const header = tail.subarray(tail.length - length - headerLengthBytes)
-  const entries = decodePackHeader(unseal(keys, header.subarray(0, length)))
+  const sealed = tail.subarray(tail.length - length - headerLengthBytes)
+  const plain = unseal(keys, sealed.subarray(0, length))
+  const entries = decodePackHeader(plain)
   const last = entries.at(-1)
   const end = last === undefined ? 0 : last.offset + last.length
-  sound(end === packBytes - header.length, 'its blobs and its header do not fill it')
-  return { header, entries }
+  sound(end === packBytes - sealed.length, 'its blobs and its header do not fill it')
+  return { sealed, plain, entries }
 }
 
 interface Ranges {
   readonly object: ObjectName
-  readonly entries: readonly PackEntry[]
+  readonly ranges: readonly PackRange[]
   /** Is given all bytes before the header, in order. */
   readonly hash?: Hash
 }
 
-async function verifyRanges({ vault, slabs, reading }: PackReading, { object, entries, hash }: Ranges): Promise<void> {
+async function verifyRanges({ vault, slabs, reading }: PackReading, { object, ranges, hash }: Ranges): Promise<void> {
   const { signal } = reading
   const verifying: Promise<unknown>[] = []
   let damage: string | null = null
   let failed: { readonly error: unknown } | undefined
-  for (const range of rangesOf(entries)) {
+  for (const range of ranges) {
     // What is damaged need not be read to its end.
     if (damage !== null || failed !== undefined) break
     reading.abort()
@@ -126,9 +134,8 @@ async function verifyRanges({ vault, slabs, reading }: PackReading, { object, en
         copyBytes(read, slab.bytes, 0)
         giveBack(read)
       }
-      const blobs = range.entries.map((entry) => ({ ...entry, offset: entry.offset - range.offset }))
       const task = { bytes: range.length, ...(signal === undefined ? {} : { signal }) }
-      const verified = vault.work.run('verifyBlobs', { sealed, blobs }, task).then(
+      const verified = vault.work.run('verifyBlobs', { sealed, header: range.header }, task).then(
         (problem) => {
           damage ??= problem
           slab?.release()
@@ -152,19 +159,26 @@ async function verifyRanges({ vault, slabs, reading }: PackReading, { object, en
 
 interface PackRange {
   readonly offset: number
-  length: number
-  readonly entries: PackEntry[]
+  readonly length: number
+  /** What the header tells of its blobs, in memory of its own. */
+  readonly header: Uint8Array
 }
 
-/** All of the pack up to its header. */
-function rangesOf(entries: readonly PackEntry[]): readonly PackRange[] {
+/** All of the pack up to its header, of which `plain` is what was sealed. */
+function rangesOf(entries: readonly PackEntry[], plain: Uint8Array): readonly PackRange[] {
   const ranges: PackRange[] = []
-  for (const entry of entries) {
-    const range = ranges.at(-1)
-    if (range !== undefined && range.length + entry.length <= rangeBytes) {
-      range.entries.push(entry)
-      range.length += entry.length
-    } else ranges.push({ offset: entry.offset, length: entry.length, entries: [entry] })
+  let [offset, length, begin, end] = [0, 0, 0, 0]
+  function close(): void {
+    if (end > begin) ranges.push({ offset, length, header: new Uint8Array(plain.subarray(begin, end)) })
+    offset += length
+    length = 0
+    begin = end
   }
+  for (const entry of entries) {
+    if (length + entry.length > rangeBytes) close()
+    length += entry.length
+    end += headerEntryBytes(entry.plainBytes !== undefined)
+  }
+  close()
   return ranges
 }
