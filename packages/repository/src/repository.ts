@@ -85,6 +85,11 @@ export interface OpenOptions {
    * far as they are filled.
    */
   readonly packBytes?: number
+  /**
+   * False: blobs are not read back from their packs before those are stored. That saves CPU time, and damage by bad memory
+   * or by a bug of ours then shows only when they are read. Default: true.
+   */
+  readonly selfCheck?: boolean
   /** Keeps indexes, snapshots and packs of trees in a local directory. Default: only packs of trees, in memory. */
   readonly cache?: CacheSettings
   /**

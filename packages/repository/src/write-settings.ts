@@ -14,6 +14,8 @@ export interface WriteSettings {
   readonly compression: CompressionMode
   /** A pack is stored when it has so many bytes or more. */
   readonly packBytes: number
+  /** Each blob is read back from where it lies in its pack before that is stored. */
+  readonly selfCheck: boolean
 }
 
 export const packBytesDefault = 16 << 20
@@ -22,9 +24,9 @@ export const packBytesBounds = { min: 4 << 20, max: 128 << 20 } as const
 
 /** @throws Failure `options_invalid` */
 export function writeSettings(options: Partial<WriteSettings>): WriteSettings {
-  const { compression = 'auto', packBytes = packBytesDefault } = options
+  const { compression = 'auto', packBytes = packBytesDefault, selfCheck = true } = options
   const { min, max } = packBytesBounds
-  if (Number.isInteger(packBytes) && packBytes >= min && packBytes <= max) return { compression, packBytes }
+  if (Number.isInteger(packBytes) && packBytes >= min && packBytes <= max) return { compression, packBytes, selfCheck }
   throw new Failure({
     code: 'options_invalid',
     message: `packs of ${packBytes} bytes are not made: from ${min >> 20} to ${max >> 20} MiB`,

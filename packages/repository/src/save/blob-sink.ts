@@ -79,7 +79,7 @@ export function createBlobSink(vault: Vault): BlobSink {
     data: { blobs: [], bytes: 0 },
     tree: { blobs: [], bytes: 0 },
   }
-  const { compression, packBytes } = vault.writes
+  const { compression, packBytes, selfCheck } = vault.writes
   const packs = createFillingPacks(vault.entropy, packBytes)
   const writer = createPackWriter(vault, (indexed) => {
     // The index remembers them in less memory; that of a trial does not take them over.
@@ -114,7 +114,7 @@ export function createBlobSink(vault: Vault): BlobSink {
     })
     const ivs = new Uint8Array(assigned.length * ivBytes)
     vault.entropy.fill(ivs)
-    const input = { type, compression, window, places, ivs, regions }
+    const input = { type, compression, selfCheck, window, places, ivs, regions }
     const sealed = await vault.work.run('sealBlobs', input, { bytes })
     return assigned.map(({ blob }, at): PackEntry => {
       const [offset = 0, length = 0, plain = 0] = sealed.subarray(at * sealedFields, (at + 1) * sealedFields)

@@ -2,7 +2,8 @@
  * Owns the task that turns plaintexts into sealed blobs: probe, compress, seal into the place of a pack, prove.
  *
  * Invariant: no blob is handed out that was not read back from where it lies in its pack: unsealed, decompressed and
- * compared with its plaintext. Memory errors and our own bugs are found before the source is gone.
+ * compared with its plaintext; unless the settings say that this is not wanted. Memory errors and our own bugs are found
+ * before the source is gone.
  */
 import { Failure } from '@stillpoint/core/kernel'
 import { levelOf } from '../format/compression.ts'
@@ -18,6 +19,7 @@ import { reserve } from './pack-region.ts'
 export interface SealBlobsInput {
   readonly type: BlobType
   readonly compression: CompressionMode
+  readonly selfCheck: boolean
   /** Shared memory that holds the plaintexts. */
   readonly window: Uint8Array
   /** Of each blob: where it begins in the window, its length, and to which of the regions it goes. */
@@ -56,7 +58,7 @@ export function sealBlobs(input: SealBlobsInput, { keys }: TaskContext): SealedP
     const text = isSmaller ? compressed : plaintext
     const { offset, target } = reserve(regions[region], text.length + sealOverheadBytes)
     sealInto({ keys, plaintext: text, iv, target })
-    prove(keys, target, { text, plaintext, isSmaller })
+    if (input.selfCheck) prove(keys, target, { text, plaintext, isSmaller })
     sealed.set([offset, target.length, isSmaller ? plaintext.length : 0], at * sealedFields)
   }
   return sealed

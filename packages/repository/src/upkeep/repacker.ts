@@ -35,7 +35,7 @@ export function createRepacker(vault: Vault, compressAll = false): Repacker {
   const bytesOf = (packs: typeof unindexed) => packs.reduce((sum, { bytes }) => sum + bytes, 0)
 
   async function store(blobs: readonly SealedBlob[]): Promise<void> {
-    const pack = await buildPack(blobs, keys, entropy)
+    const pack = await buildPack(blobs, { keys, entropy, selfCheck: vault.writes.selfCheck })
     await vault.store.put({ kind: 'pack', name: pack.id }, pack.bytes)
     unindexed.push({ id: pack.id, bytes: pack.bytes.length })
     await confirmPack(vault, { id: pack.id, bytes: pack.bytes.length })

@@ -9,7 +9,7 @@ const about = { permissions: 0o644, uid: 0, gid: 0, user: '', group: '', inode: 
 
 function file(name: string, { bytes, time }: { readonly bytes: number; readonly time: number }): ListedEntry {
   const times = { mtime: BigInt(time), atime: BigInt(-time), ctime: BigInt(time % 3) }
-  const node: TreeNode = { ...about, ...times, name, type: 'file', bytes, content: [] }
+  const node: TreeNode = { ...about, ...times, name, type: 'file', bytes, content: [], extendedAttributes: [] }
   return { path: `/${name}`, node }
 }
 

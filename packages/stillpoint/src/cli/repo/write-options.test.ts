@@ -8,11 +8,15 @@ describe('how it is written', () => {
   test('options win over the environment, which wins over what is usual', () => {
     vi.stubEnv('RESTIC_COMPRESSION', '')
     vi.stubEnv('RESTIC_PACK_SIZE', '')
-    expect(writeSettingsOf({})).toEqual({ compression: 'auto', packBytes: 16 << 20 })
+    expect(writeSettingsOf({})).toEqual({ compression: 'auto', packBytes: 16 << 20, selfCheck: true })
     vi.stubEnv('RESTIC_COMPRESSION', 'max')
     vi.stubEnv('RESTIC_PACK_SIZE', '64')
-    expect(writeSettingsOf({})).toEqual({ compression: 'max', packBytes: 64 << 20 })
-    expect(writeSettingsOf({ compression: 'off', packSize: 4 })).toEqual({ compression: 'off', packBytes: 4 << 20 })
+    expect(writeSettingsOf({})).toEqual({ compression: 'max', packBytes: 64 << 20, selfCheck: true })
+    expect(writeSettingsOf({ compression: 'off', packSize: 4 })).toEqual({
+      compression: 'off',
+      packBytes: 4 << 20,
+      selfCheck: true,
+    })
     vi.stubEnv('RESTIC_PACK_SIZE', '0')
     expect(writeSettingsOf({}).packBytes).toBe(16 << 20)
   })

@@ -9,6 +9,8 @@ export interface WriteOptions {
   readonly compression?: CompressionMode
   /** MiB. */
   readonly packSize?: number
+  /** False with `--no-extra-verify`. */
+  readonly extraVerify?: boolean
 }
 
 const modes: readonly CompressionMode[] = ['auto', 'off', 'max']
@@ -17,16 +19,19 @@ const packMiBDefault = 16
 export const writeOptions = (): readonly Option[] => [
   new Option('--compression <mode>', 'auto, off or max; default: $RESTIC_COMPRESSION, or auto').choices(modes),
   new Option('--pack-size <MiB>', 'size of packs, 4 to 128; default: $RESTIC_PACK_SIZE, or 16').argParser(packSize),
+  new Option('--no-extra-verify', 'do not read back what is stored before it is: docs/repo.md'),
 ]
 
 /** For `openRepository`. An empty variable, and a size of 0, say nothing, as with restic. @throws Failure `usage` */
 export function writeSettingsOf(options: WriteOptions): {
   readonly compression: CompressionMode
   readonly packBytes: number
+  readonly selfCheck: boolean
 } {
   const compression = options.compression ?? fromEnvironment('RESTIC_COMPRESSION', compressionMode) ?? 'auto'
   const packMiB = options.packSize ?? fromEnvironment('RESTIC_PACK_SIZE', packSize) ?? packMiBDefault
-  return { compression, packBytes: (packMiB === 0 ? packMiBDefault : packMiB) << 20 }
+  const packBytes = (packMiB === 0 ? packMiBDefault : packMiB) << 20
+  return { compression, packBytes, selfCheck: options.extraVerify !== false }
 }
 
 function compressionMode(text: string): CompressionMode {
