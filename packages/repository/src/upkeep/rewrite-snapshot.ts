@@ -60,7 +60,8 @@ export async function rewriteSnapshot(vault: Vault, id: SnapshotId, change: Snap
 }
 
 function withTotals(summary: unknown, { files, bytes }: TreeTotals): Readonly<Record<string, unknown>> {
-  const before = summary === undefined || summary === null ? summaryFields(unknownSummary) : jsonObject(summary, 'it')
+  const before =
+    summary === undefined || summary === null ? summaryFields(unknownSummary) : jsonObject(summary, 'the summary')
   return { ...before, total_files_processed: files, total_bytes_processed: bytes }
 }
 
