@@ -63,12 +63,13 @@ function expectModel(index: BlobIndex, model: ReadonlyMap<string, BlobPlace>): v
 function changedInOneField(entry: PackEntry | undefined): readonly PackEntry[] {
   if (entry === undefined) return []
   const { id, type, offset, length, plainBytes } = entry
+  const near = (value: number) => (value === 0 ? 1 : value - 1)
   return [
     { ...entry, id: `${id.slice(0, -1)}${id.endsWith('0') ? '1' : '0'}` },
     { ...entry, type: type === 'tree' ? 'data' : 'tree' },
-    { ...entry, offset: offset + 1 },
-    { ...entry, length: length + 1 },
-    { ...entry, plainBytes: (plainBytes ?? 0) + 1 },
+    { ...entry, offset: near(offset) },
+    { ...entry, length: near(length) },
+    { ...entry, plainBytes: near(plainBytes ?? 0) },
   ]
 }
 
