@@ -278,7 +278,14 @@ describe('trees', () => {
   })
 
   test('hostile documents are damage, not crashes', () => {
-    const bad = ['', 'null', '[]', '{"nodes":[{}]}', '{"nodes":[{"name":"a","type":"dir"}]}', '{"nodes":{"length":1}}']
+    const bad = [
+      '',
+      'null',
+      '[]',
+      '{"nodes":[{}]}',
+      '{"nodes":[{"name":"a","type":"dir","subtree":5}]}',
+      '{"nodes":{"length":1}}',
+    ]
     for (const json of bad) expect(() => decodeTree(Buffer.from(json))).toThrow(DamageError)
     fc.assert(
       fc.property(fc.json(), (json) => {

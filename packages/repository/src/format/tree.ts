@@ -146,6 +146,9 @@ export function decodeTree(bytes: Uint8Array): TreeNode[] {
   return jsonArray(object['nodes'] ?? [], 'nodes').map((value) => decodeNode(jsonObject(value, 'a node')))
 }
 
+/** Of no tree that there is. */
+const noTree = treeId('0'.repeat(64))
+
 /** Memory for a directory of so many entries is about 1 GiB. */
 const nodesMax = 2 << 20
 /** Of `{"name":"x","type":"file"},`. */
@@ -188,7 +191,7 @@ function decodeContent(object: JsonObject): NodeContent {
       return { type, bytes: optionalCountField(object, 'size', 0), content }
     }
     case 'dir':
-      return { type, subtree: treeId(object['subtree'], 'subtree') }
+      return { type, subtree: decodeSubtree(object['subtree']) }
     case 'symlink':
       return { type, target: decodeTarget(object) }
     case 'dev':
@@ -201,6 +204,11 @@ function decodeContent(object: JsonObject): NodeContent {
       // Other kinds of other systems: shown and reported, never dropped.
       return { type: 'irregular' }
   }
+}
+
+/** Old versions of restic have left it out by mistake: the directory is lost, not what lies beside it. */
+function decodeSubtree(value: unknown): TreeId {
+  return value === undefined || value === null ? noTree : treeId(value, 'subtree')
 }
 
 function decodeTarget(object: JsonObject): string {

@@ -272,6 +272,6 @@ describe('hostile snapshots', () => {
     await plant(planted.vault, [tree.blob, root.blob])
     await plantSnapshot(planted.vault, { tree: `"${root.id}"` })
     const ends = await endsOf(planted, root.id, ['repair snapshots'])
-    expect(ends['repair snapshots']).toMatch(/well|tree_not_rewritable/)
+    expect(ends['repair snapshots']).toBe('well')
   })
 })

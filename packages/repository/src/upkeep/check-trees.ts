@@ -70,6 +70,7 @@ async function checkTree(vault: Vault, { tree, path }: TreeRoot, check: TreesChe
     names.add(node.name)
     if (node.type === 'dir') folders.push({ tree: node.subtree, path: `${path}${node.name}/` })
     if (node.type === 'file') checkContent({ vault, path, problems }, node)
+    if (node.type === 'irregular') problems.push(unknownKind(`${path}${node.name}`))
   })
   // Sound programs sort them: then two that are equal are neighbours. Of others all names have to be looked at together.
   if (!names.isAscending()) requireSafeNames(tree, await readTree(vault, tree))
@@ -96,6 +97,12 @@ function createNameOrder(tree: TreeId): { add(name: string): void; isAscending()
 }
 
 const ascii = /^[\x20-\x7e]*$/
+
+/** As restic: some of its old versions have saved what they had no kind for. */
+function unknownKind(path: string): Failure {
+  const message = `${path} is of no kind that can be restored`
+  return new Failure({ code: 'object_damaged', message, hint: 'stillpoint repo repair snapshots leaves it out.' })
+}
 
 interface ContentCheck {
   readonly vault: Vault

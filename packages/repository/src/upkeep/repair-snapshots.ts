@@ -2,12 +2,12 @@
  * Owns making snapshots whole again by leaving out what is lost: as restic's `repair snapshots`.
  *
  * A directory that cannot be read becomes an empty one; a file loses the pieces that are lost, and its size becomes what
- * is left. Changed snapshots get the tag `repaired` and keep the old one's id as their original. A snapshot whose root
+ * is left; what is of no kind that can be restored goes. Changed snapshots get the tag `repaired` and keep the old one's id as their original. A snapshot whose root
  * cannot be read cannot be repaired.
  *
  * Invariant: the new snapshot and all that it needs are durable before the old one is removed.
  */
-import { Failure, isFailure } from '@stillpoint/core/kernel'
+import { isFailure } from '@stillpoint/core/kernel'
 import { type BlobId, type SnapshotId, sha256, type TreeId, treeId } from '../format/ids.ts'
 import { encodeTree, type FileNode, type TreeNode } from '../format/tree.ts'
 import { readTree } from '../load/blob-reader.ts'
@@ -15,6 +15,7 @@ import { listSnapshots, type Snapshot } from '../load/snapshots.ts'
 import type { Vault } from '../vault.ts'
 import { type BlobSet, createBlobSet } from './blob-set.ts'
 import { treeDepthMax } from './bounded-tree.ts'
+import { changedTree } from './changed-tree.ts'
 import { deleteIfThere } from './index-files.ts'
 import { readAgain } from './read-again.ts'
 import { createRepacker, type Repacker } from './repacker.ts'
@@ -34,7 +35,7 @@ export interface RepairSnapshotsOptions {
 
 export interface SnapshotRepair {
   readonly path: string
-  readonly what: 'directory_emptied' | 'content_removed' | 'size_corrected'
+  readonly what: 'directory_emptied' | 'content_removed' | 'size_corrected' | 'entry_removed'
 }
 
 export interface RepairedSnapshot {
@@ -55,7 +56,7 @@ interface Repair {
   readonly stored: BlobSet
 }
 
-/** @throws Failure `tree_not_rewritable`, `tree_unsafe`, … */
+/** @throws Failure `tree_unsafe`, … */
 export async function repairSnapshots(
   vault: Vault,
   lockSignal: AbortSignal,
@@ -120,7 +121,7 @@ async function repairTree(
     repair.changes.push({ path, what: 'directory_emptied' })
     return undefined
   }
-  const repaired: TreeNode[] = []
+  const repaired: (TreeNode | undefined)[] = []
   let isSame = true
   for (const node of nodes) {
     const at = `${path}${node.name}`
@@ -130,16 +131,21 @@ async function repairTree(
       isSame &&= change === undefined
       repaired.push(file)
     } else if (node.type === 'dir') {
-      const below = (await repairTree(repair, node.subtree, `${at}/`, depth + 1)) ?? (await storeTree(repair, []))
+      const below =
+        (await repairTree(repair, node.subtree, `${at}/`, depth + 1)) ?? (await storeTree(repair, encodeTree([])))
       isSame &&= below === node.subtree
       repaired.push({ ...node, subtree: below })
+    } else if (node.type === 'irregular') {
+      repair.changes.push({ path: at, what: 'entry_removed' })
+      isSame = false
+      repaired.push(undefined)
     } else repaired.push(node)
   }
   if (isSame) {
     repair.sound.add(tree, 'tree')
     return tree
   }
-  const rewritten = await rewriteTree(repair, { tree, nodes, repaired })
+  const rewritten = await storeTree(repair, await changedTree(repair.vault, { tree, nodes, changed: repaired }))
   repair.changed.set(tree, rewritten)
   return rewritten
 }
@@ -170,25 +176,7 @@ function repairFile(
   return { file: node, change: undefined }
 }
 
-async function rewriteTree(
-  repair: Repair,
-  {
-    tree,
-    nodes,
-    repaired,
-  }: { readonly tree: TreeId; readonly nodes: readonly TreeNode[]; readonly repaired: readonly TreeNode[] },
-): Promise<TreeId> {
-  // What we would not write again, we would lose.
-  if (sha256(encodeTree(nodes)) === tree) return storeTree(repair, repaired)
-  throw new Failure({
-    code: 'tree_not_rewritable',
-    message: `tree ${tree} has fields that this version does not know; writing it anew would lose them`,
-    hint: 'Repair this repository with the program that wrote the tree.',
-  })
-}
-
-async function storeTree(repair: Repair, nodes: readonly TreeNode[]): Promise<TreeId> {
-  const plaintext = encodeTree(nodes)
+async function storeTree(repair: Repair, plaintext: Buffer): Promise<TreeId> {
   const id = treeId(sha256(plaintext))
   const isStored = repair.stored.has(id, 'tree') || repair.vault.index.blobs.has(id, 'tree')
   if (isStored || repair.isDryRun) return id

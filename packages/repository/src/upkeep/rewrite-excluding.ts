@@ -8,10 +8,11 @@
 import { Failure, type TreeId } from '@stillpoint/core/kernel'
 import { type SnapshotId, sha256, treeId } from '../format/ids.ts'
 import type { Timestamp } from '../format/timestamp.ts'
-import { encodeTree, type TreeNode } from '../format/tree.ts'
+import type { TreeNode } from '../format/tree.ts'
 import { readTree } from '../load/blob-reader.ts'
 import type { Snapshot } from '../load/snapshots.ts'
 import type { Vault } from '../vault.ts'
+import { changedTree } from './changed-tree.ts'
 import { deleteIfThere } from './index-files.ts'
 import { createRepacker, type Repacker } from './repacker.ts'
 import { rewriteSnapshot, type TreeTotals } from './rewrite-snapshot.ts'
@@ -67,7 +68,7 @@ interface Found {
   readonly totals: TreeTotals | undefined
 }
 
-/** @throws Failure `tree_not_rewritable`, `object_damaged`, `object_missing`, `tree_unsafe` (too deep) */
+/** @throws Failure `object_damaged`, `object_missing`, `tree_unsafe` (too deep) */
 export async function rewriteExcluding(
   vault: Vault,
   lockSignal: AbortSignal,
@@ -148,12 +149,13 @@ async function rewriteTree(rewrite: Rewrite, { tree, path, depth, kept }: TreeAt
     throw new Failure({ code: 'tree_unsafe', message: `tree ${tree} is nested deeper than ${depthMax}` })
   }
   const nodes = await readTree(rewrite.vault, tree)
-  const left: TreeNode[] = []
+  const left: (TreeNode | undefined)[] = []
   let isSame = true
   for (const node of nodes) {
     const at = `${path}${node.name}`
     if (rewrite.exclude(at)) {
       kept.excluded.push(at)
+      left.push(undefined)
       isSame = false
     } else if (node.type === 'dir') {
       const subtree = await rewriteTree(rewrite, { tree: node.subtree, path: `${at}/`, depth: depth + 1, kept })
@@ -168,25 +170,10 @@ async function rewriteTree(rewrite: Rewrite, { tree, path, depth, kept }: TreeAt
       left.push(node)
     }
   }
-  return isSame ? tree : storeTree(rewrite, { tree, nodes, left })
+  return isSame ? tree : storeTree(rewrite, await changedTree(rewrite.vault, { tree, nodes, changed: left }))
 }
 
-interface Replaced {
-  readonly tree: TreeId
-  readonly nodes: readonly TreeNode[]
-  readonly left: readonly TreeNode[]
-}
-
-async function storeTree(rewrite: Rewrite, { tree, nodes, left }: Replaced): Promise<TreeId> {
-  // What we would not write again, we would lose.
-  if (sha256(encodeTree(nodes)) !== tree) {
-    throw new Failure({
-      code: 'tree_not_rewritable',
-      message: `tree ${tree} has fields that this version does not know; writing it anew would lose them`,
-      hint: 'Rewrite this snapshot with the program that wrote the tree.',
-    })
-  }
-  const plaintext = encodeTree(left)
+async function storeTree(rewrite: Rewrite, plaintext: Buffer): Promise<TreeId> {
   const id = treeId(sha256(plaintext))
   if (rewrite.stored.has(id) || rewrite.vault.index.blobs.has(id, 'tree') || rewrite.dryRun) return id
   rewrite.stored.add(id)

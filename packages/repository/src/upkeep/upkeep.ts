@@ -51,7 +51,7 @@ export interface Upkeep {
   repairIndex(options?: RepairIndexOptions): Promise<RepairIndexReport>
   /** Moves what is sound in damaged packs into new ones, and deletes them. @throws Failure `pack_absent` */
   repairPacks(ids: readonly string[], options?: RepairPacksOptions): Promise<readonly RepairedPack[]>
-  /** Writes snapshots anew without what is lost. @throws Failure `tree_not_rewritable` */
+  /** Writes snapshots anew without what is lost. */
   repairSnapshots(options?: RepairSnapshotsOptions): Promise<readonly RepairedSnapshot[]>
   /** @throws Failure `object_damaged` unless `onDamaged` takes it */
   listKeys(onDamaged?: (failure: Failure) => void): Promise<readonly RepositoryKey[]>
@@ -66,7 +66,7 @@ export interface Upkeep {
   stats(options: StatsOptions): Promise<RepositoryStats>
   /** Those whose tags changed: written anew, the old ones removed. */
   tag(change: TagChange): Promise<readonly TaggedSnapshot[]>
-  /** Writes snapshots anew without some of their paths, or with another host or time. @throws Failure `tree_not_rewritable`, … */
+  /** Writes snapshots anew without some of their paths, or with another host or time. */
   rewrite(options: RewriteOptions): Promise<readonly RewrittenSnapshot[]>
   /** Makes a snapshot of all directories that no snapshot refers to any more. */
   recover(options: RecoverOptions): Promise<Recovered>
