@@ -22,8 +22,10 @@ export interface RestServerOptions extends TlsOptions {
   readonly credentials?: RestCredentials
   /** Sends credentials over plain HTTP to other machines too. */
   readonly insecureHttp?: boolean
-  /** The longest silence of the server. Default: 60 s. */
+  /** The longest time in which nothing is sent or received for a request that is under way. Default: 60 s. */
   readonly silenceMsMax?: number
+  /** What we call ourselves there. Default: `stillpoint`. */
+  readonly userAgent?: string
   /** Requests under way at once; more wait. Default: 8. */
   readonly connectionsMax?: number
   /** Ends all requests, which then throw its reason. */
@@ -75,6 +77,7 @@ export async function connectRestServer(options: RestServerOptions): Promise<Res
   const { Agent, request: start } = isTls ? await import('node:https') : await import('node:http')
   const agent = new Agent(isTls ? { ...pool, ...(await readTlsSettings(options)) } : pool)
   const silenceMsMax = options.silenceMsMax ?? defaultSilenceMsMax
+  const { userAgent = 'stillpoint' } = options
   const locate = (path: string) => new URL(path, base).href
   const { signal } = options
 
@@ -86,7 +89,7 @@ export async function connectRestServer(options: RestServerOptions): Promise<Res
       const sent = start(new URL(path, base), {
         agent,
         method,
-        headers: { accept: restProtocol, 'user-agent': 'stillpoint', ...length, ...authorized, ...headers },
+        headers: { accept: restProtocol, 'user-agent': userAgent, ...length, ...authorized, ...headers },
         ...(signal === undefined ? {} : { signal }),
       })
       sent.setTimeout(silenceMsMax, () => sent.destroy(new Error(`no answer for ${silenceMsMax / 1000} s`)))

@@ -27,8 +27,10 @@ export interface S3ClientOptions extends TlsOptions {
   readonly credentialsFile?: string
   /** Where the bucket's name stands: in the path or in the host's name. Default: `host` on Amazon, else `path`. */
   readonly addressing?: 'path' | 'host'
-  /** The longest silence of the server. Default: 60 s. */
+  /** The longest time in which nothing is sent or received for a request that is under way. Default: 60 s. */
   readonly silenceMsMax?: number
+  /** What we call ourselves there. Default: what the SDK says, and `stillpoint`. */
+  readonly userAgent?: string
   /** Requests under way at once; more wait. Default: 8. */
   readonly connectionsMax?: number
   /** Ends all requests, which then throw its reason. */
@@ -94,6 +96,7 @@ export async function connectS3(options: S3ClientOptions): Promise<S3Bucket> {
   }
   const sdk = await import('@aws-sdk/client-s3')
   const { client, region } = await clientIn(sdk, config, options.region ?? amazon?.region)
+  if (options.userAgent !== undefined) callOurselves(client, options.userAgent)
   const inTurn = slots(options.connectionsMax ?? defaultConnectionsMax)
   const locate = (path: string) => `${endpoint}/${bucket}/${prefix}${path}`
   const heeding: RequestOptions = signal === undefined ? {} : { abortSignal: signal }
@@ -114,6 +117,22 @@ export async function connectS3(options: S3ClientOptions): Promise<S3Bucket> {
       return s3Failure(error, { doing, where: locate(path) })
     },
   }
+}
+
+/** After the SDK has written its own; it is not signed. */
+function callOurselves(client: S3Client, userAgent: string): void {
+  client.middlewareStack.add(
+    (next) => (args) => {
+      const { request } = args
+      if (isWithHeaders(request)) request.headers['user-agent'] = userAgent
+      return next(args)
+    },
+    { step: 'finalizeRequest', priority: 'low', name: 'stillpointUserAgent' },
+  )
+}
+
+function isWithHeaders(request: unknown): request is { readonly headers: Record<string, string> } {
+  return typeof request === 'object' && request !== null && 'headers' in request && typeof request.headers === 'object'
 }
 
 /** Only where a file is named: else the SDK looks in the usual places. */

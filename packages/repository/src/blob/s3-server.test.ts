@@ -270,6 +270,16 @@ describe('what is answered', () => {
     expect(busy).toBe(-1)
   })
 
+  test('it is told who we are', async () => {
+    const answer = { status: 200, body: 'content' }
+    const named = await scripted(() => answer, { userAgent: 'nightly/2 (bank)' })
+    await named.store.get(object)
+    expect(named.seen.map(({ headers }) => headers['user-agent'])).toEqual(['nightly/2 (bank)'])
+    const usual = await scripted(() => answer)
+    await usual.store.get(object)
+    expect(usual.seen.map(({ headers }) => headers['user-agent'])).toEqual([expect.stringContaining('stillpoint')])
+  })
+
   test('silence ends, also in the middle of an answer', async () => {
     const silent = await scripted(() => undefined, { silenceMsMax: 100 })
     await expect(silent.store.get(object)).rejects.toMatchObject({ code: 'storage_failed', retry: 'later' })

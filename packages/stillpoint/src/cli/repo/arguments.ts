@@ -73,7 +73,7 @@ export function moment(text: string): number {
 }
 
 /** `30s`, `5m`, `1h30m`, as Go writes durations; in milliseconds. */
-export function lockWait(text: string): number {
+export function duration(text: string): number {
   const units: Readonly<Record<string, number>> = { h: 3_600_000, m: 60_000, s: 1_000, ms: 1 }
   if (text === '0') return 0
   if (!/^(?:\d{1,6}(?:\.\d{1,3})?(?:h|ms|m|s))+$/.test(text))

@@ -8,12 +8,16 @@ import { Failure } from '@stillpoint/core/kernel'
 import type { BlobStore, S3StoreOptions } from '@stillpoint/repository'
 import { InvalidArgumentError, Option } from 'commander'
 import type { CommandSession } from '../session.ts'
+import { duration } from './arguments.ts'
 
 export interface LocationOptions {
   readonly restCredentialsFile?: string
   readonly cacert?: string
   readonly tlsClientCert?: string
   readonly insecureTls?: true
+  readonly httpUserAgent?: string
+  /** Milliseconds. */
+  readonly stuckRequestTimeout?: number
   /** Values by name, of backends: `s3.region`. */
   readonly option?: BackendOptions
 }
@@ -45,6 +49,8 @@ export const locationOptions = (): readonly Option[] => [
   new Option('--cacert <file>', 'certificates to trust, PEM; default: $RESTIC_CACERT').argParser(oneFile),
   new Option('--tls-client-cert <file>', 'certificate and key of this client, PEM; default: $RESTIC_TLS_CLIENT_CERT'),
   new Option('--insecure-tls', 'trust any server'),
+  new Option('--http-user-agent <text>', 'what we call ourselves at a server').argParser(headerText),
+  new Option('--stuck-request-timeout <time>', 'how long a request may stand still; default: 5m').argParser(stuckTime),
   new Option('-o, --option <name=value>', `of a backend: ${backendOptionNames.join(', ')}`).argParser(backendOption),
 ]
 
@@ -53,6 +59,20 @@ function oneFile(text: string, earlier?: string): string {
   throw new InvalidArgumentError('Put all certificates into one file.')
 }
 
+function headerText(text: string): string {
+  if (/^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/.test(text)) return text
+  throw new InvalidArgumentError('Give printable ASCII characters.')
+}
+
+function stuckTime(text: string): number {
+  const ms = duration(text)
+  if (ms > 0 && ms <= stuckMsMost) return ms
+  throw new InvalidArgumentError('Give a time above 0, and of up to a day.')
+}
+
+const stuckMsMost = 86_400_000
+/** As restic: servers that pass on what they get to slower ones say nothing for long. */
+const stuckMsDefault = 300_000
 const graceMs = 10_000
 
 /** @throws Failure `options_invalid`, `secret_…` of a credentials file, `storage_failed` (CA file) */
@@ -66,7 +86,7 @@ export async function openLocation(
   const { clock, random, cwd } = host
   const signal = afterGrace(host.signal)
   const { option = {} } = options
-  const server = { signal, ...tlsOf(cwd, options) }
+  const server = { signal, ...tlsOf(cwd, options), ...requestsOf(options) }
   if (location.startsWith('rest:')) {
     const connections = connectionsOf(option, 'rest.connections')
     const store = await openRestStore({
@@ -88,6 +108,10 @@ export async function openLocation(
     message: `repositories behind "${scheme}:" cannot be reached by this command`,
     hint: 'Name a directory, rest:URL, or s3:URL.',
   })
+}
+
+function requestsOf({ httpUserAgent, stuckRequestTimeout = stuckMsDefault }: LocationOptions) {
+  return { silenceMsMax: stuckRequestTimeout, ...(httpUserAgent === undefined ? {} : { userAgent: httpUserAgent }) }
 }
 
 function tlsOf(cwd: string, { cacert, tlsClientCert, insecureTls }: LocationOptions) {

@@ -13,7 +13,7 @@ import { Command, Option } from 'commander'
 import { type ExitCode, exitCodeOf, exitCodes } from '../exit-codes.ts'
 import { type CommonOptions, type Example, withExamples, withJson } from '../help.ts'
 import type { CommandHost, CommandSession, RunCommand } from '../session.ts'
-import { lockWait, rate } from './arguments.ts'
+import { duration, rate } from './arguments.ts'
 import { type CacheOptions, cacheOptions, cacheSettings } from './cache-settings.ts'
 import { type LocationOptions, locationOptions, openLocation } from './open-location.ts'
 import { type Names, type PasswordOptions, passwordSource, withPassword } from './repository-password.ts'
@@ -54,7 +54,7 @@ export function withRepositoryOptions(command: Command): Command {
     ...cacheOptions(),
     ...writeOptions(),
     new Option('--no-lock', 'take no lock: for media that cannot be written'),
-    new Option('--retry-lock <time>', 'wait for a locked repository, such as 5m').argParser(lockWait),
+    new Option('--retry-lock <time>', 'wait for a locked repository, such as 5m').argParser(duration),
     new Option('-q, --quiet', 'say nothing but results that were asked for, and failures'),
     new Option('-v, --verbose', 'say more; twice: each file').preset('').argParser(countUp),
   ]
