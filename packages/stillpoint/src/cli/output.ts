@@ -95,7 +95,9 @@ export function createOutput(terminal: Terminal, options: { readonly json: boole
     failure(error, exitCode) {
       const report = describeFailure(error)
       if (json) {
-        toStderr(JSON.stringify({ error: report, exitCode }))
+        // The first three are restic's, for scripts that were written for it.
+        const { message } = report
+        toStderr(JSON.stringify({ message_type: 'exit_error', code: exitCode, message, error: report, exitCode }))
         return
       }
       const width = terminal.stderr.columns()

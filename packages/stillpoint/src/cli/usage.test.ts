@@ -75,7 +75,8 @@ describe('wrong usage ends with 2, says what was meant, and does nothing', () =>
   test('with --json as JSON on stderr', async () => {
     const { code, stdout, stderr } = await run(directory, ['take', '--evry', '--json'])
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
-    expect(errorSchema.parse(JSON.parse(stderr))).toMatchObject({ error: { code: 'usage' }, exitCode: 2 })
+    const told = errorSchema.parse(JSON.parse(stderr))
+    expect(told).toMatchObject({ error: { code: 'usage' }, exitCode: 2, message_type: 'exit_error', code: 2 })
   })
 })
 

@@ -87,7 +87,8 @@ describe('failures', () => {
     }
     const checked = await bench.ours('check', '--read-data', '--json')
     expect(checked.code).toBe(1)
-    const errors = linesOf(checked.stderr)
+    const errors = linesOf(checked.stderr).slice(0, -1)
+    expect(linesOf(checked.stderr).at(-1)).toMatchObject({ message_type: 'exit_error', code: 1 })
     expect(errors[0]).toMatchObject({ message_type: 'error', message: expect.any(String) })
     const ids = names.map((name) => name.slice(-64)).sort()
     expect(linesOf(checked.stdout).at(-1)).toMatchObject({ num_errors: errors.length, broken_packs: ids })
