@@ -25,6 +25,7 @@ import { type PackEntry, packBytes } from '../../packages/repository/src/format/
 import { initRepository, openRepository, openVault } from '../../packages/repository/src/repository.ts'
 import { startSave } from '../../packages/repository/src/save/save.ts'
 import { writeSnapshot } from '../../packages/repository/src/save/seal.ts'
+import { openCoverageFile } from '../../packages/repository/src/upkeep/coverage-file.ts'
 import { type Vault, writeDocument } from '../../packages/repository/src/vault.ts'
 import { limitHeap } from '../../packages/stillpoint/src/cli/repo/limit-heap.ts'
 import { systemClock, systemEntropy, systemRandom } from '../../packages/stillpoint/src/system-env.ts'
@@ -111,6 +112,7 @@ async function make(directory: string, blobs: number): Promise<void> {
 
 const sealing = { paths: ['/library'], hostname: 'bench', username: 'bench', programVersion }
 
+const coverageOf = (directory: string) => openCoverageFile({ path: join(directory, 'coverage'), clock: systemClock })
 const openOurs = (directory: string) => openRepository({ store: storeOf(directory), password, ...world })
 
 /** Each is run in a process of its own, and says in words what it has found. */
@@ -141,6 +143,24 @@ const steps: Readonly<Record<string, (directory: string) => Promise<string>>> = 
     const { problems, packs, trees } = await (await openOurs(directory)).check()
     const [first] = problems
     return `${packs} packs, ${trees} trees, ${problems.length} problems${first === undefined ? '' : `: ${first.message}`}`
+  },
+  /** A random pack; those of data are holes, so it is one problem more. */
+  async subset(directory) {
+    const { packsRead, packs } = await (await openOurs(directory)).check({ dataSubset: { kind: 'bytes', bytes: 1 } })
+    return `${packsRead} of ${packs} packs read`
+  },
+  /** As if all data had been read before. */
+  async remember(directory) {
+    const names: string[] = []
+    for await (const batch of storeOf(directory).list('pack')) names.push(...batch.map(({ name }) => name))
+    const readMs = systemClock.wallMs() - 60_000
+    await coverageOf(directory).save(names.map((name) => [name, readMs] as const))
+    return `${names.length} packs`
+  },
+  async budget(directory) {
+    const readBudget = { kind: 'bytes', bytes: 1 } as const
+    const { coverage } = await (await openOurs(directory)).check({ readBudget, coverage: coverageOf(directory) })
+    return `${coverage?.packsWithin} of ${coverage?.packs} packs read within 30 days`
   },
   async prune(directory) {
     const { used, unused } = await (await openOurs(directory)).upkeep.prune({ dryRun: true })
@@ -208,7 +228,8 @@ const usage = `node bench/repository/ten-million-blobs.ts [options]
   --blobs N      how many blobs are made up (default: 10000000)
   --keep DIR     where it is made, and kept for the next time (default: a temporary directory, which is removed)
   --steps A,B    what is measured (default: ${stepsByDefault};
-                 also restic-check and restic-prune); restic is the newest that is here`
+                 also subset, remember and then budget: a check that reads some data;
+                 restic-check, restic-prune; restic is the newest that is here)`
 
 async function main(): Promise<void> {
   const { values } = parseArgs({

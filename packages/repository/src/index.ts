@@ -21,6 +21,7 @@ export {
   type InjectedFault,
   type StoreOperation,
 } from './blob/faulty.ts'
+export { cacheBytes, type KeptCache, listCaches, removeCache } from './blob/kept-caches.ts'
 export {
   createRateLimit,
   limitedStore,
@@ -87,7 +88,7 @@ export type { LockMode } from './upkeep/lock.ts'
 export type { ListedBlob, ListedKind } from './upkeep/objects.ts'
 export type { PruneOptions, PruneProgress, PruneReport } from './upkeep/prune.ts'
 export type { PruneAmount, PrunePolicy, PruneStats, UnusedLimit } from './upkeep/prune-plan.ts'
-export { parseReadBudget, type ReadBudget, type ReadCoverage, type ReadTimes } from './upkeep/read-coverage.ts'
+export { parseReadBudget, type ReadBudget, type ReadCoverage } from './upkeep/read-coverage.ts'
 export type { Recovered, RecoverOptions } from './upkeep/recover.ts'
 export type { RepairIndexOptions, RepairIndexReport } from './upkeep/repair-index.ts'
 export type { RepairedPack, RepairPacksOptions } from './upkeep/repair-packs.ts'

@@ -18,7 +18,8 @@ import type { CoverageStore } from './coverage-file.ts'
 import { type DataSubset, packsToRead } from './data-subset.ts'
 import { verifyIndexFile } from './index-files.ts'
 import { type PackListing, packListing } from './pack-listing.ts'
-import { coverageOf, packsInBudget, type ReadBudget, type ReadCoverage, type ReadTimes } from './read-coverage.ts'
+import { coverageOf, packsInBudget, type ReadBudget, type ReadCoverage } from './read-coverage.ts'
+import { createReadTimes, type ReadTimes } from './read-times.ts'
 import type { TreeRoot } from './walk-trees.ts'
 
 export interface CheckProgress {
@@ -176,7 +177,8 @@ async function checkData(check: Check, listing: PackListing, options: CheckOptio
   }
   const isWanted = readData || dataSubset !== undefined || readBudget !== undefined || store !== undefined
   if (!isWanted) return { read: { packs: 0, bytes: 0 }, coverage: undefined }
-  const times = await (store?.load() ?? new Map<string, number>())
+  const times = createReadTimes(listing)
+  await store?.load(times.set)
   const chosen = chosenPacks(check, { listing, options, times })
   const untilMs = readBudget?.kind === 'time' ? clock.monotonicMs() + readBudget.durationMs : undefined
   let done = 0
@@ -184,12 +186,7 @@ async function checkData(check: Check, listing: PackListing, options: CheckOptio
   let remembering: Promise<void> = Promise.resolve()
   const remember = async () => {
     rememberedMs = clock.monotonicMs()
-    const present = new Map<string, number>()
-    for (const { name } of listing.all) {
-      const readMs = times.get(name)
-      if (readMs !== undefined) present.set(name, readMs)
-    }
-    await store?.save(present)
+    await store?.save(times.all)
   }
   try {
     const read = await readPacks(check.vault, {
@@ -202,12 +199,12 @@ async function checkData(check: Check, listing: PackListing, options: CheckOptio
         done += 1
         check.progress({ stage: 'data', done, total: chosen.count })
         if (isSound) times.set(pack.name, clock.wallMs())
-        else times.delete(pack.name)
+        else times.forget(pack.name)
         if (clock.monotonicMs() - rememberedMs > rememberEveryMs) remembering = remembering.then(remember)
       },
     })
     const question = { times, nowMs: clock.wallMs(), withinMs }
-    return { read, coverage: store === undefined ? undefined : coverageOf(listing.all, question) }
+    return { read, coverage: store === undefined ? undefined : coverageOf(listing, question) }
   } finally {
     // Also what was read before an abort was read.
     await remembering
@@ -226,15 +223,20 @@ interface Chosen {
   readonly count: number
 }
 
-/** All, or none, without an object for each at the same time: there may be millions. */
+/** Without an object for each at the same time: there may be millions. */
 function chosenPacks(check: Check, { listing, options, times }: Choice): Chosen {
   const { readData = false, dataSubset, readBudget } = options
-  const these = (packs: readonly StoredObject[]): Chosen => ({ packs, count: packs.length })
-  if (readBudget !== undefined) return these(packsInBudget(listing.all, readBudget, times))
-  if (dataSubset === undefined) return readData ? { packs: listing.all, count: listing.count } : these([])
-  const all = [...listing.all]
-  const names = new Set(packsToRead(all, dataSubset, check.vault.random))
-  return these(all.filter(({ name }) => names.has(name)))
+  const these = (places: Uint32Array): Chosen => ({ packs: packsAt(listing, places), count: places.length })
+  if (readBudget !== undefined) return these(packsInBudget(listing, readBudget, times))
+  if (dataSubset !== undefined) return these(packsToRead(listing, dataSubset, check.vault.random))
+  return readData ? { packs: listing.all, count: listing.count } : { packs: [], count: 0 }
+}
+
+function* packsAt(listing: PackListing, places: Uint32Array): Generator<StoredObject> {
+  for (const place of places) {
+    const pack = listing.packAt(place)
+    if (pack !== undefined) yield pack
+  }
 }
 
 /** Runs a part; what it finds wrong with objects is a problem, other errors go up. Answers whether nothing was wrong. */

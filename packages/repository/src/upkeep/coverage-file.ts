@@ -5,16 +5,16 @@
  * Invariants: 1. the file is replaced as a whole, after its content is on disk: a crash leaves the old one or the new
  * one. 2. A line that is not understood, or a time in the future, counts as never read.
  */
-import { mkdir, open, readFile, rename } from 'node:fs/promises'
+import { mkdir, open, rename } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { Clock } from '@stillpoint/core/kernel'
 import { errnoOf, storageFailure } from '../blob/storage-failure.ts'
-import type { ReadTimes } from './read-coverage.ts'
 
 export interface CoverageStore {
-  load(): Promise<ReadTimes>
+  /** Tells of each pack that was read: its id, and when, in milliseconds since 1970. */
+  load(visit: (name: string, readMs: number) => void): Promise<void>
   /** Replaces what is there. */
-  save(times: ReadonlyMap<string, number>): Promise<void>
+  save(times: Iterable<readonly [name: string, readMs: number]>): Promise<void>
 }
 
 export interface CoverageFileOptions {
@@ -30,18 +30,17 @@ const futureMsMax = 24 * 3_600_000
 
 export function openCoverageFile({ path, clock }: CoverageFileOptions): CoverageStore {
   return {
-    async load() {
-      const text = await readFile(path, 'utf8').catch((error: unknown) => {
-        if (errnoOf(error) === 'ENOENT') return ''
-        throw storageFailure(error, 'reading', path)
-      })
-      return parseTimes(text, clock.wallMs())
+    async load(visit) {
+      try {
+        await readTimes(path, clock.wallMs(), visit)
+      } catch (error) {
+        if (errnoOf(error) !== 'ENOENT') throw storageFailure(error, 'reading', path)
+      }
     },
     async save(times) {
-      const lines = [...times].map(([name, readMs]) => `${name} ${Math.floor(readMs / 1000)}\n`)
       try {
         await mkdir(dirname(path), { recursive: true, mode: 0o700 })
-        await replaceFile(path, `${firstLine}\n${lines.join('')}`)
+        await replaceFile(path, linesOf(times))
       } catch (error) {
         throw storageFailure(error, 'writing', path)
       }
@@ -49,23 +48,41 @@ export function openCoverageFile({ path, clock }: CoverageFileOptions): Coverage
   }
 }
 
-function parseTimes(text: string, nowMs: number): ReadTimes {
-  const times: ReadTimes = new Map()
-  const [first, ...lines] = text.split('\n')
-  if (first !== firstLine) return times
-  for (const line of lines) {
-    const [, name, seconds] = /^([0-9a-f]{64}) (\d{1,12})$/.exec(line) ?? []
-    const readMs = Number(seconds) * 1000
-    if (name !== undefined && readMs <= nowMs + futureMsMax) times.set(name, readMs)
+async function readTimes(path: string, nowMs: number, visit: (name: string, readMs: number) => void): Promise<void> {
+  const file = await open(path)
+  try {
+    let isFirst = true
+    for await (const line of file.readLines({ encoding: 'latin1', autoClose: false })) {
+      if (isFirst && line !== firstLine) return
+      isFirst = false
+      const [, name, seconds] = /^([0-9a-f]{64}) (\d{1,12})$/.exec(line) ?? []
+      const readMs = Number(seconds) * 1000
+      if (name !== undefined && readMs <= nowMs + futureMsMax) visit(name, readMs)
+    }
+  } finally {
+    await file.close()
   }
-  return times
 }
 
-async function replaceFile(path: string, text: string): Promise<void> {
+/** Some at a time: there may be a million. */
+function* linesOf(times: Iterable<readonly [name: string, readMs: number]>): Generator<string> {
+  let lines = `${firstLine}\n`
+  for (const [name, readMs] of times) {
+    lines += `${name} ${Math.floor(readMs / 1000)}\n`
+    if (lines.length < writtenChars) continue
+    yield lines
+    lines = ''
+  }
+  yield lines
+}
+
+const writtenChars = 64 << 10
+
+async function replaceFile(path: string, texts: Iterable<string>): Promise<void> {
   const temporary = `${path}.${process.pid}.tmp`
   const file = await open(temporary, 'w', 0o600)
   try {
-    await file.writeFile(text)
+    await file.writeFile(texts)
     await file.sync()
   } finally {
     await file.close()

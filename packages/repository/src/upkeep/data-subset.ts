@@ -1,7 +1,7 @@
 /** Owns which packs are read when only a part of the data is to be checked. */
 import { Failure, type Random } from '@stillpoint/core/kernel'
-import type { StoredObject } from '../blob/blob-store.ts'
 import { parseBytes } from './byte-quantity.ts'
+import { type PackPlaces, placesOf } from './pack-listing.ts'
 
 export type DataSubset =
   /** The n-th of `of` parts, from 1: packs by the first byte of their ids, so that all parts are all packs. */
@@ -39,36 +39,34 @@ function invalid(text: string): Failure {
   })
 }
 
-/** Names of the packs to read. */
-export function packsToRead(packs: readonly StoredObject[], subset: DataSubset, random: Random): readonly string[] {
+/** Places of the packs to read. */
+export function packsToRead(packs: PackPlaces, subset: DataSubset, random: Random): Uint32Array {
+  const there = placesOf(packs)
   if (subset.kind === 'part') {
-    const bucket = (name: string) => Number.parseInt(name.slice(0, 2), 16) % subset.of
-    return packs.map(({ name }) => name).filter((name) => bucket(name) === subset.part - 1)
+    const bucket = (place: number) => Number.parseInt(packs.packAt(place)?.name.slice(0, 2) ?? '', 16) % subset.of
+    return there.filter((place) => bucket(place) === subset.part - 1)
   }
-  const shuffled = shuffle(packs, random)
+  shuffle(there, random)
   if (subset.kind === 'percent') {
     // One at least, as restic does: a check of some of the data has read some.
-    return shuffled.slice(0, Math.max(1, Math.floor((packs.length * subset.percent) / 100))).map(({ name }) => name)
+    return there.subarray(0, Math.max(1, Math.floor((there.length * subset.percent) / 100)))
   }
-  const chosen: string[] = []
-  let bytes = 0
-  for (const pack of shuffled) {
-    if (chosen.length > 0 && bytes + pack.bytes > subset.bytes) continue
-    chosen.push(pack.name)
-    bytes += pack.bytes
+  let [chosen, bytes] = [0, 0]
+  for (const place of there) {
+    const { bytes: more = 0 } = packs.packAt(place) ?? {}
+    if (chosen > 0 && bytes + more > subset.bytes) continue
+    there[chosen++] = place // what stood there has been looked at
+    bytes += more
   }
-  return chosen
+  return there.subarray(0, chosen)
 }
 
 /** Fisher and Yates. */
-function shuffle(packs: readonly StoredObject[], random: Random): readonly StoredObject[] {
-  const shuffled = [...packs]
-  for (let last = shuffled.length - 1; last > 0; last -= 1) {
+function shuffle(places: Uint32Array, random: Random): void {
+  for (let last = places.length - 1; last > 0; last -= 1) {
     const other = random.uint32() % (last + 1)
-    const [left, right] = [shuffled[last], shuffled[other]]
-    if (left === undefined || right === undefined) continue
-    shuffled[last] = right
-    shuffled[other] = left
+    const [left = 0, right = 0] = [places[last], places[other]]
+    places[last] = right
+    places[other] = left
   }
-  return shuffled
 }

@@ -3,7 +3,7 @@ import { openMemoryStore } from '../blob/memory-store.ts'
 import { createBlobIndex } from '../blob-index.ts'
 import { packId, sha256 } from '../format/ids.ts'
 import { entropy } from '../testing/world.ts'
-import { packListing } from './pack-listing.ts'
+import { packListing, placesOf } from './pack-listing.ts'
 
 const packNamed = (text: string) => packId(sha256(Buffer.from(text)))
 
@@ -43,6 +43,10 @@ test('of packs of the index it knows the lengths, of others the names', async ()
   }))
   // As often as somebody asks.
   for (let turn = 0; turn < 2; turn += 1) expect([...listing.all]).toEqual(all)
+  for (const pack of all) expect(listing.packAt(listing.placeOf(pack.name))).toEqual(pack)
+  for (const text of ['gone', 'nowhere']) expect(listing.placeOf(packNamed(text))).toBe(-1)
+  expect([...placesOf(listing)].map((at) => listing.packAt(at))).toEqual(all)
+  expect(listing.packAt(listing.placeEnd)).toBeUndefined()
 })
 
 test('what a save beside it stores while it lists is neither missing nor unknown', async () => {

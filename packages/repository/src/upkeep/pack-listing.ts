@@ -6,7 +6,27 @@ import type { BlobStore, StoredObject } from '../blob/blob-store.ts'
 import type { BlobIndex } from '../blob-index.ts'
 import { type PackId, packId } from '../format/ids.ts'
 
-export interface PackListing {
+/** Packs by numbers, of which some may be of none: an object for each of millions would take most of the memory. */
+export interface PackPlaces {
+  /** All numbers are below it. */
+  readonly placeEnd: number
+  /** Made when it is asked for. */
+  packAt(place: number): StoredObject | undefined
+  /** -1 where it is none of these. */
+  placeOf(name: string): number
+}
+
+/** Those of a pack, in their order. */
+export function placesOf(packs: PackPlaces): Uint32Array {
+  const places = new Uint32Array(packs.placeEnd)
+  let count = 0
+  for (let place = 0; place < packs.placeEnd; place += 1) {
+    if (packs.packAt(place) !== undefined) places[count++] = place
+  }
+  return places.subarray(0, count)
+}
+
+export interface PackListing extends PackPlaces {
   /** The index that gave these numbers, and the end of them when the list began: of later packs nothing is known. */
   readonly index: BlobIndex
   readonly packNumberEnd: number
@@ -48,20 +68,40 @@ export async function packListing(
     const bytes = lengths[pack]
     return bytes === undefined || Number.isNaN(bytes) ? undefined : bytes
   }
+  // Those of the index first, by their numbers there.
+  const placeEnd = lengths.length + unknown.length
+  let unknownPlaces: ReadonlyMap<string, number> | undefined
+
+  function packAt(place: number): StoredObject | undefined {
+    const stray = unknown[place - lengths.length]
+    if (stray !== undefined) return { name: stray.id, bytes: stray.bytes }
+    const bytes = bytesOf(place)
+    return bytes === undefined ? undefined : { name: index.packId(place), bytes }
+  }
+
+  function placeOf(name: string): number {
+    const pack = index.packNumber(name)
+    if (pack >= 0) return bytesOf(pack) === undefined ? -1 : pack
+    unknownPlaces ??= new Map(unknown.map(({ id }, at) => [id, lengths.length + at]))
+    return unknownPlaces.get(name) ?? -1
+  }
+
+  function* all(): Generator<StoredObject> {
+    for (let place = 0; place < placeEnd; place += 1) {
+      const pack = packAt(place)
+      if (pack !== undefined) yield pack
+    }
+  }
+
   return {
     index,
     packNumberEnd: lengths.length,
     count,
     unknown,
     bytesOf,
+    placeEnd,
+    packAt,
+    placeOf,
     all: { [Symbol.iterator]: all },
-  }
-
-  function* all(): Generator<StoredObject> {
-    for (let pack = 0; pack < lengths.length; pack += 1) {
-      const bytes = bytesOf(pack)
-      if (bytes !== undefined) yield { name: index.packId(pack), bytes }
-    }
-    for (const { id, bytes } of unknown) yield { name: id, bytes }
   }
 }

@@ -5,9 +5,17 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { type MemoryObjects, openMemoryStore } from '../blob/memory-store.ts'
 import { initRepository, openRepository } from '../repository.ts'
+import { placesFor } from '../testing/pack-places.ts'
 import { clock, entropy, password, scratch, scryptCost, world } from '../testing/testbed.ts'
-import { openCoverageFile } from './coverage-file.ts'
-import { coverageOf, packsInBudget, parseReadBudget, type ReadTimes } from './read-coverage.ts'
+import { type CoverageStore, openCoverageFile } from './coverage-file.ts'
+import { coverageOf, packsInBudget, parseReadBudget } from './read-coverage.ts'
+import { createReadTimes } from './read-times.ts'
+
+async function loaded(store: CoverageStore): Promise<ReadonlyMap<string, number>> {
+  const times = new Map<string, number>()
+  await store.load((name, readMs) => times.set(name, readMs))
+  return times
+}
 
 const packsArbitrary = fc
   .uniqueArray(fc.tuple(fc.integer({ min: 0, max: 1e6 }), fc.integer({ min: 1, max: 1000 })), {
@@ -36,21 +44,22 @@ describe('budgets', () => {
     )
     fc.assert(
       fc.property(packsArbitrary, budget, (packs, each) => {
-        const times: ReadTimes = new Map()
+        const places = placesFor(packs)
+        const times = createReadTimes(places)
+        const never = () => packs.length - [...times.all].length
         let nowMs = 1_000
-        for (let round = 0; times.size < packs.length; round += 1) {
-          const read = packsInBudget(packs, each, times)
+        for (let round = 0; never() > 0; round += 1) {
+          const read = [...packsInBudget(places, each, times)]
           expect(read.length).toBeGreaterThan(0)
           expect(round).toBeLessThan(packs.length)
-          const fresh = packs.length - times.size
-          expect(read.slice(0, fresh).every(({ name }) => !times.has(name))).toBe(true)
-          const bytes = read.reduce((sum, pack) => sum + pack.bytes, 0)
+          expect(read.slice(0, never()).every((place) => times.of(place) === undefined)).toBe(true)
+          const bytes = read.reduce((sum, place) => sum + (places.packAt(place)?.bytes ?? Number.NaN), 0)
           if (each.kind === 'bytes' && read.length > 1) expect(bytes).toBeLessThanOrEqual(each.bytes)
           nowMs += 1_000
-          for (const { name } of read) times.set(name, nowMs)
+          for (const place of read) times.set(places.packAt(place)?.name ?? '', nowMs)
         }
         const question = { times, nowMs, withinMs: nowMs }
-        expect(coverageOf(packs, question)).toMatchObject({ packsNever: 0, packsWithin: packs.length })
+        expect(coverageOf(places, question)).toMatchObject({ packsNever: 0, packsWithin: packs.length })
       }),
     )
   })
@@ -59,13 +68,24 @@ describe('budgets', () => {
 test('counts are exact, and of the packs that are there', () => {
   const packs = [1, 2, 3, 4].map((at) => ({ name: `${at}`.padStart(64, '0'), bytes: at * 100 }))
   const name = (at: number) => `${at}`.padStart(64, '0')
-  const times = new Map([
+  const places = placesFor(packs)
+  const times = createReadTimes(places)
+  for (const [at, readMs] of [
+    [1, 900],
+    [2, 400],
+    [3, 500],
+    [4, 700],
+    [9, 1],
+  ] as const) {
+    times.set(name(at), readMs)
+  }
+  times.forget(name(4))
+  expect([...times.all]).toEqual([
     [name(1), 900],
     [name(2), 400],
     [name(3), 500],
-    [name(9), 1],
   ])
-  expect(coverageOf(packs, { times, nowMs: 1_000, withinMs: 500 })).toEqual({
+  expect(coverageOf(places, { times, nowMs: 1_000, withinMs: 500 })).toEqual({
     withinMs: 500,
     packs: 4,
     bytes: 1000,
@@ -75,7 +95,7 @@ test('counts are exact, and of the packs that are there', () => {
     bytesNever: 400,
     oldestMs: 400,
   })
-  expect(coverageOf([], { times, nowMs: 1, withinMs: 1 }).oldestMs).toBeUndefined()
+  expect(coverageOf(placesFor([]), { times, nowMs: 1, withinMs: 1 }).oldestMs).toBeUndefined()
 })
 
 describe('what is remembered', () => {
@@ -84,10 +104,10 @@ describe('what is remembered', () => {
   test('survives, and nothing else lies beside it', async () => {
     const path = join(await scratch(), 'deep', 'coverage')
     const store = openCoverageFile({ path, clock })
-    expect(await store.load()).toEqual(new Map())
+    expect(await loaded(store)).toEqual(new Map())
     const nowMs = Math.floor(clock.wallMs() / 1000) * 1000
     await store.save(new Map([[name, nowMs]]))
-    expect(await store.load()).toEqual(new Map([[name, nowMs]]))
+    expect(await loaded(store)).toEqual(new Map([[name, nowMs]]))
     expect(await readdir(join(path, '..'))).toEqual(['coverage'])
   })
 
@@ -100,14 +120,14 @@ describe('what is remembered', () => {
       path,
       `${text}${'cd'.repeat(32)} 99999999999\n${'ef'.repeat(32)} 12x\nrubbish\n${'01'.repeat(32)} 12`,
     )
-    expect(await store.load()).toEqual(
+    expect(await loaded(store)).toEqual(
       new Map([
         [name, 1_000_000],
         ['01'.repeat(32), 12_000],
       ]),
     )
     await writeFile(path, `another program\n${name} 1\n`)
-    expect(await store.load()).toEqual(new Map())
+    expect(await loaded(store)).toEqual(new Map())
   })
 })
 
@@ -162,6 +182,6 @@ describe('a check with a budget', () => {
       },
     })
     await expect(aborted).rejects.toThrow('stop')
-    expect((await coverage.load()).size).toBeGreaterThan(0)
+    expect((await loaded(coverage)).size).toBeGreaterThan(0)
   })
 })

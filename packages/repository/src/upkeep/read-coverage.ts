@@ -7,8 +7,9 @@
  * 3. A time counts for a pack only if all of it was read then and found sound.
  */
 import { Failure } from '@stillpoint/core/kernel'
-import type { StoredObject } from '../blob/blob-store.ts'
 import { parseBytes } from './byte-quantity.ts'
+import { type PackPlaces, placesOf } from './pack-listing.ts'
+import type { ReadTimes } from './read-times.ts'
 
 export type ReadBudget =
   | { readonly kind: 'bytes'; readonly bytes: number }
@@ -16,9 +17,6 @@ export type ReadBudget =
   | { readonly kind: 'percent'; readonly percent: number }
   /** Begins no pack after this time. */
   | { readonly kind: 'time'; readonly durationMs: number }
-
-/** When each pack was last read in full and found sound: milliseconds since 1970 by this machine's clock. */
-export type ReadTimes = Map<string, number>
 
 export interface ReadCoverage {
   /** Of the counts "within". */
@@ -56,42 +54,41 @@ export function parseReadBudget(text: string): ReadBudget {
   })
 }
 
-/** Packs in the order in which they are to be read; of a time budget all, of the others as many as fit, but one at least. */
-export function packsInBudget(
-  packs: Iterable<StoredObject>,
-  budget: ReadBudget,
-  times: ReadonlyMap<string, number>,
-): readonly StoredObject[] {
-  const timeOf = (name: string) => times.get(name) ?? Number.NEGATIVE_INFINITY
-  const ordered = [...packs].sort(
-    (left, right) => compare(timeOf(left.name), timeOf(right.name)) || compare(left.name, right.name),
-  )
+/** Places of packs in the order in which they are to be read; of a time budget all, of the others as many as fit, but one at least. */
+export function packsInBudget(packs: PackPlaces, budget: ReadBudget, times: Pick<ReadTimes, 'of'>): Uint32Array {
+  const timeOf = (place: number) => times.of(place) ?? Number.NEGATIVE_INFINITY
+  const bytesAt = (place: number) => packs.packAt(place)?.bytes ?? 0
+  // Of those that were read at the same time, or never, in the order of their places: any that stays the same will do.
+  const ordered = placesOf(packs).sort((left, right) => compare(timeOf(left), timeOf(right)) || left - right)
   if (budget.kind === 'time') return ordered
-  const allBytes = ordered.reduce((sum, { bytes }) => sum + bytes, 0)
+  const allBytes = ordered.reduce((sum, place) => sum + bytesAt(place), 0)
   let leftBytes = budget.kind === 'bytes' ? budget.bytes : Math.ceil((allBytes * budget.percent) / 100)
-  const chosen: StoredObject[] = []
-  for (const pack of ordered) {
+  let chosen = 0
+  for (const place of ordered) {
+    const bytes = bytesAt(place)
     // The order is kept: a small one that would still fit must not overtake what has waited longer.
-    if (chosen.length > 0 && pack.bytes > leftBytes) break
-    chosen.push(pack)
-    leftBytes -= pack.bytes
+    if (chosen > 0 && bytes > leftBytes) break
+    chosen += 1
+    leftBytes -= bytes
   }
-  return chosen
+  return ordered.subarray(0, chosen)
 }
 
-const compare = <T extends number | string>(left: T, right: T) => (left < right ? -1 : left > right ? 1 : 0)
+const compare = (left: number, right: number) => (left < right ? -1 : left > right ? 1 : 0)
 
 export interface CoverageQuestion {
-  readonly times: ReadonlyMap<string, number>
+  readonly times: Pick<ReadTimes, 'of'>
   readonly nowMs: number
   readonly withinMs: number
 }
 
-export function coverageOf(packs: Iterable<StoredObject>, { times, nowMs, withinMs }: CoverageQuestion): ReadCoverage {
+export function coverageOf(packs: PackPlaces, { times, nowMs, withinMs }: CoverageQuestion): ReadCoverage {
   const count = { packs: 0, bytes: 0, packsWithin: 0, bytesWithin: 0, packsNever: 0, bytesNever: 0 }
   let oldestMs: number | undefined
-  for (const { name, bytes } of packs) {
-    const readMs = times.get(name)
+  for (let place = 0; place < packs.placeEnd; place += 1) {
+    const { bytes } = packs.packAt(place) ?? {}
+    if (bytes === undefined) continue
+    const readMs = times.of(place)
     count.packs += 1
     count.bytes += bytes
     if (readMs === undefined) {
