@@ -64,8 +64,9 @@ for (const program of restics)
       }
     })
 
-    // Each derives keys as dear as this machine can bear: once is enough.
-    test.runIf(program === newestRestic)('further passwords open it', async () => {
+    // These derive keys as dear as this machine can bear: once is enough.
+    if (program !== newestRestic) return
+    test('further passwords open it', async () => {
       const home = await scratch()
       const path = join(home, 'repository')
       await newRepository(path)
@@ -77,7 +78,7 @@ for (const program of restics)
       expect((await second.check()).problems).toEqual([])
     })
 
-    test.runIf(program === newestRestic)('version 1 is refused', async () => {
+    test('version 1 is refused', async () => {
       const path = join(await scratch(), 'repository')
       await restic(path, 'init', '--repository-version', '1')
       await expect(reopen(path)).rejects.toMatchObject({ code: 'repository_version_unsupported' })

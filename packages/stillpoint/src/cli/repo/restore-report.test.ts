@@ -94,41 +94,44 @@ describe.skipIf(!isNewer)(`restore --json beside ${newerResticName} [needs ${new
     expect(expected['files_skipped']).toBe(7)
   })
 
-  test.runIf(hasSetfattr)('attributes by name: neither set nor removed where they are not chosen', async () => {
-    const attributes = (target: string) =>
-      execFileSync('getfattr', ['-h', '-d', 'source/attributed', 'source/below'], { cwd: target, encoding: 'utf8' })
-    async function restored(name: string, options: readonly string[]): Promise<string> {
-      const target = join(bench.directory, name)
-      await rm(target, { recursive: true, force: true })
-      await mkdir(join(target, 'source/below'), { recursive: true })
-      await writeFile(join(target, 'source/attributed'), 'with attributes')
-      for (const path of ['source/attributed', 'source/below']) {
-        for (const each of ['user.one', 'user.four']) {
-          execFileSync('setfattr', ['-n', each, '-v', 'was there', join(target, path)])
+  test.runIf(hasSetfattr)(
+    'attributes by name: neither set nor removed where they are not chosen [needs attr]',
+    async () => {
+      const attributes = (target: string) =>
+        execFileSync('getfattr', ['-h', '-d', 'source/attributed', 'source/below'], { cwd: target, encoding: 'utf8' })
+      async function restored(name: string, options: readonly string[]): Promise<string> {
+        const target = join(bench.directory, name)
+        await rm(target, { recursive: true, force: true })
+        await mkdir(join(target, 'source/below'), { recursive: true })
+        await writeFile(join(target, 'source/attributed'), 'with attributes')
+        for (const path of ['source/attributed', 'source/below']) {
+          for (const each of ['user.one', 'user.four']) {
+            execFileSync('setfattr', ['-n', each, '-v', 'was there', join(target, path)])
+          }
         }
+        const run = name === 'mine' ? bench.ok : bench.restic
+        await run('restore', snapshot, '--target', target, ...options)
+        return attributes(target)
       }
-      const run = name === 'mine' ? bench.ok : bench.restic
-      await run('restore', snapshot, '--target', target, ...options)
-      return attributes(target)
-    }
-    const found: string[] = []
-    for (const options of [
-      ['--include-xattr', 'user.t*'],
-      ['--exclude-xattr', 'user.t*', '--exclude-xattr', 'user.four'],
-      ['--include-xattr', '*', '--include-xattr', '!user.one'],
-      ['--exclude-xattr', '*'],
-      [],
-    ]) {
-      const mine = await restored('mine', options)
-      expect(mine, options.join(' ')).toBe(await restored('theirs', options))
-      found.push(mine)
-    }
-    expect(new Set(found).size).toBe(5)
-    expect(found[0]).toContain('user.four="was there"')
-    expect(found[0]).toContain('user.one="was there"')
-    expect(found[0]).toContain('user.two="saved"')
-    expect(found[4]).not.toContain('user.four')
-  })
+      const found: string[] = []
+      for (const options of [
+        ['--include-xattr', 'user.t*'],
+        ['--exclude-xattr', 'user.t*', '--exclude-xattr', 'user.four'],
+        ['--include-xattr', '*', '--include-xattr', '!user.one'],
+        ['--exclude-xattr', '*'],
+        [],
+      ]) {
+        const mine = await restored('mine', options)
+        expect(mine, options.join(' ')).toBe(await restored('theirs', options))
+        found.push(mine)
+      }
+      expect(new Set(found).size).toBe(5)
+      expect(found[0]).toContain('user.four="was there"')
+      expect(found[0]).toContain('user.one="was there"')
+      expect(found[0]).toContain('user.two="saved"')
+      expect(found[4]).not.toContain('user.four')
+    },
+  )
 })
 
 test('what excludes each other is refused', async () => {

@@ -1,5 +1,6 @@
 /** `stillpoint repo unlock` */
 import { type Command, Option } from 'commander'
+import { countText } from '../quantities.ts'
 import type { RunCommand } from '../session.ts'
 import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo, succeeded } from './repository-access.ts'
 
@@ -16,7 +17,9 @@ export function repoUnlockCommand(run: RunCommand): Command {
         const repository = await openNamed(session, options, { withoutIndex: true })
         const removed = await repository.unlock({ all: options.removeAll === true })
         session.output.result({ message_type: 'unlocked', removed })
-        session.output.lines([removed === 0 ? 'there were no locks to remove' : `removed ${removed} locks`])
+        session.output.lines([
+          removed === 0 ? 'there were no locks to remove' : `removed ${countText(removed, 'lock')}`,
+        ])
         return succeeded
       }),
     )
