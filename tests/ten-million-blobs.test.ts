@@ -12,7 +12,7 @@ const hasTools = ['restic', '/usr/bin/time'].every((tool) => spawnSync(tool, ['-
 
 describe.skipIf(!hasTools)('bench/repository/ten-million-blobs.ts [needs restic]', () => {
   test('makes a repository that both engines take for sound', async () => {
-    const steps = 'open,list,backup,check,prune,restic-backup,restic-check'
+    const steps = 'open,list,backup,check,prune,subset,remember,budget,restic-backup,restic-check'
     const { stdout } = await run(process.execPath, [script, '--blobs', '3000', '--steps', steps])
     const lines = stdout.trim().split('\n').slice(1)
     expect(lines).toHaveLength(steps.split(',').length)
@@ -22,6 +22,9 @@ describe.skipIf(!hasTools)('bench/repository/ten-million-blobs.ts [needs restic]
       /^backup .* 201 files; 1 index file of \d+ bytes written, 3 left as they were$/,
       /^check .* 0 problems$/,
       /^prune .* 0 unused$/,
+      /^subset .* 1 of 204 packs read$/,
+      /^remember .* 204 packs$/,
+      /^budget .* 20[34] of 204 packs read within 30 days$/,
       /^restic-backup .* snapshot [0-9a-f]{8} saved$/,
       /^restic-check .* no errors were found$/,
     ].entries()) {
