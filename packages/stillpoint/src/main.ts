@@ -4,7 +4,6 @@
  * Ctrl-C and SIGTERM: the first one aborts, and the command ends when every hold is released; the second one ends at
  * once, and the holds end by their leases.
  */
-import { readFileSync } from 'node:fs'
 import type { WriteStream } from 'node:tty'
 import { Failure } from '@stillpoint/core/kernel'
 import { type Command, CommanderError } from 'commander'
@@ -14,6 +13,7 @@ import { createOutput, type Terminal, type TextStream } from './cli/output.ts'
 import { readStdinSecret } from './cli/read-secret.ts'
 import { buildRepoProgram } from './cli/repo/repo-program.ts'
 import { createRunner, type RunCommand } from './cli/session.ts'
+import { programVersion } from './program-version.ts'
 import { systemClock, systemEntropy, systemRandom } from './system-env.ts'
 
 /** How long something that a finished command has left open may keep the process alive. */
@@ -76,7 +76,7 @@ async function loadProgram(args: readonly string[], run: RunCommand, streams: Pr
     return buildRepoProgram(run, streams, next)
   }
   const { buildProgram } = await import('./cli/program.ts')
-  return buildProgram(run, streams, { version: readVersion(), word })
+  return buildProgram(run, streams, { version: programVersion(), word })
 }
 
 function usageFailure(error: CommanderError): Failure {
@@ -155,12 +155,6 @@ function textStream(stream: WriteStream, failedWrites: Error[]): TextStream {
       return closed
     },
   }
-}
-
-function readVersion(): string {
-  const parsed: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'))
-  const isPackage = typeof parsed === 'object' && parsed !== null && 'version' in parsed
-  return isPackage && typeof parsed.version === 'string' ? parsed.version : 'unknown'
 }
 
 if (import.meta.main) process.exitCode = await main(process.argv.slice(2))

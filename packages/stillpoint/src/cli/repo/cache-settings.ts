@@ -40,12 +40,25 @@ export function cacheSettings(
 ): CacheSettings | undefined {
   if (options.cache === false) return undefined
   const onProblem = (failure: Error) => warn(`continuing without the cache: ${failure.message}`)
-  const { RESTIC_CACHE_DIR: fromEnvironment } = process.env
-  const named = options.cacheDir ?? (fromEnvironment === '' ? undefined : fromEnvironment)
+  const named = namedDirectory(options)
   const removeUnused = options.cleanupCache === true
   if (named !== undefined) return { directory: resolve(cwd, named), removeUnused, onProblem }
   if (!/^(rest|s3):/.test(location)) return undefined
-  return { directory: join(userCaches(), 'stillpoint'), removeUnused: true, onProblem }
+  return { directory: ownDirectory(), removeUnused: true, onProblem }
+}
+
+function namedDirectory({ cacheDir }: CacheOptions): string | undefined {
+  const { RESTIC_CACHE_DIR: fromEnvironment } = process.env
+  return cacheDir ?? (fromEnvironment === '' ? undefined : fromEnvironment)
+}
+
+const ownDirectory = () => join(userCaches(), 'stillpoint')
+
+/** Where caches are, whatever the repository. Undefined: without a cache. */
+export function userCacheDirectory({ cwd }: Pick<CommandHost, 'cwd'>, options: CacheOptions): string | undefined {
+  if (options.cache === false) return undefined
+  const named = namedDirectory(options)
+  return named === undefined ? ownDirectory() : resolve(cwd, named)
 }
 
 /** XDG Base Directory Specification; on macOS the place that its guidelines name. */

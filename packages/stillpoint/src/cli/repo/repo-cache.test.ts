@@ -1,5 +1,5 @@
 /** The cache of `stillpoint repo`: where it is, and that the real restic and it can share one. */
-import { chmod, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readdir, readFile, stat, utimes, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -107,6 +107,56 @@ describe.skipIf(!hasRestic)('one cache for restic and us [needs restic]', () => 
     expect(await bench.restic('check')).toContain('no errors were found')
     expect(await bench.restic('cache', '--no-size')).toContain('Repo ID')
   })
+})
+
+describe('stillpoint repo cache', () => {
+  const old = '0'.repeat(63)
+  const listed = async (...args: readonly string[]) => {
+    const [found] = await bench.json('cache', ...args)
+    const rows: readonly unknown[] = Object(found)['caches']
+    return rows.map((row) => Object(row))
+  }
+
+  test('lists what there is, and removes what nobody opens', async () => {
+    const [used] = (await cacheOfRepository()).split('/').slice(-1)
+    for (const name of [`${old}1`, `${old}2`, 'not of a repository']) {
+      await mkdir(join(cache, name, 'index'), { recursive: true })
+      await writeFile(join(cache, name, 'index', 'file'), 'x'.repeat(2048))
+      await utimes(join(cache, name), 1e9, 1e9)
+    }
+    await utimes(join(cache, `${old}2`), Date.now() / 1000, Date.now() / 1000 - 10 * 86_400)
+    const before = await listed()
+    expect(before.map(({ id, old: isOld }) => [id, isOld])).toEqual([
+      [`${old}1`, true],
+      [`${old}2`, false],
+      [used, false],
+    ])
+    expect(before[0]).toEqual({ id: `${old}1`, last_used: '2001-09-09T01:46:40.000Z', old: true, bytes: 2048 })
+    if (hasRestic) {
+      const idsIn = (text: string) => text.match(/^[0-9a-f]{10}/gm)
+      expect(idsIn(await bench.ok('cache'))).toEqual(idsIn(await bench.restic('cache')))
+    }
+    expect((await listed('--no-size'))[0]).not.toHaveProperty('bytes')
+    expect((await listed('--max-age', '5')).map(({ old: isOld }) => isOld)).toEqual([true, true, false])
+    expect(await bench.json('cache', '--cleanup')).toEqual([
+      { message_type: 'caches_removed', directory: cache, removed: [`${old}1`] },
+    ])
+    expect((await listed()).map(({ id }) => id)).toEqual([`${old}2`, used])
+    await bench.ok('cache', '--cleanup', '--max-age', '5')
+    // What a check has read is no cache.
+    const left = ['CACHEDIR.TAG', 'not of a repository', 'stillpoint-checks', used]
+    expect((await readdir(cache)).sort()).toEqual(left.sort())
+    expect((await bench.ours('cache', '--no-cache')).code).toBe(2)
+    expect(await bench.ok('cache', '--cache-dir', 'nowhere')).toContain('no cache dirs found')
+  })
+})
+
+test('stillpoint repo version needs no repository', async () => {
+  const { version } = JSON.parse(await readFile(new URL('../../../package.json', import.meta.url), 'utf8'))
+  expect(await bench.ok('version', '-r', 'nowhere')).toMatch(new RegExp(`^stillpoint ${version} with node v\\d+`))
+  expect(await bench.json('version')).toEqual([
+    { message_type: 'version', version, node_version: process.version, os: process.platform, arch: process.arch },
+  ])
 })
 
 describe('where the cache is', () => {

@@ -28,6 +28,8 @@ const loaders: CommandLoaders = {
   recover: async () => (await import('./recover.ts')).repoRecoverCommand,
   list: async () => (await import('./list.ts')).repoListCommand,
   cat: async () => (await import('./cat.ts')).repoCatCommand,
+  cache: async () => (await import('./cache.ts')).repoCacheCommand,
+  version: async () => (await import('./version.ts')).repoVersionCommand,
 }
 
 /** @param word that follows `repo`: where it names a subcommand, no other is loaded */
