@@ -26,6 +26,23 @@ describe('patterns as restic has them', () => {
   ])('%s and %s: %s', (pattern, path, matches) => {
     expect(parsePattern(pattern).matches(path)).toBe(matches)
   })
+  test('what is no star stands for itself, whatever it is', () => {
+    for (const name of ['node-modules', 'a~b&c#d@e%f=g', 'été', '🦊-x', '{a,b}', 'a b', '-', '<>"\'`;:!,']) {
+      expect(parsePattern(name).matches(`/below/${name}`), name).toBe(true)
+      expect(parsePattern(`*${name}*`).matches(`/x${name}y`), name).toBe(true)
+    }
+    fc.assert(
+      fc.property(fc.string({ unit: 'grapheme', minLength: 1 }), (text) => {
+        const name = text.replaceAll(/[/*?[\\\0]/g, '_').replace(/^[!.]/, '_')
+        expect(parsePattern(name).matches(`/${name}`)).toBe(true)
+        expect(parsePattern([...name].map((char) => `\\${char}`).join('')).matches(`/${name}`)).toBe(true)
+      }),
+    )
+    for (let code = 0x21; code < 0x7f; code += 1) {
+      const char = String.fromCharCode(code)
+      if (!'\\]^/'.includes(char)) expect(parsePattern(`x[${char}]`).matches(`/x${char}`), char).toBe(true)
+    }
+  })
   test('the case may be ignored, and the last pattern decides', () => {
     expect(parsePattern('*.JPG', { ignoreCase: true }).matches('/a.jpg')).toBe(true)
     const patterns = [parsePattern('*.log'), parsePattern('!keep.log')]

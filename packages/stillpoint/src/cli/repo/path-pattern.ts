@@ -120,13 +120,14 @@ function inOrder(pieces: readonly string[], flags: string): ComponentTest {
 }
 
 function quoted(char: string): string {
-  return /[\\^$.*+?()[\]{}|/-]/.test(char) ? `\\${char}` : char
+  // Nothing else may be: a dash, for one, must not.
+  return /[\\^$.*+?()[\]{}|/]/.test(char) ? `\\${char}` : char
 }
 
 /** `a-z`, `^a-z`. */
 function classOf(body: string): string {
   const isInverse = body.startsWith('^')
-  const members = (isInverse ? body.slice(1) : body).replace(/[\\[\]^&|~]/g, '\\$&')
+  const members = (isInverse ? body.slice(1) : body).replace(/[\\[\]^|]/g, '\\$&')
   return `[${isInverse ? '^' : ''}${members}]`
 }
 
