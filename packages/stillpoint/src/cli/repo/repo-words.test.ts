@@ -85,4 +85,12 @@ describe.skipIf(!hasRestic)('writing [needs restic]', () => {
     expect(await elsewhere()).toMatchObject({ files_unmodified: 0 })
     expect(await elsewhere('--group-by', 'paths')).toMatchObject({ files_new: 0, files_changed: 0 })
   })
+
+  test('--no-extra-verify, before the word or behind it', async () => {
+    await writeFile(join(bench.source, 'more'), 'more')
+    await bench.ok('--no-extra-verify', 'backup', 'source')
+    await writeFile(join(bench.source, 'more'), 'much more')
+    await bench.ok('backup', '--no-extra-verify', 'source')
+    expect(await bench.restic('check', '--read-data')).toContain('no errors were found')
+  })
 })
