@@ -52,6 +52,8 @@ export interface RestServer {
   send(request: RestRequest): Promise<IncomingMessage>
   /** Bytes of an answer, at most `bytesMax`. @throws Failure `storage_failed` */
   read(answer: IncomingMessage, request: RestRequest, bytesMax: number): Promise<Buffer>
+  /** An answer as it comes, which is to be read to its end or left. @throws Failure `storage_failed` */
+  body(answer: IncomingMessage, request: RestRequest): AsyncIterable<Buffer>
   /** What a refusing status says, with the server's own words. Reads the answer. */
   refusal(answer: IncomingMessage, request: RestRequest): Promise<Failure>
 }
@@ -120,6 +122,13 @@ export async function connectRestServer(options: RestServerOptions): Promise<Res
     async read(answer, request, bytesMax) {
       try {
         return await answerBytes(answer, bytesMax)
+      } catch (error) {
+        throw failed(error, request)
+      }
+    },
+    async *body(answer, request) {
+      try {
+        yield* answer
       } catch (error) {
         throw failed(error, request)
       }

@@ -10,6 +10,7 @@ import type { IncomingMessage } from 'node:http'
 import { assert, Failure, isFailure } from '@stillpoint/core/kernel'
 import { isId } from '../format/ids.ts'
 import type { BlobStore, ByteRange, ObjectKind, ObjectName, StoredObject } from './blob-store.ts'
+import { jsonElements } from './json-elements.ts'
 import { connectRestServer, type RestRequest, type RestServer, type RestServerOptions } from './rest-http.ts'
 
 export type RestStoreOptions = RestServerOptions
@@ -17,9 +18,6 @@ export type RestStoreOptions = RestServerOptions
 const folders = { key: 'keys', lock: 'locks', snapshot: 'snapshots', index: 'index', pack: 'data' } as const
 /** What one Buffer may be; no pack is near it. */
 const objectBytesMax = 2 ** 31 - 1
-/** Some 5 million objects; what V8 can hold as one text. */
-const listBytesMax = 2 ** 29 - 64
-const batchObjectsMax = 1000
 /** `stillpoint vault` says by this header that an upload was there already. */
 const outcomeHeader = 'stillpoint-outcome'
 
@@ -160,7 +158,7 @@ async function sizeOf(server: RestServer, object: ObjectName): Promise<number | 
   throw new Failure({ code: 'storage_failed', message, hint: 'See whether a proxy on the way changes answers.' })
 }
 
-/** The server's list is one document, which is read as a whole. */
+/** The server's list is one document, which is read as it comes. */
 async function* list(server: RestServer, kind: ObjectKind): AsyncGenerator<readonly StoredObject[]> {
   if (kind === 'config') {
     const bytes = await sizeOf(server, { kind, name: 'config' })
@@ -176,10 +174,9 @@ async function* list(server: RestServer, kind: ObjectKind): AsyncGenerator<reado
   }
   if (answer.statusCode !== 200) throw await server.refusal(answer, request)
   const where = server.locate(request.path)
-  const entries = parsedList(await server.read(answer, request, listBytesMax), where)
-  for (let at = 0; at < entries.length; at += batchObjectsMax) {
+  for await (const entries of listedEntries(server, answer, request)) {
     const found: StoredObject[] = []
-    for (const entry of entries.slice(at, at + batchObjectsMax)) {
+    for (const entry of entries) {
       const { name, bytes } = listedEntry(entry, where)
       // Servers that list their folders as they are show temporary files too.
       if (!isId(name)) continue
@@ -190,16 +187,16 @@ async function* list(server: RestServer, kind: ObjectKind): AsyncGenerator<reado
   }
 }
 
-function parsedList(json: Buffer, where: string): readonly unknown[] {
-  let entries: unknown
+async function* listedEntries(
+  server: RestServer,
+  answer: IncomingMessage,
+  request: RestRequest,
+): AsyncGenerator<readonly unknown[]> {
   try {
-    entries = JSON.parse(json.toString('utf8'))
+    yield* jsonElements(server.body(answer, request))
   } catch (error) {
-    throw invalidList(where, error)
+    throw error instanceof SyntaxError ? invalidList(server.locate(request.path), error) : error
   }
-  if (entries === null) return [] // as Go writes an empty list
-  if (!Array.isArray(entries)) throw invalidList(where)
-  return entries
 }
 
 /** Of version 2: a name with its size. Of version 1: a name alone. */
