@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { lstat, mkdir, open, readdir, readFile, rename, rm, symlink, unlink, writeFile } from 'node:fs/promises'
+import { chmod, lstat, mkdir, open, readdir, readFile, rename, rm, symlink, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { TreeId } from '@stillpoint/core/kernel'
@@ -151,6 +151,38 @@ describe('what is saved is restored', () => {
     const result = await repository.loadDirectory(tree, join(home, 'two'), { onProblem: 'continue' })
     expect(result.problems.map(({ path: at, failure }) => [at, failure.code])).toEqual([['broken', 'object_missing']])
     expect(await readFile(join(home, 'two', 'whole'), 'utf8')).toBe('fine')
+  })
+
+  test('of a file of which one piece is lost the others are restored, and it is not taken for whole', async () => {
+    const home = await scratch()
+    const path = join(home, 'repository')
+    const repository = await newRepository(path)
+    const text = seeded(7).bytes(4_000_000)
+    const save = await repository.startSave()
+    const { content, bytes } = await save.saveBytes(Buffer.from(text))
+    const mtime = 1_700_000_000_000_000_000n
+    const tree = await save.saveTree([{ name: 'file', type: 'file', content, bytes, mtime }])
+    await save.finish()
+    expect(content.length).toBeGreaterThan(2)
+    const vault = await newVault(path)
+    const [place] = vault.index.blobs.places(content[1] ?? '', 'data')
+    if (place === undefined) throw new Error('not there')
+    const pack = vault.store.locate({ kind: 'pack', name: place.pack })
+    await chmod(pack, 0o600)
+    const damaged = await readFile(pack)
+    damaged.writeUInt8(damaged.readUInt8(place.offset + 20) ^ 1, place.offset + 20)
+    await writeFile(pack, damaged)
+    const target = join(home, 'target')
+    for (const overwrite of ['always', 'if-changed'] as const) {
+      const result = await repository.loadDirectory(tree, target, { overwrite, verify: true, onProblem: 'continue' })
+      expect(result.problems.map(({ path: at, failure }) => [at, failure.code])).toEqual([['file', 'object_damaged']])
+      expect(result).toMatchObject({ files: 0, unchanged: { files: 0 }, planned: { entries: 1, bytes } })
+      const expected = Buffer.from(text)
+      const begin = vault.index.blobs.plainBytes(content[0] ?? '', 'data') ?? 0
+      expected.fill(0, begin, begin + (vault.index.blobs.plainBytes(content[1] ?? '', 'data') ?? 0))
+      expect((await readFile(join(target, 'file'))).equals(expected)).toBe(true)
+      expect((await lstat(join(target, 'file'), { bigint: true })).mtimeNs).not.toBe(mtime)
+    }
   })
 
   test('an abort ends it', async () => {

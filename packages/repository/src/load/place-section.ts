@@ -3,7 +3,8 @@
  * a time, opened and written by the threads of the pool. Memory is bounded by the slabs that ranges are read into.
  *
  * Invariants: 1. a file is made, or found again, before its first blob is written, and finished after its last. 2. A blob
- * that is damaged in one place is looked for in others; without any, each file that it belongs to is a problem.
+ * that is damaged in one place is looked for in others; without any, each file that it belongs to is a problem, and gets
+ * its other blobs: what can be brought back is.
  */
 import { assert, isFailure } from '@stillpoint/core/kernel'
 import { errnoOf } from '../blob/storage-failure.ts'
@@ -42,12 +43,14 @@ interface Placing {
   readonly section: Section
   readonly decisions: Decisions
   readonly begun: Map<number, Promise<BegunFile>>
-  /** Files with a problem, which are not finished. */
+  /** Files that cannot be written: no more of them is, and they are not finished. */
   readonly broken: Set<number>
+  /** Files of which something is lost: they are not finished. */
+  readonly torn: Set<number>
 }
 
 export async function placeSection(load: Load, section: Section, decisions: Decisions): Promise<void> {
-  const placing: Placing = { load, section, decisions, begun: new Map(), broken: new Set() }
+  const placing: Placing = { load, section, decisions, begun: new Map(), broken: new Set(), torn: new Set() }
   await placeEmptyFiles(placing)
   const inFlight = Math.min(rangesInFlightMax, Math.max(rangesInFlightMin, load.vault.work.threads + 1))
   const slabs = createSlabs({ slabBytes, slabsMax: inFlight })
@@ -223,6 +226,26 @@ function breakFile(placing: Placing, file: number, error: unknown): void {
   failed(placing.load, pathOf(placing.load, placing.section, file), error)
 }
 
+/** One blob of the file is lost. */
+function tearFile(placing: Placing, file: number, error: unknown): void {
+  const { load, section } = placing
+  const { files } = section
+  if (placing.broken.has(file)) return
+  if (files.state(file) === 'whole') return breakFile(placing, file, error)
+  const left = files.left(file) - 1
+  files.setLeft(file, left)
+  if (left === 0) endTorn(placing, file)
+  if (placing.torn.has(file)) return
+  placing.torn.add(file)
+  failed(load, pathOf(load, section, file), error)
+}
+
+/** All of it that there is has been written. Unfinished, it has another time than in the snapshot. */
+function endTorn(placing: Placing, file: number): void {
+  placing.begun.delete(file)
+  placing.section.files.setState(file, 'left')
+}
+
 interface Concluded {
   readonly file: number
   readonly hold: Hold
@@ -239,6 +262,10 @@ function conclude(placing: Placing, { file, hold, begun, bytes }: Concluded): vo
   files.setLeft(file, left)
   const path = () => pathOf(load, section, file)
   if (left > 0) return load.progressed(path, bytes)
+  if (placing.torn.has(file)) {
+    endTorn(placing, file)
+    return load.progressed(path, bytes)
+  }
   if (begun !== undefined) {
     placing.begun.delete(file)
     try {
@@ -262,7 +289,7 @@ async function placeFromElsewhere(placing: Placing, blob: number): Promise<void>
   } catch (error) {
     if (!isFailure(error, 'object_missing') && !isFailure(error, 'object_damaged')) throw error
     for (let at = blobs.firstReference(blob); at >= 0; at = blobs.nextReference(at)) {
-      breakFile(placing, blobs.fileAt(at), error)
+      tearFile(placing, blobs.fileAt(at), error)
     }
     return
   }
