@@ -1,5 +1,5 @@
 /** Owns walking a snapshot in the order of its trees, with paths: for lists, searches and archives. */
-import type { TreeId } from '@stillpoint/core/kernel'
+import { type Failure, isFailure, type TreeId } from '@stillpoint/core/kernel'
 import type { TreeNode } from '../format/tree.ts'
 import type { Vault } from '../vault.ts'
 import { createTreeGuard, tooDeep, treeDepthMax } from './bounded-tree.ts'
@@ -17,6 +17,14 @@ export interface WalkNodesOptions {
   readonly signal?: AbortSignal
   /** Directories for which it returns false are given out, but not entered. */
   readonly enter?: (walked: WalkedNode) => boolean
+  /** Told of directories that are missing or damaged, which then have no more entries. Default: they are a failure. */
+  readonly onUnreadable?: (failure: Failure, folder: UnreadableFolder) => void
+}
+
+export interface UnreadableFolder {
+  readonly tree: TreeId
+  /** With a slash at its end. */
+  readonly path: string
 }
 
 /** A directory comes before what is in it. @throws Failure `object_missing`, `object_damaged`, `tree_unsafe` (too deep, too much) */
@@ -26,10 +34,27 @@ export async function* walkNodes(
   options: WalkNodesOptions = {},
 ): AsyncGenerator<WalkedNode> {
   const guard = createTreeGuard(vault, [root], () => options.signal?.throwIfAborted())
-  const open = [await folderOf(vault, root, '/')]
+  const open: Folder[] = []
+  const tolerated = (error: unknown, folder: UnreadableFolder): undefined => {
+    if (!isFailure(error) || !unreadable.has(error.code) || options.onUnreadable === undefined) throw error
+    options.onUnreadable(error, folder)
+  }
+  async function enter(tree: TreeId, path: string): Promise<void> {
+    const folder = await folderOf(vault, tree, path).catch((error: unknown) => tolerated(error, { tree, path }))
+    if (folder !== undefined) open.push(folder)
+  }
+  /** Directories are decoded as they are walked: damage may show late. */
+  function nextOf(folder: Folder): TreeNode | undefined {
+    try {
+      return folder.nodes.next().value
+    } catch (error) {
+      return tolerated(error, folder)
+    }
+  }
+  await enter(root, '/')
   for (let folder = open.at(-1); folder !== undefined; folder = open.at(-1)) {
     options.signal?.throwIfAborted()
-    const { value: node } = folder.nodes.next()
+    const node = nextOf(folder)
     if (node === undefined) {
       open.pop()
       continue
@@ -39,9 +64,11 @@ export async function* walkNodes(
     if (node.type !== 'dir' || options.enter?.(walked) === false) continue
     if (open.length >= treeDepthMax) throw tooDeep(node.subtree)
     await guard.enter(node.subtree)
-    open.push(await folderOf(vault, node.subtree, `${walked.path}/`))
+    await enter(node.subtree, `${walked.path}/`)
   }
 }
+
+const unreadable: ReadonlySet<string> = new Set(['object_missing', 'object_damaged'])
 
 interface Folder {
   readonly tree: TreeId

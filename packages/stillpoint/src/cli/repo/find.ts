@@ -2,6 +2,7 @@
 import { Failure } from '@stillpoint/core/kernel'
 import type { Repository, Snapshot, TreeNode, WalkedNode } from '@stillpoint/repository'
 import { type Command, Option } from 'commander'
+import { exitCodes } from '../exit-codes.ts'
 import { plainText, shortId } from '../quantities.ts'
 import type { CommandSession, RunCommand } from '../session.ts'
 import { moment } from './arguments.ts'
@@ -57,9 +58,19 @@ async function find(session: CommandSession, patterns: readonly string[], option
   const direction = options.reverse === true ? 1 : -1
   const snapshots = [...found].sort((left, right) => direction * Number(left.time - right.time))
   const isById = options.blob === true || options.tree === true || options.pack === true
-  if (isById) await findObjects(session, { repository, snapshots, patterns, options })
-  else await findPaths(session, { repository, snapshots, patterns, options })
-  return succeeded
+  let isAllRead = true
+  const walk = (snapshot: Snapshot) =>
+    repository.upkeep.walk(snapshot.tree, {
+      signal: session.host.signal,
+      onUnreadable({ message }, { tree, path }) {
+        isAllRead = false
+        const where = `tree ${tree}, ${path} of snapshot ${shortId(snapshot.id)}`
+        session.output.warning(`nothing was looked for in ${where}: ${message}`)
+      },
+    })
+  const search = { repository, snapshots, patterns, options, walk }
+  await (isById ? findObjects(session, search) : findPaths(session, search))
+  return isAllRead ? succeeded : exitCodes.failed
 }
 
 interface Search {
@@ -67,10 +78,11 @@ interface Search {
   readonly snapshots: readonly Snapshot[]
   readonly patterns: readonly string[]
   readonly options: FindFlags
+  walk(snapshot: Snapshot): AsyncIterable<WalkedNode>
 }
 
-async function findPaths({ host, output }: CommandSession, search: Search): Promise<void> {
-  const { repository, snapshots, options } = search
+async function findPaths({ output }: CommandSession, search: Search): Promise<void> {
+  const { snapshots, options } = search
   const ignoreCase = options.ignoreCase === true
   const patterns = search.patterns.map((text) => parsePattern(text, { ignoreCase }))
   const [from, to] = [nanoseconds(options.oldest), nanoseconds(options.newest)]
@@ -78,7 +90,7 @@ async function findPaths({ host, output }: CommandSession, search: Search): Prom
   const found: object[] = []
   for (const snapshot of snapshots) {
     const matches: WalkedNode[] = []
-    for await (const walked of repository.upkeep.walk(snapshot.tree, { signal: host.signal })) {
+    for await (const walked of search.walk(snapshot)) {
       if (!anyMatches(patterns, walked.path)) continue
       if (isInTime(walked.node)) matches.push(walked)
     }
@@ -103,7 +115,7 @@ interface FoundObject {
   readonly id: string
 }
 
-async function findObjects({ host, output }: CommandSession, search: Search): Promise<void> {
+async function findObjects({ output }: CommandSession, search: Search): Promise<void> {
   const { repository, snapshots, patterns, options } = search
   for (const id of patterns) {
     if (!/^[0-9a-f]{4,64}$/.test(id)) throw new Failure({ code: 'usage', message: `${JSON.stringify(id)} is no id` })
@@ -139,7 +151,7 @@ async function findObjects({ host, output }: CommandSession, search: Search): Pr
       ])
     }
     if (options.blob !== true && isWanted(snapshot.tree, 'tree')) tell({ type: 'tree', id: snapshot.tree }, undefined)
-    for await (const walked of repository.upkeep.walk(snapshot.tree, { signal: host.signal })) {
+    for await (const walked of search.walk(snapshot)) {
       for (const object of objectsOf(walked.node, options)) {
         if (isWanted(object.id, object.type === 'tree' ? 'tree' : 'data')) tell(object, walked)
       }
