@@ -8,6 +8,8 @@ import { sha256, treeId } from '../format/ids.ts'
 import type { Repository } from '../repository.ts'
 import type { TreeEntry } from '../save/tree-entry.ts'
 import { fingerprint, newRepository, newVault, scratch, seeded, takeSnapshot } from '../testing/testbed.ts'
+import type { LoadedEntry } from './load.ts'
+import { loadDirectory } from './load-directory.ts'
 import { seconds } from './place-node.ts'
 
 const run = promisify(execFile)
@@ -182,6 +184,39 @@ describe('what is saved is restored', () => {
       expected.fill(0, begin, begin + (vault.index.blobs.plainBytes(content[1] ?? '', 'data') ?? 0))
       expect((await readFile(join(target, 'file'))).equals(expected)).toBe(true)
       expect((await lstat(join(target, 'file'), { bigint: true })).mtimeNs).not.toBe(mtime)
+    }
+  })
+
+  test('each entry is told once, and counted, however the tree is cut', async () => {
+    const home = await scratch()
+    const source = join(home, 'source')
+    await mkdir(join(source, 'a', 'b'), { recursive: true })
+    await mkdir(join(source, 'c'))
+    const script = 'for d in a a/b c; do for f in 1 2 3; do echo $d$f > $d/$f; done; done'
+    await run('sh', ['-c', `cd "$0" && ${script} && ln a/1 c/linked && ln -s 1 c/soft && mkfifo pipe`, source])
+    const repository = await newRepository(join(home, 'repository'))
+    const { saved } = await takeSnapshot(repository, source)
+    const vault = await newVault(join(home, 'repository'))
+    for (const sectionFilesMax of [1, 2, 1000]) {
+      for (const options of [{ dryRun: true }, {}, { overwrite: 'always' }, { overwrite: 'never' }] as const) {
+        const told: (LoadedEntry & { readonly at: string })[] = []
+        const where = { tree: saved.tree, targetPath: join(home, `${sectionFilesMax}`), sectionFilesMax }
+        const lockSignal = new AbortController().signal
+        const onEntry = (entry: LoadedEntry) => told.push({ ...entry, at: entry.path() })
+        const loaded = await loadDirectory(vault, { ...where, lockSignal }, { ...options, onEntry })
+        const count = (wanted: Partial<LoadedEntry>) =>
+          told.filter((entry) =>
+            Object.entries(wanted).every(([key, value]) => Object.is(Reflect.get(entry, key), value)),
+          ).length
+        expect(new Set(told.map(({ at }) => at)).size).toBe(15)
+        expect([told.length, loaded.planned.entries]).toEqual([15, 15])
+        expect([count({ kind: 'file' }), count({ kind: 'link' }), count({ kind: 'dir' })]).toEqual([9, 1, 3])
+        const isThere = 'overwrite' in options
+        expect(count({ kind: 'file', outcome: 'restored' })).toBe(isThere ? 0 : 9)
+        expect(count({ outcome: 'kept' })).toBe(isThere && options.overwrite === 'never' ? 12 : 0)
+        expect(loaded.files + loaded.kept.files).toBe(10)
+        expect(loaded.bytes + loaded.kept.bytes).toBe(loaded.planned.bytes + 3)
+      }
     }
   })
 

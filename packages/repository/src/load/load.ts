@@ -27,7 +27,7 @@ export interface LoadedEntry {
   readonly outcome: EntryOutcome
   /** Of a file's content; 0 for all others. */
   readonly bytes: number
-  /** Below the target. Not a string: few ask, and there may be millions. */
+  /** Below the target. To be asked during the call only. Not a string: few ask, and there may be millions. */
   readonly path: () => string
 }
 
