@@ -9,40 +9,9 @@ import { type BlobStore, listAll } from '../blob/blob-store.ts'
 import { openLocalStore } from '../blob/local-store.ts'
 import { type MemoryObjects, openMemoryStore } from '../blob/memory-store.ts'
 import { openRepository } from '../repository.ts'
+import { dyingStore } from '../testing/dying-store.ts'
 import { contents, everything, fill, inMemory, openMemory } from '../testing/prunable.ts'
 import { hasTool, newRepository, password, reopen, restic, scratch, seeded, world } from '../testing/testbed.ts'
-
-/** Throws at the n-th operation, and at every one after it: the process has died, as far as the store knows. */
-function dyingStore(store: BlobStore, diesAt: number): { readonly store: BlobStore; readonly count: () => number } {
-  let count = 0
-  const step = () => {
-    count += 1
-    if (count >= diesAt) throw new Failure({ code: 'storage_failed', message: 'died' })
-  }
-  const wrapped: BlobStore = {
-    ...store,
-    async put(object, bytes) {
-      step()
-      return store.put(object, bytes)
-    },
-    async get(object, range) {
-      step()
-      return store.get(object, range)
-    },
-    async delete(object) {
-      step()
-      return store.delete(object)
-    },
-    async *list(kind) {
-      step()
-      for await (const batch of store.list(kind)) {
-        yield batch
-        step()
-      }
-    },
-  }
-  return { store: wrapped, count: () => count }
-}
 
 describe('a prune that dies', () => {
   test('at any operation leaves every snapshot whole, and the next one finishes', async () => {

@@ -8,6 +8,7 @@ import type { BlobStore } from '../blob/blob-store.ts'
 import { openLocalStore } from '../blob/local-store.ts'
 import { type MemoryObjects, openMemoryStore } from '../blob/memory-store.ts'
 import { initRepository, openRepository, type Repository } from '../repository.ts'
+import { dyingStore } from '../testing/dying-store.ts'
 import { contents, everything, inMemory, openMemory } from '../testing/prunable.ts'
 import {
   clock,
@@ -20,6 +21,7 @@ import {
   takeSnapshot,
   world,
 } from '../testing/testbed.ts'
+import type { PruneOptions } from './prune.ts'
 
 const mib = 1 << 20
 const packBytes = 4 * mib
@@ -182,5 +184,77 @@ describe('an index file that is replaced in its place', () => {
     expect(await contents(await openMemory(objects))).toEqual(before)
     await (await openMemory(objects)).upkeep.prune(everything)
     expect(await contents(await openMemory(objects))).toEqual(before)
+  })
+})
+
+describe('a prune without room that dies at any operation', () => {
+  /** Has room for no more than it has now. */
+  function cappedStore(objects: MemoryObjects): BlobStore {
+    const store = openMemoryStore(objects)
+    const bytes = () => [...objects.values()].reduce((sum, { length }) => sum + length, 0)
+    const lockBytes = 2_000
+    const bytesMax = bytes() + lockBytes
+    const put: BlobStore['put'] = async (object, content) => {
+      if (bytes() + content.length <= bytesMax) return store.put(object, content)
+      throw new Failure({ code: 'no_space', message: `${object.kind} has no room` })
+    }
+    return { ...store, put }
+  }
+
+  /** What is left by a prune that dies at each operation in turn. */
+  async function* deaths(objects: MemoryObjects, options: PruneOptions): AsyncGenerator<MemoryObjects> {
+    const at = async (diesAt: number, copy: MemoryObjects) => {
+      const dying = dyingStore(cappedStore(copy), diesAt)
+      const repository = await openRepository({ store: dying.store, password, ...world })
+      const report = await repository.upkeep.prune(options)
+      return { report, steps: dying.count() }
+    }
+    const { report, steps } = await at(Number.POSITIVE_INFINITY, new Map(objects))
+    expect(report.wasFull).toBe(options.withoutRoom !== true)
+    expect(steps).toBeGreaterThan(30)
+    for (let diesAt = 1; diesAt <= steps; diesAt += 1) {
+      const copy: MemoryObjects = new Map(objects)
+      await at(diesAt, copy).catch(() => undefined) // where it dies is not what is asked
+      for (const key of [...copy.keys()].filter((name) => name.startsWith('lock/'))) copy.delete(key)
+      yield copy
+    }
+  }
+
+  /** What goes as a whole, and what has to be copied. */
+  async function given() {
+    const { objects, source } = await inMemory()
+    const repository = await openMemory(objects)
+    await writeFile(join(source, 'gone'), seeded(7).bytes(400_000))
+    const { id } = await takeSnapshot(repository, source)
+    await repository.upkeep.removeSnapshots([id])
+    return { objects, expected: await contents(repository) }
+  }
+
+  test('in rounds, it leaves every snapshot whole, and the next one finishes', async () => {
+    const { objects, expected } = await given()
+    for await (const left of deaths(objects, everything)) {
+      expect(await contents(await openMemory(left))).toEqual(expected)
+      await (await openMemory(left)).upkeep.prune(everything)
+      expect(await contents(await openMemory(left))).toEqual(expected)
+    }
+  })
+
+  test('in place, it leaves what a repair of the index makes whole', async () => {
+    const { objects, expected } = await given()
+    let broken = 0
+    for await (const left of deaths(objects, { withoutRoom: true })) {
+      const isWhole = await contents(await openMemory(left)).then(
+        () => true,
+        () => false, // it cannot be read, or check finds problems
+      )
+      if (!isWhole) {
+        broken += 1
+        await expect((await openMemory(left)).upkeep.prune()).rejects.toMatchObject({ code: expect.any(String) })
+        const repairing = { store: openMemoryStore(left), password, ...world, forRepair: true }
+        await (await openRepository(repairing)).upkeep.repairIndex()
+      }
+      expect(await contents(await openMemory(left))).toEqual(expected)
+    }
+    expect(broken).toBeGreaterThan(0)
   })
 })
