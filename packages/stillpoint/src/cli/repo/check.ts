@@ -1,7 +1,7 @@
 /** `stillpoint repo check` */
 import type { CheckProgress, CheckReport } from '@stillpoint/repository'
 import { type Command, Option } from 'commander'
-import type { ExitCode } from '../exit-codes.ts'
+import { type ExitCode, exitCodeOf, exitCodes } from '../exit-codes.ts'
 import { bytesText, countText } from '../quantities.ts'
 import type { CommandSession, RunCommand } from '../session.ts'
 import { count } from './arguments.ts'
@@ -48,6 +48,8 @@ async function toldAnyway({ output }: CommandSession, checked: Promise<ExitCode>
   try {
     return await checked
   } catch (error) {
+    // What was asked cannot be meant.
+    if (exitCodeOf(error) === exitCodes.usage) throw error
     const none = { broken_packs: null, suggest_repair_index: false, suggest_prune: false }
     output.result({ message_type: 'summary', num_errors: 1, ...none })
     throw error
