@@ -6,9 +6,9 @@ import { Failure } from '@stillpoint/core/kernel'
 
 /**
  * `auto`: quickly, and not where a sample says that nothing is won. `off`: data as it is; trees and documents are
- * compressed all the same. `max`: as small as can be, slower.
+ * compressed all the same. `max`: as small as can be, slower. `fastest` and `better`: as `auto`, a bit faster or smaller.
  */
-export type CompressionMode = 'auto' | 'off' | 'max'
+export type CompressionMode = 'auto' | 'off' | 'fastest' | 'better' | 'max'
 
 export interface WriteSettings {
   readonly compression: CompressionMode

@@ -30,7 +30,7 @@ async function stored(compression: CompressionMode) {
 }
 
 describe('compression', () => {
-  test.each(['auto', 'off', 'max'] as const)('%s', async (mode) => {
+  test.each(['auto', 'off', 'fastest', 'better', 'max'] as const)('%s', async (mode) => {
     const { path, treePlainBytes, lengths } = await stored(mode)
     const isCompressed = lengths.map((place) => place?.plainBytes !== undefined)
     expect(treePlainBytes).toBeGreaterThan(0)

@@ -22,7 +22,7 @@ describe('how it is written', () => {
   })
 
   test.each([
-    ['RESTIC_COMPRESSION', 'fastest'],
+    ['RESTIC_COMPRESSION', 'most'],
     ['RESTIC_PACK_SIZE', '3'],
     ['RESTIC_PACK_SIZE', '129'],
     ['RESTIC_PACK_SIZE', '16m'],

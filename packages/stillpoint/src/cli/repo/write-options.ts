@@ -13,11 +13,11 @@ export interface WriteOptions {
   readonly extraVerify?: boolean
 }
 
-const modes: readonly CompressionMode[] = ['auto', 'off', 'max']
+const modes: readonly CompressionMode[] = ['auto', 'off', 'fastest', 'better', 'max']
 const packMiBDefault = 16
 
 export const writeOptions = (): readonly Option[] => [
-  new Option('--compression <mode>', 'auto, off or max; default: $RESTIC_COMPRESSION, or auto').choices(modes),
+  new Option('--compression <mode>', 'how hard to compress; default: $RESTIC_COMPRESSION, or auto').choices(modes),
   new Option('--pack-size <MiB>', 'size of packs, 4 to 128; default: $RESTIC_PACK_SIZE, or 16').argParser(packSize),
   new Option('--no-extra-verify', 'do not read back what is stored before it is: docs/repo.md'),
 ]
