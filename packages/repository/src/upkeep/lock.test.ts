@@ -124,13 +124,17 @@ describe('locks among ourselves', () => {
 function handClock() {
   const timers = new Set<{ atMs: number; wake: () => void }>()
   let elapsedMs = 0
+  let changes = 0
   return {
     monotonicMs: () => elapsedMs,
     wallMs: () => Date.now() + elapsedMs,
     after(delayMs: number, wake: () => void) {
       const timer = { atMs: elapsedMs + delayMs, wake }
       timers.add(timer)
-      return () => void timers.delete(timer)
+      changes += 1
+      return () => {
+        if (timers.delete(timer)) changes += 1
+      }
     },
     async pass(ms: number) {
       const untilMs = elapsedMs + ms
@@ -139,10 +143,10 @@ function handClock() {
         if (next === undefined) break
         timers.delete(next)
         elapsedMs = next.atMs
-        const before = timers.size
         next.wake()
-        // What was woken ends by setting its next timer, or has come to its end: then nothing says so.
-        for (let turn = 0; turn < 33 && timers.size === before; turn += 1) {
+        // What was woken ends by setting its next timer or taking one back; where it does not, nothing says so.
+        const before = changes
+        for (let turn = 0; turn < 33 && changes === before; turn += 1) {
           await new Promise((resolve) => setTimeout(resolve, 30))
         }
       }
@@ -204,6 +208,29 @@ describe('a lock that is held for long', () => {
     expect(lock.signal.reason).toMatchObject({ code: 'lock_lost' })
     await lock.release()
     expect(await locksOf(path)).toEqual([])
+  }, 20_000)
+
+  test('aborts its work before others take it for stale, when the storage does not answer', async () => {
+    const silence = Promise.withResolvers<void>()
+    let isSilent = false
+    const { path, hand, lock } = await held((vault) => ({
+      store: {
+        ...vault.store,
+        size: async (object) => {
+          if (isSilent) await silence.promise
+          return vault.store.size(object)
+        },
+      },
+    }))
+    isSilent = true
+    await hand.pass(19 * 60_000)
+    expect(lock.signal.aborted).toBe(false)
+    await hand.pass(2 * 60_000)
+    expect(lock.signal.reason).toMatchObject({ code: 'lock_lost' })
+    silence.resolve()
+    await lock.release()
+    expect(await locksOf(path)).toEqual([])
+    expect(hand.waiting).toBe(0)
   }, 20_000)
 })
 

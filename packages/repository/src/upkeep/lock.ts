@@ -199,6 +199,7 @@ async function waiting<T>(
 
 async function createLock(vault: Vault, mode: LockMode): Promise<LockFile> {
   await throwIfRivals(vault, mode, undefined)
+  const writtenMs = vault.clock.monotonicMs()
   const name = await writeLock(vault, mode)
   try {
     await throwIfRivals(vault, mode, name)
@@ -217,7 +218,7 @@ async function createLock(vault: Vault, mode: LockMode): Promise<LockFile> {
     released: Promise.withResolvers<void>(),
   }
   lockFiles.set(lost.signal, file)
-  keepFresh(vault, file, vault.clock.monotonicMs(), refreshMs)
+  keepFresh(vault, file, writtenMs, refreshMs)
   return file
 }
 
@@ -250,9 +251,19 @@ function keepFresh(vault: Vault, file: LockFile, freshMs: number, delayMs: numbe
   // A little earlier by chance, so that many holders do not renew in the same moment.
   const jitterMs = (vault.random.uint32() / 2 ** 32) * delayMs * 0.1
   file.stopTimer = vault.clock.after(delayMs - jitterMs, () => {
+    const begunMs = vault.clock.monotonicMs()
+    // Also where the storage does not answer at all, and the renewal neither ends nor fails.
+    const stopWatch = vault.clock.after(Math.max(0, freshMs + refreshFailedMs - begunMs), () => {
+      file.lost.abort(lockLost(vault, file, new Error('the storage does not answer')))
+    })
     file.renewing = renew(vault, file).then(
-      () => keepFresh(vault, file, vault.clock.monotonicMs(), refreshMs),
+      () => {
+        stopWatch()
+        // What it says is the time at which its writing began.
+        keepFresh(vault, file, begunMs, refreshMs)
+      },
       (error: unknown) => {
+        stopWatch()
         const late = vault.clock.monotonicMs() - freshMs > refreshFailedMs
         if (late || isFailure(error, 'lock_lost')) file.lost.abort(lockLost(vault, file, error))
         else keepFresh(vault, file, freshMs, refreshRetryMs)
