@@ -99,6 +99,16 @@ export function holdDirectory(path: string): HeldDirectory {
   return held(openSync(bytes, constants.O_RDONLY | constants.O_DIRECTORY), bytes)
 }
 
+/** Opens a child of an open directory, by its path there; fails with ENOTDIR or ELOOP where it is something else or a link. */
+export function holdChild(path: Buffer): HeldDirectory {
+  return held(openSync(path, directoryFlags), path)
+}
+
+/** The same of one that another thread of this process has opened. */
+export function heldBy(fd: number, path: Buffer): HeldDirectory {
+  return held(fd, path)
+}
+
 /** Makes the directory if it is not there, with its parents. */
 export function makeHeldDirectory(path: string): HeldDirectory {
   mkdirSync(path, { recursive: true, mode: 0o700 })
@@ -111,7 +121,7 @@ function held(fd: number, path: Buffer): HeldDirectory {
     fd,
     child,
     names: () => namesFrom(readdirSync(child(''), { encoding: 'latin1' })),
-    open: (name) => held(openSync(child(name), directoryFlags), child(name)),
+    open: (name) => holdChild(child(name)),
     close: () => closeSync(fd),
   }
 }

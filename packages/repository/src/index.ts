@@ -63,9 +63,16 @@ export {
   openRepository,
   type Repository,
 } from './repository.ts'
+export type { EntryChange } from './save/entry-change.ts'
 export { type DirectoryManifest, type ManifestOptions, takeManifest } from './save/manifest.ts'
 export type { Save, SavedContent, SaveStreamOptions } from './save/save.ts'
-export type { DirectoryProgress, PathProblem, SaveDirectoryOptions, SavedDirectory } from './save/save-directory.ts'
+export type {
+  DirectoryProgress,
+  PathProblem,
+  SaveDirectoryOptions,
+  SavedDirectory,
+  SavedEntry,
+} from './save/save-directory.ts'
 export type { SealOptions } from './save/seal.ts'
 export type { TreeEntry } from './save/tree-entry.ts'
 export {
@@ -81,7 +88,7 @@ export type { CopiedSnapshot, CopyOptions, CopyProgress } from './upkeep/copy.ts
 export { type CoverageFileOptions, type CoverageStore, openCoverageFile } from './upkeep/coverage-file.ts'
 export { type DataSubset, parseDataSubset } from './upkeep/data-subset.ts'
 export type { DiffAmount, DiffOptions, DiffStats, TreeChange } from './upkeep/diff-trees.ts'
-export type { ChangeCounts, EntryChange, EntryCounts } from './upkeep/entry-counts.ts'
+export type { ChangeCounts, EntryCounts } from './upkeep/entry-counts.ts'
 export type { ForgetOptions, ForgottenGroup } from './upkeep/forget.ts'
 export type { AddKeyOptions, RepositoryKey } from './upkeep/keys.ts'
 export type { LockMode } from './upkeep/lock.ts'

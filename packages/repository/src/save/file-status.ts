@@ -9,11 +9,23 @@ export interface AccountNames {
   readonly groups: ReadonlyMap<number, string>
 }
 
-export async function readAccountNames(): Promise<AccountNames> {
-  return { users: await readNames('/etc/passwd'), groups: await readNames('/etc/group') }
+/** As a text: it is sent to other threads with each task, and a map takes ten times as long. */
+export async function readAccountNames(): Promise<string> {
+  return JSON.stringify({ users: await readNames('/etc/passwd'), groups: await readNames('/etc/group') })
 }
 
-async function readNames(path: string): Promise<ReadonlyMap<number, string>> {
+const lastNames = { text: '', names: undefined as AccountNames | undefined }
+
+export function accountNamesOf(text: string): AccountNames {
+  if (lastNames.names !== undefined && lastNames.text === text) return lastNames.names
+  const { users, groups } = JSON.parse(text) as Record<keyof AccountNames, readonly (readonly [number, string])[]>
+  const names = { users: new Map(users), groups: new Map(groups) }
+  lastNames.text = text
+  lastNames.names = names
+  return names
+}
+
+async function readNames(path: string): Promise<readonly (readonly [number, string])[]> {
   // Names are a courtesy to readers; restoring goes by number. Without the file there are none.
   const text = await readFile(path, 'utf8').catch(() => '')
   const names = new Map<number, string>()
@@ -21,7 +33,7 @@ async function readNames(path: string): Promise<ReadonlyMap<number, string>> {
     const [name = '', , number = ''] = line.split(':')
     if (/^\d+$/.test(number) && !names.has(Number(number))) names.set(Number(number), name)
   }
-  return names
+  return [...names]
 }
 
 export function typeOf(status: BigIntStats): TreeNode['type'] {
@@ -61,9 +73,12 @@ export function isSameContent(left: BigIntStats, right: BigIntStats, ctimeTells:
   return !ctimeTells || left.ctimeNs === right.ctimeNs
 }
 
-/** Differs where the file differs. Of a directory only its being one: its entries tell the rest. */
+/** Of any directory: its entries tell the rest. */
+export const folderFingerprint = 'dir' satisfies TreeNode['type']
+
+/** Differs where the file differs. */
 export function fingerprintOf(status: BigIntStats, ctimeTells = true): string {
   const type = typeOf(status)
-  if (type === 'dir') return type
+  if (type === folderFingerprint) return folderFingerprint
   return `${type}:${status.ino}:${status.size}:${status.mtimeNs}:${ctimeTells ? status.ctimeNs : ''}`
 }

@@ -48,6 +48,16 @@ async function collect(
   }
 }
 
+export interface ComparedWalk {
+  readonly options: { readonly expect?: DirectoryManifest }
+  readonly changed: Set<string>
+}
+
+/** What is there now is noted where it differs from what the manifest has, if there is one. */
+export function compareWithManifest({ options, changed }: ComparedWalk, path: string, fingerprint: string): void {
+  if (options.expect !== undefined && options.expect.get(path) !== fingerprint) changed.add(path)
+}
+
 /** Undefined where it has vanished since it was listed. */
 export async function statusOf(
   directory: Pick<AnchoredDirectory, 'child'>,

@@ -1,6 +1,7 @@
 /** What a walk leaves behind where the operating system fails in its middle. */
-import type { StatOptions } from 'node:fs'
-import { type FileHandle, mkdir, open, readdir, readlink, writeFile } from 'node:fs/promises'
+import fs, { type StatOptions } from 'node:fs'
+import { mkdir, readdir, readlink, writeFile } from 'node:fs/promises'
+import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { newRepository, scratch } from '../testing/testbed.ts'
@@ -21,22 +22,23 @@ describe.skipIf(process.platform !== 'linux')('a directory whose status cannot b
     }
     const repository = await newRepository(join(home, 'repository'))
     const save = await repository.startSave()
-    await using probe = await open(home)
-    const handles: FileHandle = Object.getPrototypeOf(probe)
-    const { stat } = handles
+    const { fstatSync } = fs
     // As a network file system answers where its server has failed between two calls.
-    async function failingStat(this: FileHandle, options?: StatOptions) {
-      if ((await readlink(`/proc/self/fd/${this.fd}`)) !== join(source, 'b')) return stat.call(this, options)
+    function failingStat(fd: number, options?: StatOptions) {
+      if (fs.readlinkSync(`/proc/self/fd/${fd}`) !== join(source, 'b')) return fstatSync(fd, options)
       throw Object.assign(new Error('EIO: i/o error, fstat'), { code: 'EIO' })
     }
-    Object.assign(handles, { stat: failingStat })
+    // So little is done in this thread.
+    Object.assign(fs, { fstatSync: failingStat })
+    syncBuiltinESMExports()
     try {
       const { tree, errors } = await save.saveDirectory(source)
       expect(errors.map(({ path, failure }) => [path, failure.code])).toEqual([['b', 'storage_failed']])
       await save.finish()
       expect((await repository.resolve(tree, 'c/file')).type).toBe('file')
     } finally {
-      Object.assign(handles, { stat })
+      Object.assign(fs, { fstatSync })
+      syncBuiltinESMExports()
     }
     expect(await openBelow(source)).toEqual([])
   })

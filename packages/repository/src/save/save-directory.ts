@@ -19,12 +19,20 @@ import type { Timestamp } from '../format/timestamp.ts'
 import type { FileNode, NodeContent, NodeMetadata, TreeNode } from '../format/tree.ts'
 import { readBlob } from '../load/blob-reader.ts'
 import { eachOf } from '../parallel.ts'
-import { type AccountNames, fingerprintOf, metadataOf, readAccountNames, typeOf } from './file-status.ts'
-import { type DirectoryManifest, type ManifestOptions, statusOf } from './manifest.ts'
+import { changeOf, type EntryChange } from './entry-change.ts'
+import {
+  accountNamesOf,
+  fingerprintOf,
+  folderFingerprint,
+  metadataOf,
+  readAccountNames,
+  typeOf,
+} from './file-status.ts'
+import { compareWithManifest, type DirectoryManifest, type ManifestOptions, statusOf } from './manifest.ts'
 import { createParentTree, encodedNode, unchangedSince } from './parent-tree.ts'
 import type { SaveContext } from './save.ts'
 import type { SavedContent } from './save-content.ts'
-import { saveScanned } from './scanned-folder.ts'
+import { type OpenFolder, openSubfolder, saveScanned } from './scanned-folder.ts'
 
 export interface DirectoryProgress {
   readonly files: number
@@ -33,11 +41,14 @@ export interface DirectoryProgress {
   readonly path: string
 }
 
-/** An entry that has been saved, and what the earlier snapshot has in its place. */
+/** An entry that has been saved. */
 export interface SavedEntry {
   readonly path: string
-  readonly node: TreeNode
-  readonly parent: TreeNode | undefined
+  readonly type: TreeNode['type']
+  /** Of a file; else 0. */
+  readonly bytes: number
+  /** Since the earlier snapshot. */
+  readonly change: EntryChange
 }
 
 export interface SaveDirectoryOptions extends ManifestOptions {
@@ -102,7 +113,10 @@ const branchesMin = 8
 export interface Walk {
   readonly context: SaveContext
   readonly options: SaveDirectoryOptions
-  readonly accounts: AccountNames
+  /** See `readAccountNames`. */
+  readonly accounts: string
+  /** Aborted when it is to end. */
+  readonly signal: AbortSignal
   readonly changed: Set<string>
   readonly errors: PathProblem[]
   readonly skipped: string[]
@@ -116,10 +130,12 @@ export interface Walk {
 }
 
 async function startWalk(context: SaveContext, options: SaveDirectoryOptions): Promise<Walk> {
+  const { lockSignal } = context
   return {
     context,
     options,
     accounts: await readAccountNames(),
+    signal: options.signal === undefined ? lockSignal : AbortSignal.any([lockSignal, options.signal]),
     changed: new Set(),
     errors: [],
     skipped: [],
@@ -148,7 +164,8 @@ export async function saveDirectory(
     throw storageFailure(error, 'reading', path)
   })
   try {
-    const tree = await saveFolder(walk, root, '', options.parentTree)
+    const parent = await parentBytes(walk, options.parentTree)
+    const tree = await saveFolder(walk, { directory: root, names: await root.names() }, { prefix: '', parent })
     return { tree, ...whatWalkFound(walk) }
   } catch (error) {
     throw errnoOf(error) === undefined ? error : storageFailure(error, 'reading', path)
@@ -170,40 +187,51 @@ export async function saveEntryAt(
   let node: TreeNode | undefined
   await recordingProblems(walk, name, async () => {
     const saved = await saveEntry(walk, place, name, '', options.parent)
-    node = saved === 'folder' ? await saveSubfolder(walk, await openAnchored(path), name, options.parent) : saved
-    if (node !== undefined) options.onEntry?.({ path: name, node, parent: options.parent })
+    node = saved === 'folder' ? await saveFolderAt(walk, await openAnchored(path), name, options.parent) : saved
+    if (node !== undefined) options.onEntry?.(savedEntry(name, node, options.parent))
   })
   return { node, ...whatWalkFound(walk) }
 }
 
+export function savedEntry(path: string, node: TreeNode, parent: TreeNode | undefined): SavedEntry {
+  return { path, type: node.type, bytes: node.type === 'file' ? node.bytes : 0, change: changeOf(node, parent) }
+}
+
+interface FolderPlace {
+  /** Of the paths in it. */
+  readonly prefix: string
+  /** Its tree in the parent, in shared memory. */
+  readonly parent: Uint8Array | undefined
+}
+
 /** Who has opened the directory closes it. */
-async function saveFolder(
-  walk: Walk,
-  directory: AnchoredDirectory,
-  prefix: string,
-  parentTree: TreeId | undefined,
-): Promise<TreeId> {
-  const parent = await parentBytes(walk, parentTree)
-  const names = await directory.names()
+async function saveFolder(walk: Walk, opened: OpenFolder, { prefix, parent }: FolderPlace): Promise<TreeId> {
+  const { directory, names } = opened
   const entries = new Map<string, string>()
-  const others = await saveScanned(walk, { directory, prefix, names, parent, entries })
-  const parents = parentNodes(parent, others)
+  const left = await saveScanned(walk, { ...opened, prefix, parent, entries })
+  const parents = parentNodes(parent, left.names)
   const folders: string[] = []
   const took = (name: string, node: TreeNode) => {
     entries.set(name, encodedNode(node))
-    walk.options.onEntry?.({ path: `${prefix}${name}`, node, parent: parents.get(name) })
+    walk.options.onEntry?.(savedEntry(`${prefix}${name}`, node, parents.get(name)))
   }
-  await eachOf(others, Math.max(filesInFlightMin, walk.context.vault.work.threads), (name) =>
-    recordingProblems(walk, `${prefix}${name}`, async () => {
+  await eachOf(left.names, Math.max(filesInFlightMin, walk.context.vault.work.threads), async (name) => {
+    const path = `${prefix}${name}`
+    if (left.folders.has(name)) {
+      walk.unseen.delete(path)
+      compareWithManifest(walk, path, folderFingerprint)
+      folders.push(name)
+      return
+    }
+    await recordingProblems(walk, path, async () => {
       const node = await saveEntry(walk, directory, name, prefix, parents.get(name))
       if (node === 'folder') folders.push(name)
       else if (node !== undefined) took(name, node)
-    }),
-  )
+    })
+  })
   await eachBranch(walk, folders, (name) =>
     recordingProblems(walk, `${prefix}${name}`, async () => {
-      const path = `${prefix}${name}`
-      took(name, await saveSubfolder(walk, await directory.open(name), path, parents.get(name)))
+      took(name, await saveSubfolder(walk, directory, { name, prefix, parent: parents.get(name) }))
     }),
   )
   return walk.context.saveEncodedTree(names.flatMap((name) => entries.get(name) ?? []))
@@ -232,22 +260,48 @@ async function eachBranch(walk: Walk, names: readonly string[], action: (name: s
   if (failed !== undefined) throw failed.error
 }
 
-/** Takes over the opened directory, and closes it however it ends: where it cannot be read, the walk goes on. */
+interface Subfolder {
+  readonly name: string
+  /** Of the path of the directory that it is in. */
+  readonly prefix: string
+  readonly parent: TreeNode | undefined
+}
+
 async function saveSubfolder(
+  walk: Walk,
+  directory: Pick<AnchoredDirectory, 'child'>,
+  { name, prefix, parent: node }: Subfolder,
+): Promise<TreeNode> {
+  const path = `${prefix}${name}`
+  const parent = await parentBytes(walk, subtreeOf(node))
+  const opened = await openSubfolder(walk, directory, { name, path, parent })
+  try {
+    const subtree = await saveFolder(walk, opened, { prefix: `${path}/`, parent })
+    return { ...opened.metadata, type: 'dir', subtree }
+  } finally {
+    opened.close()
+  }
+}
+
+/** Takes over the opened directory, which is in none, and closes it however it ends: where it cannot be read, the walk goes on. */
+async function saveFolderAt(
   walk: Walk,
   directory: AnchoredDirectory,
   path: string,
-  parent: TreeNode | undefined,
+  node: TreeNode | undefined,
 ): Promise<TreeNode> {
   try {
     const status = await directory.handle.stat({ bigint: true })
     const metadata = metadataFor(walk, { path, status, at: directoryItself(directory.child) })
-    const subtree = await saveFolder(walk, directory, `${path}/`, parent?.type === 'dir' ? parent.subtree : undefined)
-    return { ...metadata, type: 'dir', subtree }
+    const parent = await parentBytes(walk, subtreeOf(node))
+    const opened = { directory, names: await directory.names() }
+    return { ...metadata, type: 'dir', subtree: await saveFolder(walk, opened, { prefix: `${path}/`, parent }) }
   } finally {
     await directory.close()
   }
 }
+
+const subtreeOf = (node: TreeNode | undefined) => (node?.type === 'dir' ? node.subtree : undefined)
 
 /** What the operating system says about one path is recorded; failures to store, aborts and bugs go up. */
 async function recordingProblems(walk: Walk, path: string, action: () => Promise<void>): Promise<void> {
@@ -305,9 +359,9 @@ async function saveEntry(
     walk.changed.add(path)
     return undefined
   }
-  const { expect, excludeEntry } = walk.options
+  const { excludeEntry } = walk.options
   if (excludeEntry !== undefined && (await excludeEntry(path, status))) return undefined
-  if (expect !== undefined && expect.get(path) !== fingerprintOf(status)) walk.changed.add(path)
+  compareWithManifest(walk, path, fingerprintOf(status))
   const type = typeOf(status)
   if (type === 'dir') return 'folder'
   if (type === 'file') return saveFile(walk, directory, { name, path }, parent)
@@ -327,7 +381,7 @@ interface SeenEntry {
 function metadataFor({ accounts, options, errors }: Walk, { path, status, at }: SeenEntry): NodeMetadata {
   const { attributes: extendedAttributes, failure } = readAttributes(at)
   if (failure !== undefined) errors.push({ path, failure })
-  const metadata = { ...metadataOf(basename(path), status, accounts), extendedAttributes }
+  const metadata = { ...metadataOf(basename(path), status, accountNamesOf(accounts)), extendedAttributes }
   return options.withAtime === true ? { ...metadata, atime: status.atimeNs } : metadata
 }
 

@@ -1,6 +1,6 @@
 /**
  * Owns the task that looks at many entries of one directory at once: it tells which files are as the parent has them, and
- * reads small ones into a window. What is out of the ordinary (large, linked twice, changing, failing, with extended
+ * reads small ones into a window, and which are directories. What is out of the ordinary (large, linked twice, changing, failing, with extended
  * attributes, of special kinds) it leaves to the caller, who has all the time: save-directory.ts.
  *
  * Invariant: an entry is `known` or `read` only if its status before and after tells the same file, unchanged.
@@ -13,18 +13,26 @@ import { sha256 } from '../format/ids.ts'
 import { bytesFromName, nameFromBytes } from '../format/node-name.ts'
 import type { Timestamp } from '../format/timestamp.ts'
 import type { FileNode, TreeNode } from '../format/tree.ts'
-import { type AccountNames, fingerprintOf, isSameContent, metadataOf } from './file-status.ts'
-import { createParentTree, encodedNode, type ParentTree, unchangedSince, withContent } from './parent-tree.ts'
+import { changeOf, type EntryChange } from './entry-change.ts'
+import { accountNamesOf, fingerprintOf, isSameContent, metadataOf } from './file-status.ts'
+import {
+  createParentTree,
+  encodedNode,
+  type FoundNode,
+  type ParentTree,
+  unchangedSince,
+  withContent,
+} from './parent-tree.ts'
 
 export interface ScanRules {
-  readonly accounts: AccountNames
+  /** See `readAccountNames`. */
+  readonly accounts: string
   readonly parentTime: Timestamp | undefined
   readonly ignoreCtime: boolean
   readonly ignoreInode: boolean
   readonly ctimeTells: boolean
   /** Larger files are left to the caller. */
   readonly fileBytesMax: number
-  readonly wantsNodes: boolean
   readonly wantsFingerprints: boolean
 }
 
@@ -44,16 +52,17 @@ interface Scanned {
   /** As it stands in a tree. */
   readonly json: string
   readonly bytes: number
-  /** Where they are wanted. */
-  readonly node?: TreeNode
-  readonly parent?: TreeNode
+  readonly type: TreeNode['type']
+  readonly change: EntryChange
+  /** Where it is wanted. */
   readonly fingerprint?: string
 }
 
 export type ScannedEntry =
-  | (Scanned & { readonly kind: 'known'; readonly content: readonly string[]; readonly isFile: boolean })
+  | (Scanned & { readonly kind: 'known'; readonly content: readonly string[] })
   /** `offset`: in the window. An empty file has no id. */
   | (Scanned & { readonly kind: 'read'; readonly id: string | undefined; readonly offset: number })
+  | { readonly kind: 'folder' }
   | { readonly kind: 'other' }
 
 export interface ScannedFiles {
@@ -70,6 +79,7 @@ interface Scan {
 }
 
 const other: ScannedEntry = { kind: 'other' }
+const folder: ScannedEntry = { kind: 'folder' }
 
 export function scanFiles(input: ScanFilesInput): ScannedFiles {
   const parents = input.parent === undefined ? undefined : createParentTree(input.parent.tree, input.parent.at)
@@ -90,10 +100,11 @@ function scanEntry(scan: Scan, name: string): ScannedEntry | 'full' {
   const path = Buffer.concat([input.path, bytesFromName(name)])
   try {
     const status = lstatSync(path, { bigint: true })
+    if (status.isDirectory()) return folder
     if (!status.isFile() && !status.isSymbolicLink()) return other
     const { attributes, failure } = readAttributes(path)
     if (attributes.length > 0 || failure !== undefined) return other
-    const metadata = metadataOf(name, status, input.rules.accounts)
+    const metadata = metadataOf(name, status, accountNamesOf(input.rules.accounts))
     if (status.isSymbolicLink()) {
       const target = nameFromBytes(readlinkSync(path, { encoding: 'buffer' }))
       return linkEntry(scan, { ...metadata, type: 'symlink', target }, status)
@@ -108,23 +119,26 @@ function scanEntry(scan: Scan, name: string): ScannedEntry | 'full' {
 function linkEntry(scan: Scan, node: Extract<TreeNode, { type: 'symlink' }>, status: BigIntStats): ScannedEntry {
   const json = encodedNode(node)
   const found = scan.parents?.find(node, json)
-  return { kind: 'known', isFile: false, json, bytes: 0, content: [], ...wanted(scan, { node, status, found }) }
+  return { kind: 'known', json, bytes: 0, content: [], ...told(scan, { node, status, found }) }
 }
 
 interface FoundEntry {
   readonly node: TreeNode
   readonly status: BigIntStats
-  readonly found: ReturnType<ParentTree['find']> | undefined
+  readonly found: FoundNode | undefined
 }
 
-function wanted({ input }: Scan, { node, status, found }: FoundEntry): Partial<Scanned> {
-  const { wantsNodes, wantsFingerprints } = input.rules
-  const parent = found === undefined ? undefined : found.isEqual ? node : found.node
-  return {
-    ...(wantsNodes ? { node } : {}),
-    ...(wantsNodes && parent !== undefined ? { parent } : {}),
-    ...(wantsFingerprints ? { fingerprint: fingerprintOf(status) } : {}),
-  }
+/** Not the node, nor that of the parent: a message takes as long for each as it took to look at the file. */
+function told({ input }: Scan, { node, status, found }: FoundEntry): Omit<Scanned, 'json' | 'bytes'> {
+  const { type } = node
+  const change = changeOf(node, found === undefined ? undefined : foundNode(node, found))
+  return input.rules.wantsFingerprints ? { type, change, fingerprint: fingerprintOf(status) } : { type, change }
+}
+
+/** What the parent has: where only the content of a file may differ, the same with the content of the parent. */
+function foundNode(node: TreeNode, found: FoundNode): TreeNode {
+  if (!found.isEqual) return found.node
+  return node.type === 'file' && node.content !== found.content ? { ...node, content: found.content } : node
 }
 
 interface FilePlace {
@@ -140,8 +154,8 @@ function fileEntry(scan: Scan, node: FileNode, { path, status }: FilePlace): Sca
   const content = found === undefined ? undefined : unchangedSince(found, node, rules)
   if (content !== undefined) {
     const same = { ...node, content }
-    const extras = wanted(scan, { node: same, status, found })
-    return { kind: 'known', isFile: true, json: withContent(json, content), bytes: node.bytes, content, ...extras }
+    const about = told(scan, { node: same, status, found })
+    return { kind: 'known', json: withContent(json, content), bytes: node.bytes, content, ...about }
   }
   if (node.links > 1n || node.bytes > rules.fileBytesMax) return other
   // One byte more, so that a file that has grown is found out.
@@ -160,7 +174,7 @@ function fileEntry(scan: Scan, node: FileNode, { path, status }: FilePlace): Sca
     offset,
     json: withContent(json, read.content),
     bytes: node.bytes,
-    ...wanted(scan, { node: read, status, found }),
+    ...told(scan, { node: read, status, found }),
   }
 }
 

@@ -2,9 +2,13 @@
  * Owns saving what is ordinary in a directory, many entries at a time, with what a thread has found out about them
  * (scan-files.ts). Entries that it leaves out are saved one by one: save-directory.ts.
  */
-import type { AnchoredDirectory } from '../anchored-directory.ts'
+import { type HeldDirectory, heldBy } from '../anchored-directory.ts'
 import { chunkBytesMin } from '../chunk/cutter.ts'
+import { directoryItself, readAttributes } from '../extended-attributes.ts'
+import type { NodeMetadata } from '../format/tree.ts'
+import type { Slab } from '../work/slabs.ts'
 import type { WindowBlob } from './blob-sink.ts'
+import { compareWithManifest } from './manifest.ts'
 import type { Walk } from './save-directory.ts'
 import type { ScannedEntry, ScannedFiles, ScanRules } from './scan-files.ts'
 
@@ -12,36 +16,103 @@ import type { ScannedEntry, ScannedFiles, ScanRules } from './scan-files.ts'
 const namesMax = 1000
 /** About what looking at an entry costs, in bytes that could be sealed meanwhile. */
 const entryBytes = 8 << 10
+/** The same of opening a directory. */
+const folderBytes = 32 << 10
+const noWindow = new Uint8Array(0)
 /** However it is cut, a file of this length is one chunk. */
 const oneChunkBytes = 64 << 10
 
-export interface ScannedFolder {
-  readonly directory: AnchoredDirectory
-  readonly prefix: string
+/** What a thread has found out, and the memory that holds what it has read. */
+interface ScannedBatch {
+  readonly files: ScannedFiles
+  /** Undefined where nothing was read. */
+  readonly slab: Slab | undefined
+}
+
+/** A directory that is open: somebody closes it. */
+export interface OpenFolder {
+  readonly directory: Pick<HeldDirectory, 'child'>
   /** Sorted by their bytes. */
   readonly names: readonly string[]
+  /** What of the first names has been found out. */
+  readonly first?: ScannedBatch
+}
+
+export interface FolderToSave extends OpenFolder {
+  readonly prefix: string
   /** Its tree in the parent, in shared memory. */
   readonly parent: Uint8Array | undefined
   /** Takes what is saved, as it stands in the tree. */
   readonly entries: Map<string, string>
 }
 
-/** Returns the names of what is left to save, in order. */
-export async function saveScanned(walk: Walk, folder: ScannedFolder): Promise<readonly string[]> {
-  const { options } = walk
-  const names = folder.names.filter((name) => options.exclude?.(`${folder.prefix}${name}`) !== true)
-  // Who asks about each entry's status, or keeps when it was read, is told entry by entry.
-  if (options.excludeEntry !== undefined || options.withAtime === true) return names
-  const left: string[] = []
-  const sealing: Promise<void>[] = []
-  let parentAt = 0
+/** What is left to save, in order. */
+interface Left {
+  readonly names: string[]
+  /** Those of them that are directories; others may turn out to be. */
+  readonly folders: Set<string>
+}
+
+/** Who asks about each entry's status, or keeps when it was read, is told entry by entry. */
+const looksAtEach = ({ options }: Walk) => options.excludeEntry !== undefined || options.withAtime === true
+
+export interface SubfolderToOpen {
+  readonly name: string
+  readonly path: string
+  /** Its tree in the parent, in shared memory. */
+  readonly parent: Uint8Array | undefined
+}
+
+/** Opens a directory in another one, and looks into it where nobody has to be asked what is to be looked at. */
+export async function openSubfolder(
+  walk: Walk,
+  directory: Pick<HeldDirectory, 'child'>,
+  { name, path, parent }: SubfolderToOpen,
+): Promise<OpenFolder & { readonly metadata: NodeMetadata; close(): void }> {
+  const { context, options, accounts } = walk
+  const looks = options.exclude === undefined && !looksAtEach(walk)
+  // Where there is none, it is looked at as far as nothing has to be read.
+  const slab = looks ? context.content.windows.tryTake() : undefined
   try {
-    for (let at = 0; at < names.length; ) {
-      const batch = names.slice(at, at + namesMax)
-      const { files, sealed } = await scanBatch(walk, folder, { names: batch, parentAt }, left)
-      sealing.push(sealed)
-      parentAt = files.parentAt
-      at += files.entries.length
+    const at = directory.child(name)
+    const scan = !looks
+      ? undefined
+      : { window: slab?.bytes ?? noWindow, rules: rulesOf(walk), parent: parentAt(parent, 0), namesMax }
+    const input = { path: new Uint8Array(at), name, accounts, withAtime: options.withAtime === true, scan }
+    // No signal: what it has opened must be taken and closed.
+    const { fd, metadata, lacksAttributes, names, files } = await context.vault.work.run('scanFolder', input, {
+      bytes: folderBytes,
+    })
+    const opened = heldBy(fd, at)
+    if (lacksAttributes) {
+      const { failure } = readAttributes(directoryItself(opened.child))
+      if (failure !== undefined) walk.errors.push({ path, failure })
+    }
+    const first = files === undefined ? {} : { first: { files, slab } }
+    return { directory: opened, names, metadata, close: opened.close, ...first }
+  } catch (error) {
+    slab?.release()
+    throw error
+  }
+}
+
+export async function saveScanned(walk: Walk, folder: FolderToSave): Promise<Left> {
+  const { options } = walk
+  const { first, prefix } = folder
+  const names = folder.names.filter((name) => options.exclude?.(`${prefix}${name}`) !== true)
+  if (looksAtEach(walk)) return { names, folders: new Set() }
+  const left: Left = { names: [], folders: new Set() }
+  const sealing: Promise<void>[] = []
+  let [done, position] = [0, 0]
+  const take = (batch: ScannedBatch) => {
+    sealing.push(takeBatch(walk, folder, { batch, names: names.slice(done, done + batch.files.entries.length), left }))
+    done += batch.files.entries.length
+    position = batch.files.parentAt
+  }
+  try {
+    if (first !== undefined) take(first)
+    while (done < names.length) {
+      take(await scanBatch(walk, folder, { names: names.slice(done, done + namesMax), position }))
     }
   } finally {
     await Promise.allSettled(sealing)
@@ -52,40 +123,55 @@ export async function saveScanned(walk: Walk, folder: ScannedFolder): Promise<re
 
 interface Batch {
   readonly names: readonly string[]
-  readonly parentAt: number
+  readonly position: number
 }
 
-async function scanBatch(walk: Walk, folder: ScannedFolder, { names, parentAt }: Batch, left: string[]) {
-  const { context, options } = walk
-  const signal =
-    options.signal === undefined ? context.lockSignal : AbortSignal.any([context.lockSignal, options.signal])
-  const { directory, parent } = folder
+async function scanBatch(walk: Walk, folder: FolderToSave, { names, position }: Batch): Promise<ScannedBatch> {
+  const { context, signal } = walk
   const slab = await context.content.windows.take(signal)
-  let isSealing = false
   try {
     const input = {
-      path: new Uint8Array(directory.child('')),
+      path: new Uint8Array(folder.directory.child('')),
       names,
       window: slab.bytes,
       rules: rulesOf(walk),
-      parent: parent === undefined ? undefined : { tree: parent, at: parentAt },
+      parent: parentAt(folder.parent, position),
     }
-    const files: ScannedFiles = await context.vault.work.run('scanFiles', input, {
-      bytes: names.length * entryBytes,
-      signal,
-    })
+    const bytes = names.length * entryBytes
+    return { files: await context.vault.work.run('scanFiles', input, { bytes, signal }), slab }
+  } catch (error) {
+    slab.release()
+    throw error
+  }
+}
+
+const parentAt = (tree: Uint8Array | undefined, at: number) => (tree === undefined ? undefined : { tree, at })
+
+interface BatchToTake {
+  readonly batch: ScannedBatch
+  readonly names: readonly string[]
+  readonly left: Left
+}
+
+/** Resolves when what was read is sealed, and gives the memory back then. */
+function takeBatch(walk: Walk, folder: FolderToSave, { batch, names, left }: BatchToTake): Promise<void> {
+  const { files, slab } = batch
+  let isSealing = false
+  try {
     const blobs = files.entries.flatMap((entry, at) => {
       const name = names[at] ?? ''
-      const isTaken = entry.kind !== 'other' && takes(walk, folder, name, entry)
-      if (!isTaken) left.push(name)
+      if (entry.kind === 'folder') left.folders.add(name)
+      const isTaken = entry.kind !== 'other' && entry.kind !== 'folder' && takes(walk, folder, name, entry)
+      if (!isTaken) left.names.push(name)
       return isTaken && entry.kind === 'read' ? blobOf(entry) : []
     })
-    const sealed = context.sink.putAll(slab.bytes, blobs).finally(slab.release)
+    if (slab === undefined) return Promise.resolve()
+    const sealed = walk.context.sink.putAll(slab.bytes, blobs).finally(slab.release)
     sealed.catch(() => undefined) // awaited by the caller, who may still be busy
     isSealing = true
-    return { files, sealed }
+    return sealed
   } finally {
-    if (!isSealing) slab.release()
+    if (!isSealing) slab?.release()
   }
 }
 
@@ -97,7 +183,6 @@ function rulesOf({ options, accounts }: Walk): ScanRules {
     ignoreInode: options.ignoreInode ?? false,
     ctimeTells: options.ctimeTells ?? true,
     fileBytesMax: options.chunking === undefined ? chunkBytesMin : oneChunkBytes,
-    wantsNodes: options.onEntry !== undefined,
     wantsFingerprints: options.expect !== undefined,
   }
 }
@@ -109,22 +194,22 @@ function blobOf({ id, offset, bytes }: Extract<ScannedEntry, { kind: 'read' }>):
 /** Whether the entry could be taken as it was found. */
 function takes(
   walk: Walk,
-  { prefix, entries }: ScannedFolder,
+  { prefix, entries }: FolderToSave,
   name: string,
-  entry: Exclude<ScannedEntry, { kind: 'other' }>,
+  entry: Exclude<ScannedEntry, { kind: 'other' | 'folder' }>,
 ): boolean {
   const { options, context } = walk
   if (entry.kind === 'known' && !entry.content.every((id) => context.sink.has(id, 'data'))) return false
   const path = `${prefix}${name}`
   entries.set(name, entry.json)
   walk.unseen.delete(path)
-  if (options.expect !== undefined && options.expect.get(path) !== entry.fingerprint) walk.changed.add(path)
+  if (entry.fingerprint !== undefined) compareWithManifest(walk, path, entry.fingerprint)
   if (entry.kind === 'read') options.chunking?.(path, entry.bytes)
-  if (entry.kind === 'read' || entry.isFile) {
+  if (entry.type === 'file') {
     walk.files += 1
     walk.bytes += entry.bytes
     options.onProgress?.({ files: walk.files, bytes: walk.bytes, path })
   }
-  if (entry.node !== undefined) options.onEntry?.({ path, node: entry.node, parent: entry.parent })
+  options.onEntry?.({ path, type: entry.type, bytes: entry.bytes, change: entry.change })
   return true
 }

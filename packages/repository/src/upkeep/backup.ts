@@ -21,14 +21,21 @@ import type { TreeNode } from '../format/tree.ts'
 import { resolvePath } from '../load/resolve.ts'
 import type { Snapshot } from '../load/snapshots.ts'
 import type { LoadedIndex } from '../loaded-index.ts'
-import { metadataOf, readAccountNames } from '../save/file-status.ts'
+import { accountNamesOf, metadataOf, readAccountNames } from '../save/file-status.ts'
 import { type Save, startSave } from '../save/save.ts'
-import type { DirectoryProgress, PathProblem, SaveDirectoryOptions, SavedDirectory } from '../save/save-directory.ts'
+import {
+  type DirectoryProgress,
+  type PathProblem,
+  type SaveDirectoryOptions,
+  type SavedDirectory,
+  type SavedEntry,
+  savedEntry,
+} from '../save/save-directory.ts'
 import { writeSnapshot } from '../save/seal.ts'
 import { completeEntry, type TreeEntry } from '../save/tree-entry.ts'
 import type { Vault } from '../vault.ts'
 import { dryVault } from './dry-run.ts'
-import { createEntryCounter, type EntryChange, type EntryCounter, type EntryCounts } from './entry-counts.ts'
+import { createEntryCounter, type EntryCounter, type EntryCounts } from './entry-counts.ts'
 import type { LockKeeper } from './lock.ts'
 
 export interface BackupProgress {
@@ -37,13 +44,8 @@ export interface BackupProgress {
   readonly path: string
 }
 
-export interface BackedUpEntry {
-  /** In the snapshot. */
-  readonly path: string
-  readonly node: TreeNode
-  /** Since the parent snapshot. */
-  readonly change: EntryChange
-}
+/** With its path in the snapshot. */
+export type BackedUpEntry = SavedEntry
 
 export interface BackupOptions {
   /** Files and directories, absolute or relative to `cwd`; or one stream under a name. */
@@ -331,10 +333,7 @@ function walkOptions(work: Backup, { below, place }: WalkPlace): Omit<SaveDirect
     withAtime: options.withAtime ?? false,
     ignoreCtime: options.ignoreCtime ?? false,
     ignoreInode: options.ignoreInode ?? false,
-    onEntry: ({ path, node, parent: earlier }) => {
-      const change = work.counter.add(node, earlier)
-      options.onEntry?.({ path: `${place}${path}`, node, change })
-    },
+    onEntry: (entry) => tell(work, { ...entry, path: `${place}${entry.path}` }),
     ...(onProgress === undefined
       ? {}
       : {
@@ -342,6 +341,11 @@ function walkOptions(work: Backup, { below, place }: WalkPlace): Omit<SaveDirect
             onProgress({ files: before.files + files, bytes: before.bytes + bytes, path: join(below, path) }),
         }),
   }
+}
+
+function tell(work: Backup, entry: BackedUpEntry): void {
+  work.counter.add(entry)
+  work.options.onEntry?.(entry)
 }
 
 function takeOver(work: Backup, saved: Omit<SavedDirectory, 'tree'>, below: string): void {
@@ -400,8 +404,7 @@ async function saveStream(work: Backup, name: string, stream: AsyncIterable<Uint
   const mtime = timestampFromMs(vault.clock.wallMs())
   const entry = completeEntry({ name: last, type: 'file', permissions: 0o644, mtime, ...saved }, mtime)
   folder.entries.set(last, entry)
-  const change = work.counter.add(entry, await nodeInParent(work, components))
-  options.onEntry?.({ path, node: entry, change })
+  tell(work, savedEntry(path, entry, await nodeInParent(work, components)))
 }
 
 /** Saves a folder that was put together from several targets. Its metadata is that of the directory on this machine. */
@@ -412,8 +415,7 @@ async function saveFolder(work: Backup, folder: Folder): Promise<TreeId> {
     const subtree = await saveFolder(work, below)
     const node = completeEntry({ ...(await folderMetadata(name, below)), type: 'dir', subtree }, work.options.time)
     entries.push(node)
-    const change = work.counter.add(node, await nodeInParent(work, componentsOf(below.place)))
-    work.options.onEntry?.({ path: below.place.slice(0, -1), node, change })
+    tell(work, savedEntry(below.place.slice(0, -1), node, await nodeInParent(work, componentsOf(below.place))))
   }
   return work.save.saveTree(entries)
 }
@@ -421,7 +423,11 @@ async function saveFolder(work: Backup, folder: Folder): Promise<TreeId> {
 async function folderMetadata(name: string, { path }: Folder) {
   if (path === '') return { name, permissions: 0o755 }
   try {
-    return metadataOf(name, await lstat(bytesFromName(path), { bigint: true }), await readAccountNames())
+    return metadataOf(
+      name,
+      await lstat(bytesFromName(path), { bigint: true }),
+      accountNamesOf(await readAccountNames()),
+    )
   } catch (error) {
     throw isErrno(error) ? storageFailure(error, 'reading', path) : error
   }

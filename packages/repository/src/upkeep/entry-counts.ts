@@ -1,7 +1,6 @@
-/** Owns telling what has become of an entry since an earlier snapshot, and counting it as restic counts. */
-import type { ExtendedAttribute, TreeNode } from '../format/tree.ts'
-
-export type EntryChange = 'new' | 'changed' | 'unmodified'
+/** Owns counting entries of a backup as restic counts them. */
+import type { TreeNode } from '../format/tree.ts'
+import type { EntryChange } from '../save/entry-change.ts'
 
 export type ChangeCounts = Readonly<Record<EntryChange, number>>
 
@@ -17,11 +16,18 @@ export interface FileTotals {
   readonly bytes: number
 }
 
+export interface CountedEntry {
+  readonly type: TreeNode['type']
+  /** Of a file. */
+  readonly bytes: number
+  readonly change: EntryChange
+}
+
 export interface EntryCounter {
   readonly counts: EntryCounts
   readonly totals: FileTotals
   /** Links and devices have a change, too, but are in no count. */
-  add(node: TreeNode, earlier: TreeNode | undefined): EntryChange
+  add(entry: CountedEntry): void
 }
 
 export function createEntryCounter(): EntryCounter {
@@ -31,67 +37,13 @@ export function createEntryCounter(): EntryCounter {
   return {
     counts: { files, dirs },
     totals,
-    add(node, earlier) {
-      const change = earlier === undefined ? 'new' : sameNode(node, earlier) ? 'unmodified' : 'changed'
-      if (node.type === 'file') {
+    add({ type, bytes, change }) {
+      if (type === 'file') {
         files[change] += 1
         totals.files += 1
-        totals.bytes += node.bytes
+        totals.bytes += bytes
       }
-      if (node.type === 'dir') dirs[change] += 1
-      return change
+      if (type === 'dir') dirs[change] += 1
     },
   }
-}
-
-/** Equal in content and metadata. Field by field: it is asked for each file of a backup. */
-export function sameNode(node: TreeNode, other: TreeNode): boolean {
-  return (
-    node.name === other.name &&
-    node.mtime === other.mtime &&
-    node.ctime === other.ctime &&
-    node.atime === other.atime &&
-    node.permissions === other.permissions &&
-    node.uid === other.uid &&
-    node.gid === other.gid &&
-    node.user === other.user &&
-    node.group === other.group &&
-    node.inode === other.inode &&
-    node.deviceId === other.deviceId &&
-    node.links === other.links &&
-    sameContent(node, other) &&
-    sameAttributes(node.extendedAttributes, other.extendedAttributes)
-  )
-}
-
-function sameContent(node: TreeNode, other: TreeNode): boolean {
-  switch (node.type) {
-    case 'file':
-      return other.type === 'file' && node.bytes === other.bytes && sameIds(node.content, other.content)
-    case 'dir':
-      return other.type === 'dir' && node.subtree === other.subtree
-    case 'symlink':
-      return other.type === 'symlink' && node.target === other.target
-    case 'dev':
-    case 'chardev':
-      return other.type === node.type && node.device === other.device
-    case 'fifo':
-    case 'socket':
-    case 'irregular':
-      return other.type === node.type
-  }
-}
-
-function sameIds(ids: readonly string[], others: readonly string[]): boolean {
-  return ids === others || (ids.length === others.length && ids.every((id, at) => id === others[at]))
-}
-
-function sameAttributes(attributes: readonly ExtendedAttribute[], others: readonly ExtendedAttribute[]): boolean {
-  return (
-    attributes.length === others.length &&
-    attributes.every(({ name, value }, at) => {
-      const other = others[at]
-      return other !== undefined && other.name === name && Buffer.compare(value, other.value) === 0
-    })
-  )
 }

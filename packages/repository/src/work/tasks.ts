@@ -17,6 +17,7 @@ import { placeBlobs } from '../load/place-blobs.ts'
 import { cutChunks, readChunks } from '../save/cut-chunks.ts'
 import { finishPack } from '../save/finish-pack.ts'
 import { scanFiles } from '../save/scan-files.ts'
+import { scanFolder } from '../save/scan-folder.ts'
 import { sealBlobs } from '../save/seal-blobs.ts'
 import { verifyBlobs } from '../upkeep/verify-blobs.ts'
 import { openBlobs } from './open-blobs.ts'
@@ -31,6 +32,7 @@ export const tasks = {
   cutChunks,
   readChunks,
   scanFiles,
+  scanFolder,
   sealBlobs,
   finishPack,
   openBlobs,

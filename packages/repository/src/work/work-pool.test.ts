@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
+import { closeSync, fstatSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { zstdCompressSync } from 'node:zlib'
 import { describe, expect, onTestFinished, test } from 'vitest'
@@ -7,6 +8,8 @@ import { deriveGearTable } from '../chunk/gear-table.ts'
 import { generateKeys, seal } from '../format/crypto.ts'
 import { DamageError } from '../format/damage.ts'
 import { sha256 } from '../format/ids.ts'
+import { readAccountNames } from '../save/file-status.ts'
+import { scratch } from '../testing/testbed.ts'
 import { clock, entropy } from '../testing/world.ts'
 import { createSlabs } from './slabs.ts'
 import { decodeTaskError, encodeTaskError } from './task-error.ts'
@@ -46,6 +49,24 @@ const word = (id: string) => ({
 const far = { bytes: 1 << 30 }
 
 describe('the pool', () => {
+  test('what a thread has opened stays open when the thread ends, also under a number that was used before', async () => {
+    const home = await scratch()
+    const pool = newPool({ threads: 1 })
+    const warnings: string[] = []
+    const warned = (warning: Error) => warnings.push(warning.message)
+    process.on('warning', warned)
+    onTestFinished(() => void process.off('warning', warned))
+    const input = { path: Buffer.from(home), name: 'home', accounts: await readAccountNames(), withAtime: false }
+    const open = () => pool.run('scanFolder', { ...input, scan: undefined }, far)
+    for (let turn = 0; turn < 3; turn += 1) closeSync((await open()).fd)
+    const { fd, names } = await open()
+    await pool.close()
+    expect(names).toEqual([])
+    expect(fstatSync(fd).isDirectory()).toBe(true)
+    closeSync(fd)
+    expect(warnings).toEqual([])
+  })
+
   test.each([0, 2])('with %d threads opens blobs into shared memory, and tells which are damaged', async (threads) => {
     const pool = newPool({ threads })
     const { sealed, blobs, plaintext } = sealedBlobs()

@@ -97,8 +97,9 @@ export function createWorkPool(options: WorkPoolOptions): WorkPool {
 
   function start(): Thread {
     const file = options.workerFile ?? workerFileDefault
+    // What a thread has opened may be closed by another one: it must not be closed when the thread ends.
     // Options of the command line are for the main program (`--input-type`, `--test`, profilers), not for threads.
-    const worker = new Worker(file, { name: 'repository work', execArgv: [], resourceLimits })
+    const worker = new Worker(file, { name: 'repository work', execArgv: [], resourceLimits, trackUnmanagedFds: false })
     const thread: Thread = { worker, tasks: new Map(), hasContext: false }
     threads.add(thread)
     worker.on('message', (reply: TaskReply) => settle(thread, reply))

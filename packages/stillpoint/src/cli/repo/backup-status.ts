@@ -41,11 +41,11 @@ export function showStatus({ host, output }: CommandSession, options: BackupStat
       if (output.json) output.result(statusJson(seen))
       else line.update(statusLine(seen))
     },
-    onEntry({ path, node, change }) {
+    onEntry({ path, type, bytes: length, change }) {
       if (verbosity < 2) return
       const action = actions[change]
-      const bytes = node.type === 'file' && change !== 'unmodified' ? node.bytes : 0
-      const item = node.type === 'dir' ? `${path}/` : path
+      const bytes = change === 'unmodified' ? 0 : length
+      const item = type === 'dir' ? `${path}/` : path
       output.result({ message_type: 'verbose_status', action, item, data_size: bytes })
       output.lines([`${action.padEnd(9)} ${item}${bytes === 0 ? '' : `  (${bytesText(bytes)})`}`])
     },
