@@ -93,22 +93,26 @@ function sqlText(megabytes: number): DataSet {
   }
 }
 
-/** Files of `bytesMin` to `bytesMax`, 100 to a directory, half of each file text that compresses. */
-function files(
-  name: string,
-  size: { readonly count: number; readonly bytesMin: number; readonly bytesMax: number },
-): DataSet {
-  const { count, bytesMin, bytesMax } = size
+interface FileSet {
+  readonly count: number
+  readonly bytesMin: number
+  readonly bytesMax: number
+  /** In each directory that has any. Default: 100. */
+  readonly perFolder?: number
+}
+
+/** Half of each file is text that compresses. */
+function files(name: string, { count, bytesMin, bytesMax, perFolder = 100 }: FileSet): DataSet {
   return {
     name,
-    what: `${count} files of ${bytesMin} to ${bytesMax} bytes`,
+    what: `${count} files of ${bytesMin} to ${bytesMax} bytes, ${perFolder} to a directory`,
     async make(directory) {
       const next = noise(name)
       let bytes = 0
-      for (let folder = 0; folder < count / 100; folder += 1) {
-        const parent = join(directory, `${Math.floor(folder / 100)}`, `${folder % 100}`)
+      for (let folder = 0; folder < count / perFolder; folder += 1) {
+        const parent = join(directory, ...placeOf(folder, perFolder < 100 ? 10 : 100))
         await mkdir(parent, { recursive: true })
-        for (let file = 0; file < 100; file += 1) {
+        for (let file = 0; file < perFolder; file += 1) {
           const length = bytesMin + (next(4).readUInt32LE() % (bytesMax - bytesMin + 1))
           const random = next(Math.ceil(length / 2))
           const text = random
@@ -122,6 +126,12 @@ function files(
       return bytes
     },
   }
+}
+
+/** Directories in directories, as many in each. */
+function placeOf(folder: number, width: number): readonly string[] {
+  const above = Math.floor(folder / width)
+  return above < width ? [`${above}`, `${folder % width}`] : [...placeOf(above, width), `${folder % width}`]
 }
 
 export function tinyFiles(count: number): DataSet {
@@ -186,6 +196,7 @@ export function dataSets(scale: number): readonly DataSet[] {
     sqlText(megabytes(512)),
     files('small-files', { count: count(20_000), bytesMin: 4 << 10, bytesMax: 28 << 10 }),
     tinyFiles(count(100_000)),
+    files('source-tree', { count: count(30_000), bytesMin: 200, bytesMax: 8000, perFolder: 5 }),
     databasePages(megabytes(512)),
   ]
 }

@@ -30,6 +30,8 @@ const looseBytesMax = 4 << 20
 const batchBytes = 1 << 20
 const batchBlobs = 500
 const batchesInFlightMax = 4
+/** So little of a window is copied, and sealed with more: a task for each small directory takes longer than its files. */
+const copiedBytesMax = 64 << 10
 /** Larger blobs (only trees are) have a pack of their own. */
 const assignedBytesMax = 8 << 20
 
@@ -209,6 +211,14 @@ export function createBlobSink(vault: Vault): BlobSink {
     while (flushing.size >= batchesInFlightMax) await Promise.race(flushing)
   }
 
+  /** With those that came before and come after. */
+  async function join(blob: NewBlob): Promise<void> {
+    const batch = batches[blob.type]
+    batch.blobs.push(blob)
+    batch.bytes += blob.plaintext.length
+    if (batch.bytes >= batchBytes || batch.blobs.length >= batchBlobs) await flush(blob.type)
+  }
+
   async function storeRest(type: BlobType): Promise<void> {
     const rest = packs.takeRest(type)
     const blobs = rest.flatMap(({ region, entries }) => {
@@ -234,10 +244,7 @@ export function createBlobSink(vault: Vault): BlobSink {
       requireOpen()
       if (has(blob.id, blob.type)) return false
       claimed[blob.type].add(blob.id)
-      const batch = batches[blob.type]
-      batch.blobs.push(blob)
-      batch.bytes += blob.plaintext.length
-      if (batch.bytes >= batchBytes || batch.blobs.length >= batchBlobs) await flush(blob.type)
+      await join(blob)
       work.throwIfPoisoned()
       return true
     },
@@ -248,7 +255,9 @@ export function createBlobSink(vault: Vault): BlobSink {
         claimed.data.add(id)
         return true
       })
-      if (fresh.length > 0) await work.track(takeIn('data', window, fresh))
+      const bytes = fresh.reduce((sum, { length }) => sum + length, 0)
+      if (bytes > copiedBytesMax) await work.track(takeIn('data', window, fresh))
+      else for (const blob of fresh) await join(copied(window, blob))
       work.throwIfPoisoned()
     },
     async finish() {
@@ -269,6 +278,12 @@ export function createBlobSink(vault: Vault): BlobSink {
       await writer.removeUnindexed()
     },
   }
+}
+
+function copied(window: Uint8Array, { id, offset, length }: WindowBlob): NewBlob {
+  const plaintext = Buffer.allocUnsafe(length)
+  copyBytes(window.subarray(offset, offset + length), plaintext, 0)
+  return { id, type: 'data', plaintext }
 }
 
 interface Assigned {
