@@ -26,6 +26,7 @@ function importsOf(text: string): readonly string[] {
 /** Folders inside `stillpoint`, lowest first: each may import its own and those below, never beside or above. */
 const ranks: Readonly<Record<string, number>> = {
   'system-env.ts': 0,
+  'program-version.ts': 0,
   config: 0,
   sources: 1,
   catalog: 1,
