@@ -211,12 +211,12 @@ export function createBlobSink(vault: Vault): BlobSink {
     while (flushing.size >= batchesInFlightMax) await Promise.race(flushing)
   }
 
-  /** With those that came before and come after. */
+  /** With those that came before and come after. Invariant 1: also where there is no memory for a batch. */
   async function join(blob: NewBlob): Promise<void> {
     const batch = batches[blob.type]
     batch.blobs.push(blob)
     batch.bytes += blob.plaintext.length
-    if (batch.bytes >= batchBytes || batch.blobs.length >= batchBlobs) await flush(blob.type)
+    if (batch.bytes >= batchBytes || batch.blobs.length >= batchBlobs) await work.track(flush(blob.type))
   }
 
   async function storeRest(type: BlobType): Promise<void> {

@@ -1,11 +1,11 @@
 /** Stock restic as the client of the vault, alone and in turns with our own repository over the same URL. */
-import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { initRepository, openRepository, retryingStore } from '@stillpoint/repository'
 import { newerResticName, restics } from '@stillpoint/testbed'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { systemClock, systemEntropy, systemRandom } from '../system-env.ts'
-import { repositoryPassword, startVaultBench, type VaultBench } from './workbench.ts'
+import { makeSource, repositoryPassword, resticOk, snapshotsOf, startVaultBench, type VaultBench } from './workbench.ts'
 
 for (const restic of restics)
   describe.skipIf(!restic.isHere)(`stock ${restic.name} [needs ${restic.name}]`, () => {
@@ -14,43 +14,25 @@ for (const restic of restics)
 
     beforeAll(async () => {
       bench = await startVaultBench({}, restic)
-      source = join(bench.directory, 'source')
-      await mkdir(join(source, 'sub'), { recursive: true })
-      await writeFile(join(source, 'a.txt'), 'first\n'.repeat(1000))
-      const noise = Buffer.alloc(3 << 20)
-      systemEntropy.fill(noise)
-      await writeFile(join(source, 'sub', 'noise'), noise)
+      source = await makeSource(bench.directory, 3 << 20)
     })
     afterAll(() => bench[Symbol.asyncDispose]())
-
-    async function snapshotsOf(path: string): Promise<readonly string[]> {
-      const { stdout } = await bench.restic(path, ['snapshots', '--json'])
-      const parsed: unknown = JSON.parse(stdout)
-      if (!Array.isArray(parsed)) throw new Error(stdout)
-      return parsed.map((each: { readonly id: string }) => each.id)
-    }
-
-    async function ok(path: string, ...args: string[]): Promise<string> {
-      const { code, stdout, stderr } = await bench.restic(path, args)
-      expect({ args, code, stderr: code === 0 ? '' : stderr }).toEqual({ args, code: 0, stderr: '' })
-      return stdout
-    }
 
     describe('alone', () => {
       test('init, backup, check, restore, forget, prune', async () => {
         const path = '/alice/life/'
-        await ok(path, 'init')
-        await ok(path, 'backup', source)
+        await resticOk(bench, path, 'init')
+        await resticOk(bench, path, 'backup', source)
         await writeFile(join(source, 'b.txt'), 'second')
-        await ok(path, 'backup', source)
+        await resticOk(bench, path, 'backup', source)
         const target = join(bench.directory, 'restored')
-        await ok(path, 'restore', 'latest', '--target', target)
+        await resticOk(bench, path, 'restore', 'latest', '--target', target)
         for (const name of ['a.txt', 'b.txt', 'sub/noise']) {
           expect((await readFile(join(target, source, name))).equals(await readFile(join(source, name)))).toBe(true)
         }
-        await ok(path, 'forget', '--keep-last', '1', '--prune')
-        expect(await snapshotsOf(path)).toHaveLength(1)
-        await ok(path, 'check', '--read-data')
+        await resticOk(bench, path, 'forget', '--keep-last', '1', '--prune')
+        expect(await snapshotsOf(bench, path)).toHaveLength(1)
+        await resticOk(bench, path, 'check', '--read-data')
         expect(await readdir(join(bench.root, 'alice', '.uploads'))).toEqual([])
       })
 
@@ -76,9 +58,9 @@ for (const restic of restics)
         killing.abort()
         expect((await backup).code).toBe(-1)
         await expect.poll(() => readdir(uploads), { timeout: 5000 }).toEqual([])
-        await ok(path, 'unlock')
-        await ok(path, 'backup', source)
-        await ok(path, 'check', '--read-data')
+        await resticOk(bench, path, 'unlock')
+        await resticOk(bench, path, 'backup', source)
+        await resticOk(bench, path, 'check', '--read-data')
       })
     })
 
@@ -108,15 +90,15 @@ for (const restic of restics)
           })
         }
         const ours = await save()
-        await ok(path, 'check', '--read-data')
-        await ok(path, 'backup', source)
+        await resticOk(bench, path, 'check', '--read-data')
+        await resticOk(bench, path, 'backup', source)
         await writeFile(join(source, 'c.txt'), 'third')
         await save()
-        expect(await snapshotsOf(path)).toHaveLength(3)
+        expect(await snapshotsOf(bench, path)).toHaveLength(3)
         const target = join(bench.directory, 'of-ours')
-        await ok(path, 'restore', ours, '--target', target)
+        await resticOk(bench, path, 'restore', ours, '--target', target)
         expect(await readFile(join(target, 'files', 'a.txt'), 'utf8')).toBe('first\n'.repeat(1000))
-        await ok(path, 'forget', '--keep-last', '1', '--group-by', '', '--prune')
+        await resticOk(bench, path, 'forget', '--keep-last', '1', '--group-by', '', '--prune')
         const repository = await openRepository({ ...world, random: systemRandom })
         const [kept] = await repository.snapshots()
         expect(await repository.snapshots()).toHaveLength(1)

@@ -63,6 +63,31 @@ export async function addToken(usersFile: string, user: string, appendOnly: bool
 }
 
 /** @param restic the client; the newest, if none is named */
+/** Files for stock restic to back up: text, and bytes that nothing compresses. Returns the directory. */
+export async function makeSource(directory: string, noiseBytes: number): Promise<string> {
+  const source = join(directory, 'source')
+  await mkdir(join(source, 'sub'), { recursive: true })
+  await writeFile(join(source, 'a.txt'), 'first\n'.repeat(1000))
+  const noise = Buffer.alloc(noiseBytes)
+  systemEntropy.fill(noise)
+  await writeFile(join(source, 'sub', 'noise'), noise)
+  return source
+}
+
+/** Stock restic, which has to succeed; its output. */
+export async function resticOk(bench: VaultBench, path: string, ...args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await bench.restic(path, args)
+  if (code !== 0) throw new Error(`restic ${args.join(' ')} ended with ${code}: ${stderr}`)
+  return stdout
+}
+
+/** Ids of what stock restic lists. */
+export async function snapshotsOf(bench: VaultBench, path: string): Promise<readonly string[]> {
+  const parsed: unknown = JSON.parse(await resticOk(bench, path, 'snapshots', '--json'))
+  if (!Array.isArray(parsed)) throw new Error('restic lists no snapshots')
+  return parsed.map((each: { readonly id: string }) => each.id)
+}
+
 export async function startVaultBench(
   first: Partial<VaultOptions> = {},
   restic: Restic = newestRestic,
