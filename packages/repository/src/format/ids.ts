@@ -15,10 +15,16 @@ export type PackId = Branded<string, 'PackId'>
 export type BlobType = 'data' | 'tree'
 
 export const idBytes = 32
+const idDigits = 2 * idBytes
 const idPattern = /^[0-9a-f]{64}$/
 
 export function isId(value: unknown): value is string {
   return typeof value === 'string' && idPattern.test(value)
+}
+
+/** Of ids that stand one after the other, each of them. */
+export function idsIn(text: string): readonly string[] {
+  return Array.from({ length: text.length / idDigits }, (_, at) => text.slice(at * idDigits, (at + 1) * idDigits))
 }
 
 /** SHA-256 as 64 hexadecimal digits (FIPS 180-4). */

@@ -77,14 +77,19 @@ export function encodeTree(nodes: readonly TreeNode[]): Buffer {
   const keyed = nodes.map((node) => ({ node, key: bytesFromName(node.name) }))
   keyed.sort((left, right) => left.key.compare(right.key))
   keyed.forEach(({ node, key }, at) => {
-    const reason =
-      unsafeName(node.name) ?? (keyed[at - 1]?.key.equals(key) ? `two entries named ${node.name}` : undefined)
-    if (reason !== undefined) throw new Failure({ code: 'tree_unsafe', message: `a tree must not have ${reason}` })
+    if (keyed[at - 1]?.key.equals(key) === true) throw unsafeTree(`two entries named ${node.name}`)
   })
   return Buffer.from(`{"nodes":[${keyed.map(({ node }) => encodeNode(node)).join(',')}]}\n`)
 }
 
-function encodeNode(node: TreeNode): string {
+function unsafeTree(reason: string): Failure {
+  return new Failure({ code: 'tree_unsafe', message: `a tree must not have ${reason}` })
+}
+
+/** The node as it stands in a tree. @throws Failure `tree_unsafe` for a name that is no single path component */
+export function encodeNode(node: TreeNode): string {
+  const reason = unsafeName(node.name)
+  if (reason !== undefined) throw unsafeTree(reason)
   let json = `{"name":${jsonString(quoteName(node.name))},"type":"${node.type}"`
   const mode = storedPermissions(node.permissions) + typeMode(node.type)
   if (mode !== 0) json += `,"mode":${mode}`

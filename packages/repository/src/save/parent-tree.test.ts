@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { blobId, sha256, treeId } from '../format/ids.ts'
-import { encodeTree, type FileNode, type NodeContent, type TreeNode } from '../format/tree.ts'
-import { createParentTree, encodedNode, treeOfEncoded, unchangedSince, withContent } from './parent-tree.ts'
+import { encodeNode, encodeTree, type FileNode, type NodeContent, type TreeNode } from '../format/tree.ts'
+import { createParentTree, treeOfEncoded, unchangedSince, withContent } from './parent-tree.ts'
 import { completeEntry } from './tree-entry.ts'
 
 const id = (text: string) => blobId(sha256(Buffer.from(text)))
@@ -40,7 +40,7 @@ describe('an earlier tree', () => {
     const parents = createParentTree(tree, 0)
     for (const node of nodes) {
       if (node.type !== 'file') continue
-      expect(parents.find(emptied(node), encodedNode(emptied(node)))).toEqual({ isEqual: true, content: node.content })
+      expect(parents.find(emptied(node), encodeNode(emptied(node)))).toEqual({ isEqual: true, content: node.content })
     }
   })
 
@@ -48,18 +48,18 @@ describe('an earlier tree', () => {
     const [first, second, , , , , last] = nodes
     if (first?.type !== 'file' || second?.type !== 'file' || last?.type !== 'file') throw new Error('not files')
     const before = createParentTree(tree, 0)
-    expect(before.find(emptied(first), encodedNode(emptied(first)))?.isEqual).toBe(true)
+    expect(before.find(emptied(first), encodeNode(emptied(first)))?.isEqual).toBe(true)
     const after = createParentTree(tree, before.position)
-    expect(after.find(emptied(first), encodedNode(emptied(first)))).toBeUndefined()
-    expect(after.find(emptied(last), encodedNode(emptied(last)))).toEqual({ isEqual: true, content: last.content })
+    expect(after.find(emptied(first), encodeNode(emptied(first)))).toBeUndefined()
+    expect(after.find(emptied(last), encodeNode(emptied(last)))).toEqual({ isEqual: true, content: last.content })
   })
 
   test('gives what has other metadata decoded, and finds nothing by a part of a name', () => {
     const changed = { ...fileOf('e'), mtime: at + 1n }
-    const found = createParentTree(tree, 0).find(changed, encodedNode(changed))
+    const found = createParentTree(tree, 0).find(changed, encodeNode(changed))
     expect(found).toEqual({ isEqual: false, node: nodes[3] })
     for (const name of ['c', 'x', 'g ']) {
-      expect(createParentTree(tree, 0).find(fileOf(name), encodedNode(fileOf(name)))).toBeUndefined()
+      expect(createParentTree(tree, 0).find(fileOf(name), encodeNode(fileOf(name)))).toBeUndefined()
     }
     expect(createParentTree(tree, 0).lookUp('d')).toEqual(nodes[2])
     expect(nodes.map((node) => createParentTree(tree, 0).lookUp(node.name))).toEqual(nodes)
@@ -73,18 +73,18 @@ describe('an earlier tree', () => {
     const short = Array.from({ length: 30_000 }, (_, at) => fileOf(`n${String(at).padStart(6, '0')}`, [`${at}`]))
     const parents = createParentTree(encodeTree([long, ...short, last]), 0)
     for (const node of [long, ...short]) {
-      const found = parents.find(emptied(node), encodedNode(emptied(node)))
+      const found = parents.find(emptied(node), encodeNode(emptied(node)))
       if (found?.isEqual !== true || found.content.join() !== node.content.join()) throw new Error(node.name)
     }
     const touched = { ...last, mtime: at + 1n }
-    const found = parents.find(emptied(touched), encodedNode(emptied(touched)))
+    const found = parents.find(emptied(touched), encodeNode(emptied(touched)))
     expect(found?.isEqual === false && found.node.type === 'file' ? found.node.content.length : 0).toBe(75_000)
   })
 
   test('that is no tree has nothing', () => {
     for (const text of ['', '{"nodes":null}\n', '{"name":"a","type":"file"', 'x'.repeat(100)]) {
       const parents = createParentTree(Buffer.from(text), 0)
-      expect(parents.find(fileOf('a'), encodedNode(fileOf('a')))).toBeUndefined()
+      expect(parents.find(fileOf('a'), encodeNode(fileOf('a')))).toBeUndefined()
     }
   })
 
@@ -108,7 +108,7 @@ describe('an earlier tree', () => {
 
 test('a tree of encoded nodes is the encoded tree', () => {
   const encoded = nodes.map((node) =>
-    node.type === 'file' ? withContent(encodedNode(emptied(node)), node.content) : encodedNode(node),
+    node.type === 'file' ? withContent(encodeNode(emptied(node)), node.content) : encodeNode(node),
   )
   expect(treeOfEncoded(encoded).equals(tree)).toBe(true)
   expect(treeOfEncoded([]).equals(encodeTree([]))).toBe(true)

@@ -8,7 +8,7 @@ import { type BlobId, isId } from '../format/ids.ts'
 import { jsonString } from '../format/json.ts'
 import { quoteName } from '../format/node-name.ts'
 import type { Timestamp } from '../format/timestamp.ts'
-import { decodeTree, encodeTree, type FileNode, sameFile, type TreeNode } from '../format/tree.ts'
+import { decodeTree, type FileNode, sameFile, type TreeNode } from '../format/tree.ts'
 
 /** Equal: all metadata are; of a file, its content is that of the parent. */
 export type FoundNode =
@@ -27,12 +27,6 @@ export interface ParentTree {
 const wrapStart = '{"nodes":['
 const wrapEnd = ']}\n'
 const emptyContent = ']}'
-
-/** A node as it stands in a tree. */
-export function encodedNode(node: TreeNode): string {
-  const tree = encodeTree([node])
-  return tree.toString('utf8', wrapStart.length, tree.length - wrapEnd.length)
-}
 
 /** The tree of encoded nodes, sorted. Written once, in one piece: the tree of a large directory takes much memory. */
 export function treeOfEncoded(nodes: readonly string[]): Buffer {

@@ -16,8 +16,7 @@ import { chunkingOf, pageHeadBytes } from '../chunk/page-structure.ts'
 import { directoryItself, readAttributes } from '../extended-attributes.ts'
 import { bytesFromName, nameFromBytes } from '../format/node-name.ts'
 import type { Timestamp } from '../format/timestamp.ts'
-import type { FileNode, NodeContent, NodeMetadata, TreeNode } from '../format/tree.ts'
-import { readBlob } from '../load/blob-reader.ts'
+import { encodeNode, type FileNode, type NodeContent, type NodeMetadata, type TreeNode } from '../format/tree.ts'
 import { eachOf } from '../parallel.ts'
 import { changeOf, type EntryChange } from './entry-change.ts'
 import {
@@ -29,10 +28,19 @@ import {
   typeOf,
 } from './file-status.ts'
 import { compareWithManifest, type DirectoryManifest, type ManifestOptions, statusOf } from './manifest.ts'
-import { createParentTree, encodedNode, unchangedSince } from './parent-tree.ts'
+import { parentFolder } from './parent-folders.ts'
+import { createParentTree, unchangedSince } from './parent-tree.ts'
 import type { SaveContext } from './save.ts'
 import type { SavedContent } from './save-content.ts'
-import { type OpenFolder, openSubfolder, saveScanned } from './scanned-folder.ts'
+import type { ScannedFolder } from './scan-folders.ts'
+import {
+  closeFolder,
+  type FoundFolders,
+  type OpenFolder,
+  openedFolder,
+  saveScanned,
+  scanFolders,
+} from './scanned-folder.ts'
 
 export interface DirectoryProgress {
   readonly files: number
@@ -109,6 +117,8 @@ export interface SavedEntryAt extends Omit<SavedDirectory, 'tree'> {
 /** Or as many as there are threads, where those are more: who asks for many reads from what answers late. */
 const filesInFlightMin = 4
 const branchesMin = 8
+/** Directories in one task. */
+const groupMax = 16
 
 export interface Walk {
   readonly context: SaveContext
@@ -127,6 +137,8 @@ export interface Walk {
   bytes: number
   /** Directories that are walked beside others. */
   branches: number
+  /** Directories that threads have opened, until they are saved. */
+  readonly open: Set<ScannedFolder>
 }
 
 async function startWalk(context: SaveContext, options: SaveDirectoryOptions): Promise<Walk> {
@@ -144,6 +156,7 @@ async function startWalk(context: SaveContext, options: SaveDirectoryOptions): P
     files: 0,
     bytes: 0,
     branches: 0,
+    open: new Set(),
   }
 }
 
@@ -165,7 +178,11 @@ export async function saveDirectory(
   })
   try {
     const parent = await parentBytes(walk, options.parentTree)
-    const tree = await saveFolder(walk, { directory: root, names: await root.names() }, { prefix: '', parent })
+    const tree = await saveFolder(
+      walk,
+      { directory: root, names: await root.names() },
+      { prefix: '', parent, trees: noTrees },
+    )
     return { tree, ...whatWalkFound(walk) }
   } catch (error) {
     throw errnoOf(error) === undefined ? error : storageFailure(error, 'reading', path)
@@ -197,54 +214,122 @@ export function savedEntry(path: string, node: TreeNode, parent: TreeNode | unde
   return { path, type: node.type, bytes: node.type === 'file' ? node.bytes : 0, change: changeOf(node, parent) }
 }
 
+const noTrees: FoundFolders['trees'] = new Map()
+
 interface FolderPlace {
   /** Of the paths in it. */
   readonly prefix: string
   /** Its tree in the parent, in shared memory. */
   readonly parent: Uint8Array | undefined
+  /** Trees of the parent that were read in advance. */
+  readonly trees: FoundFolders['trees']
+}
+
+/** A directory in the making. */
+interface FolderSave extends FolderPlace {
+  readonly walk: Walk
+  readonly directory: OpenFolder['directory']
+  /** What is saved, as it stands in the tree. */
+  readonly entries: Map<string, string>
+  /** What was in it in the parent, of the entries that are saved one by one. */
+  readonly parents: ReadonlyMap<string, TreeNode>
 }
 
 /** Who has opened the directory closes it. */
-async function saveFolder(walk: Walk, opened: OpenFolder, { prefix, parent }: FolderPlace): Promise<TreeId> {
+async function saveFolder(walk: Walk, opened: OpenFolder, place: FolderPlace): Promise<TreeId> {
   const { directory, names } = opened
+  const { prefix, parent } = place
   const entries = new Map<string, string>()
   const left = await saveScanned(walk, { ...opened, prefix, parent, entries })
-  const parents = parentNodes(parent, left.names)
-  const folders: string[] = []
-  const took = (name: string, node: TreeNode) => {
-    entries.set(name, encodedNode(node))
-    walk.options.onEntry?.(savedEntry(`${prefix}${name}`, node, parents.get(name)))
-  }
+  const save: FolderSave = { ...place, walk, directory, entries, parents: parentNodes(parent, left.names) }
+  const folders = new Set<string>()
   await eachOf(left.names, Math.max(filesInFlightMin, walk.context.vault.work.threads), async (name) => {
     const path = `${prefix}${name}`
     if (left.folders.has(name)) {
       walk.unseen.delete(path)
       compareWithManifest(walk, path, folderFingerprint)
-      folders.push(name)
+      folders.add(name)
       return
     }
     await recordingProblems(walk, path, async () => {
-      const node = await saveEntry(walk, directory, name, prefix, parents.get(name))
-      if (node === 'folder') folders.push(name)
-      else if (node !== undefined) took(name, node)
+      const node = await saveEntry(walk, directory, name, prefix, save.parents.get(name))
+      if (node === 'folder') folders.add(name)
+      else if (node !== undefined) took(save, name, node)
     })
   })
-  await eachBranch(walk, folders, (name) =>
-    recordingProblems(walk, `${prefix}${name}`, async () => {
-      took(name, await saveSubfolder(walk, directory, { name, prefix, parent: parents.get(name) }))
-    }),
-  )
+  const closed = left.names.filter((name) => folders.has(name) && left.folders.get(name) === undefined)
+  const found = [...left.folders].flatMap(([name, folder]) => (folder === undefined ? [] : [{ name, folder }]))
+  await eachBranch(walk, [
+    ...found.map((each) => () => saveFound(save, each)),
+    ...groupsOf(walk, closed).map((group) => () => saveClosed(save, group)),
+  ])
   return walk.context.saveEncodedTree(names.flatMap((name) => entries.get(name) ?? []))
 }
 
+function took({ walk, prefix, parents, entries }: FolderSave, name: string, node: TreeNode): void {
+  entries.set(name, encodeNode(node))
+  walk.options.onEntry?.(savedEntry(`${prefix}${name}`, node, parents.get(name)))
+}
+
+interface NamedFolder {
+  readonly name: string
+  readonly folder: ScannedFolder
+}
+
+/** Saves a directory in it that a thread has opened, and closes it. */
+async function saveFound(save: FolderSave, { name, folder }: NamedFolder): Promise<void> {
+  const { walk, directory, trees } = save
+  const path = `${save.prefix}${name}`
+  try {
+    await recordingProblems(walk, path, async () => {
+      const at = directory.child(name)
+      const opened = await openedFolder(walk, { folder, path, at, parent: save.parents.get(name), trees })
+      const place = { prefix: `${path}/`, parent: opened.parent, trees }
+      took(save, name, { ...folder.metadata, type: 'dir', subtree: await saveFolder(walk, opened, place) })
+    })
+  } finally {
+    closeFolder(walk, folder)
+  }
+}
+
+/** Saves directories in it, some at a time. */
+async function saveClosed(save: FolderSave, names: readonly string[]): Promise<void> {
+  const { walk, directory, prefix } = save
+  for (let [first, ...rest] = names; first !== undefined; [first, ...rest] = rest) {
+    const group = [first, ...rest]
+    await recordingProblems(walk, `${prefix}${first}`, async () => {
+      const { folders, trees, sealed } = await scanFolders(walk, directory, { ...save, names: group })
+      rest = group.slice(folders.length)
+      try {
+        for (const [at, folder] of folders.entries()) {
+          const name = group[at] ?? ''
+          if (typeof folder === 'string') save.entries.set(name, folder)
+          else await saveFound({ ...save, trees }, { name, folder })
+        }
+      } finally {
+        for (const folder of folders) if (typeof folder !== 'string') closeFolder(walk, folder)
+        await sealed
+      }
+    })
+  }
+}
+
+/** Directories that a task begins with: all branches get some, and a task of small ones is worth its message. */
+function groupsOf(walk: Walk, names: readonly string[]): readonly (readonly string[])[] {
+  const size = Math.min(groupMax, Math.ceil(names.length / branchesMaxOf(walk)))
+  return Array.from({ length: Math.ceil(names.length / size) || 0 }, (_, at) => names.slice(at * size, (at + 1) * size))
+}
+
+const branchesMaxOf = (walk: Walk) => Math.max(branchesMin, walk.context.vault.work.threads)
+
 /** Some at a time, over the whole walk: what is at work at once, and what is open, stays bounded at any depth. */
-async function eachBranch(walk: Walk, names: readonly string[], action: (name: string) => Promise<void>) {
+async function eachBranch(walk: Walk, actions: readonly (() => Promise<void>)[]): Promise<void> {
   const branches: Promise<void>[] = []
-  const branchesMax = Math.max(branchesMin, walk.context.vault.work.threads)
+  const branchesMax = branchesMaxOf(walk)
   let failed: { readonly error: unknown } | undefined
-  for (const name of names) {
+  for (const action of actions) {
     if (failed !== undefined) break
-    const done = action(name).catch((error: unknown) => {
+    const done = action().catch((error: unknown) => {
       failed ??= { error }
     })
     if (walk.branches < branchesMax) {
@@ -260,29 +345,6 @@ async function eachBranch(walk: Walk, names: readonly string[], action: (name: s
   if (failed !== undefined) throw failed.error
 }
 
-interface Subfolder {
-  readonly name: string
-  /** Of the path of the directory that it is in. */
-  readonly prefix: string
-  readonly parent: TreeNode | undefined
-}
-
-async function saveSubfolder(
-  walk: Walk,
-  directory: Pick<AnchoredDirectory, 'child'>,
-  { name, prefix, parent: node }: Subfolder,
-): Promise<TreeNode> {
-  const path = `${prefix}${name}`
-  const parent = await parentBytes(walk, subtreeOf(node))
-  const opened = await openSubfolder(walk, directory, { name, path, parent })
-  try {
-    const subtree = await saveFolder(walk, opened, { prefix: `${path}/`, parent })
-    return { ...opened.metadata, type: 'dir', subtree }
-  } finally {
-    opened.close()
-  }
-}
-
 /** Takes over the opened directory, which is in none, and closes it however it ends: where it cannot be read, the walk goes on. */
 async function saveFolderAt(
   walk: Walk,
@@ -295,7 +357,8 @@ async function saveFolderAt(
     const metadata = metadataFor(walk, { path, status, at: directoryItself(directory.child) })
     const parent = await parentBytes(walk, subtreeOf(node))
     const opened = { directory, names: await directory.names() }
-    return { ...metadata, type: 'dir', subtree: await saveFolder(walk, opened, { prefix: `${path}/`, parent }) }
+    const place = { prefix: `${path}/`, parent, trees: noTrees }
+    return { ...metadata, type: 'dir', subtree: await saveFolder(walk, opened, place) }
   } finally {
     await directory.close()
   }
@@ -321,17 +384,7 @@ async function recordingProblems(walk: Walk, path: string, action: () => Promise
 
 /** The tree of the parent, in memory that threads share. */
 async function parentBytes(walk: Walk, tree: TreeId | undefined): Promise<Uint8Array | undefined> {
-  if (tree === undefined) return undefined
-  try {
-    const bytes = await readBlob(walk.context.vault, tree, 'tree')
-    const shared = new Uint8Array(new SharedArrayBuffer(bytes.length))
-    shared.set(bytes)
-    return shared
-  } catch (error) {
-    // A parent only saves work. Where it is damaged or gone, everything is read.
-    if (error instanceof Failure) return undefined
-    throw error
-  }
+  return tree === undefined ? undefined : parentFolder(walk.context.vault, tree)
 }
 
 function parentNodes(tree: Uint8Array | undefined, names: readonly string[]): ReadonlyMap<string, TreeNode> {

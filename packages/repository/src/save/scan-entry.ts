@@ -1,28 +1,22 @@
 /**
- * Owns the task that looks at many entries of one directory at once: it tells which files are as the parent has them, and
- * reads small ones into a window, and which are directories. What is out of the ordinary (large, linked twice, changing, failing, with extended
+ * Owns looking at an entry of a directory in a thread: it tells which files are as the parent has them, reads small ones
+ * into a window, and names directories. What is out of the ordinary (large, linked twice, changing, failing, with extended
  * attributes, of special kinds) it leaves to the caller, who has all the time: save-directory.ts.
  *
- * Invariant: an entry is `known` or `read` only if its status before and after tells the same file, unchanged.
+ * Invariant: an entry is done only if its status before and after tells the same file, unchanged.
  */
 import { type BigIntStats, closeSync, constants, fstatSync, lstatSync, openSync, readlinkSync, readSync } from 'node:fs'
 import { errnoOf } from '../blob/storage-failure.ts'
 import { chunkingOf, pageHeadBytes } from '../chunk/page-structure.ts'
 import { readAttributes } from '../extended-attributes.ts'
-import { sha256 } from '../format/ids.ts'
-import { bytesFromName, nameFromBytes } from '../format/node-name.ts'
+import { blobId, sha256 } from '../format/ids.ts'
+import { nameFromBytes } from '../format/node-name.ts'
 import type { Timestamp } from '../format/timestamp.ts'
-import type { FileNode, TreeNode } from '../format/tree.ts'
-import { changeOf, type EntryChange } from './entry-change.ts'
+import { encodeNode, type FileNode, type TreeNode } from '../format/tree.ts'
+import { changeOf } from './entry-change.ts'
 import { accountNamesOf, fingerprintOf, isSameContent, metadataOf } from './file-status.ts'
-import {
-  createParentTree,
-  encodedNode,
-  type FoundNode,
-  type ParentTree,
-  unchangedSince,
-  withContent,
-} from './parent-tree.ts'
+import type { DoneEntry, FindingsMaker } from './findings.ts'
+import { type FoundNode, type ParentTree, unchangedSince, withContent } from './parent-tree.ts'
 
 export interface ScanRules {
   /** See `readAccountNames`. */
@@ -34,105 +28,89 @@ export interface ScanRules {
   /** Larger files are left to the caller. */
   readonly fileBytesMax: number
   readonly wantsFingerprints: boolean
+  /** Nothing is taken from the parent, for what it refers to may not be there: it only tells what has changed. */
+  readonly readsAll: boolean
 }
 
-export interface ScanFilesInput {
-  /** Of the directory, ending with "/". */
-  readonly path: Uint8Array
-  /** Sorted by their bytes. */
-  readonly names: readonly string[]
+/** What a task has to look with. */
+export interface Scan {
+  readonly rules: ScanRules
   /** Shared memory for content. */
   readonly window: Uint8Array
-  readonly rules: ScanRules
-  /** The directory's tree in the parent, and where in it the first of the names may be. */
-  readonly parent: { readonly tree: Uint8Array; readonly at: number } | undefined
-}
-
-interface Scanned {
-  /** As it stands in a tree. */
-  readonly json: string
-  readonly bytes: number
-  readonly type: TreeNode['type']
-  readonly change: EntryChange
-  /** Where it is wanted. */
-  readonly fingerprint?: string
-}
-
-export type ScannedEntry =
-  | (Scanned & { readonly kind: 'known'; readonly content: readonly string[] })
-  /** `offset`: in the window. An empty file has no id. */
-  | (Scanned & { readonly kind: 'read'; readonly id: string | undefined; readonly offset: number })
-  | { readonly kind: 'folder' }
-  | { readonly kind: 'other' }
-
-export interface ScannedFiles {
-  /** Of the first names: the window may be too small for all. */
-  readonly entries: readonly ScannedEntry[]
-  /** Where in the parent's tree the next name may be. */
-  readonly parentAt: number
-}
-
-interface Scan {
-  readonly input: ScanFilesInput
-  readonly parents: ParentTree | undefined
+  readonly findings: FindingsMaker
+  /** Of the window. */
   filled: number
 }
 
-const other: ScannedEntry = { kind: 'other' }
-const folder: ScannedEntry = { kind: 'folder' }
-
-export function scanFiles(input: ScanFilesInput): ScannedFiles {
-  const parents = input.parent === undefined ? undefined : createParentTree(input.parent.tree, input.parent.at)
-  const scan: Scan = { input, parents, filled: 0 }
-  const entries: ScannedEntry[] = []
-  for (const name of input.names) {
-    const before = parents?.position ?? 0
-    const entry = scanEntry(scan, name)
-    if (entry === 'full') return { entries, parentAt: before }
-    entries.push(entry)
-  }
-  return { entries, parentAt: parents?.position ?? 0 }
+export interface EntryPlace {
+  readonly name: string
+  /** In findings. */
+  readonly path: string
+  /** Where the operating system finds it. */
+  readonly at: Buffer
+  /** The directory in the parent. */
+  readonly parents: ParentTree | undefined
 }
 
+/** Full: the window is, for this entry. */
+export type EntryScan =
+  | { readonly kind: 'done'; readonly json: string }
+  | { readonly kind: 'folder' | 'other' | 'full' }
+
+const other: EntryScan = { kind: 'other' }
+const folder: EntryScan = { kind: 'folder' }
+const full: EntryScan = { kind: 'full' }
+
 /** What goes wrong here goes wrong again, and is told, where the caller looks itself. */
-function scanEntry(scan: Scan, name: string): ScannedEntry | 'full' {
-  const { input } = scan
-  const path = Buffer.concat([input.path, bytesFromName(name)])
+export function scanEntry(scan: Scan, place: EntryPlace): EntryScan {
+  const { name, at } = place
   try {
-    const status = lstatSync(path, { bigint: true })
+    const status = lstatSync(at, { bigint: true })
     if (status.isDirectory()) return folder
     if (!status.isFile() && !status.isSymbolicLink()) return other
-    const { attributes, failure } = readAttributes(path)
+    const { attributes, failure } = readAttributes(at)
     if (attributes.length > 0 || failure !== undefined) return other
-    const metadata = metadataOf(name, status, accountNamesOf(input.rules.accounts))
+    const metadata = metadataOf(name, status, accountNamesOf(scan.rules.accounts))
     if (status.isSymbolicLink()) {
-      const target = nameFromBytes(readlinkSync(path, { encoding: 'buffer' }))
-      return linkEntry(scan, { ...metadata, type: 'symlink', target }, status)
+      const target = nameFromBytes(readlinkSync(at, { encoding: 'buffer' }))
+      return linkEntry(scan, place, { node: { ...metadata, type: 'symlink', target }, status })
     }
-    return fileEntry(scan, { ...metadata, type: 'file', bytes: Number(status.size), content: [] }, { path, status })
+    const node: FileNode = { ...metadata, type: 'file', bytes: Number(status.size), content: [] }
+    return fileEntry(scan, place, { node, status })
   } catch (error) {
     if (errnoOf(error) === undefined) throw error
     return other
   }
 }
 
-function linkEntry(scan: Scan, node: Extract<TreeNode, { type: 'symlink' }>, status: BigIntStats): ScannedEntry {
-  const json = encodedNode(node)
-  const found = scan.parents?.find(node, json)
-  return { kind: 'known', json, bytes: 0, content: [], ...told(scan, { node, status, found }) }
-}
-
-interface FoundEntry {
-  readonly node: TreeNode
+interface Seen<Node extends TreeNode> {
+  readonly node: Node
   readonly status: BigIntStats
-  readonly found: FoundNode | undefined
 }
 
-/** Not the node, nor that of the parent: a message takes as long for each as it took to look at the file. */
-function told({ input }: Scan, { node, status, found }: FoundEntry): Omit<Scanned, 'json' | 'bytes'> {
-  const { type } = node
-  const change = changeOf(node, found === undefined ? undefined : foundNode(node, found))
-  return input.rules.wantsFingerprints ? { type, change, fingerprint: fingerprintOf(status) } : { type, change }
+type LinkNode = Extract<TreeNode, { type: 'symlink' }>
+
+function linkEntry(scan: Scan, place: EntryPlace, { node, status }: Seen<LinkNode>): EntryScan {
+  const json = encodeNode(node)
+  const found = place.parents?.find(node, json)
+  scan.findings.done(doneEntry(scan, place, { node, status, found, isRead: false }))
+  return { kind: 'done', json }
+}
+
+interface FoundEntry extends Seen<FileNode | LinkNode> {
+  readonly found: FoundNode | undefined
+  readonly isRead: boolean
+}
+
+function doneEntry({ rules }: Scan, { path }: EntryPlace, { node, status, found, isRead }: FoundEntry): DoneEntry {
+  return {
+    path,
+    type: node.type,
+    bytes: node.type === 'file' ? node.bytes : 0,
+    change: changeOf(node, found === undefined ? undefined : foundNode(node, found)),
+    isRead,
+    fingerprint: rules.wantsFingerprints ? fingerprintOf(status) : undefined,
+  }
 }
 
 /** What the parent has: where only the content of a file may differ, the same with the content of the parent. */
@@ -141,41 +119,28 @@ function foundNode(node: TreeNode, found: FoundNode): TreeNode {
   return node.type === 'file' && node.content !== found.content ? { ...node, content: found.content } : node
 }
 
-interface FilePlace {
-  readonly path: Buffer
-  readonly status: BigIntStats
-}
-
-function fileEntry(scan: Scan, node: FileNode, { path, status }: FilePlace): ScannedEntry | 'full' {
-  const { input } = scan
-  const { rules, window } = input
-  const json = encodedNode(node)
-  const found = scan.parents?.find(node, json)
-  const content = found === undefined ? undefined : unchangedSince(found, node, rules)
+function fileEntry(scan: Scan, place: EntryPlace, { node, status }: Seen<FileNode>): EntryScan {
+  const { rules, window, findings } = scan
+  const json = encodeNode(node)
+  const found = place.parents?.find(node, json)
+  const content = found === undefined || rules.readsAll ? undefined : unchangedSince(found, node, rules)
   if (content !== undefined) {
-    const same = { ...node, content }
-    const about = told(scan, { node: same, status, found })
-    return { kind: 'known', json: withContent(json, content), bytes: node.bytes, content, ...about }
+    findings.known(content)
+    findings.done(doneEntry(scan, place, { node: { ...node, content }, status, found, isRead: false }))
+    return { kind: 'done', json: withContent(json, content) }
   }
   if (node.links > 1n || node.bytes > rules.fileBytesMax) return other
   // One byte more, so that a file that has grown is found out.
-  if (scan.filled + node.bytes + 1 > window.length) return 'full'
+  if (scan.filled + node.bytes + 1 > window.length) return full
   const target = window.subarray(scan.filled, scan.filled + node.bytes + 1)
-  if (!readUnchanged(path, target, { status, ctimeTells: rules.ctimeTells })) return other
+  if (!readUnchanged(place.at, target, { status, ctimeTells: rules.ctimeTells })) return other
   const bytes = target.subarray(0, node.bytes)
   if (chunkingOf(bytes.subarray(0, pageHeadBytes), node.bytes).kind === 'pages') return other
-  const offset = scan.filled
+  const read: FileNode = { ...node, content: node.bytes === 0 ? [] : [blobId(sha256(bytes))] }
+  for (const id of read.content) findings.read({ id, offset: scan.filled, length: node.bytes })
   scan.filled += node.bytes
-  const id = node.bytes === 0 ? undefined : sha256(bytes)
-  const read: FileNode = { ...node, content: id === undefined ? [] : [id as FileNode['content'][number]] }
-  return {
-    kind: 'read',
-    id,
-    offset,
-    json: withContent(json, read.content),
-    bytes: node.bytes,
-    ...told(scan, { node: read, status, found }),
-  }
+  findings.done(doneEntry(scan, place, { node: read, status, found, isRead: true }))
+  return { kind: 'done', json: withContent(json, read.content) }
 }
 
 /** Whether the file of this status was read, whole, and is the same afterwards. */

@@ -1,24 +1,42 @@
 /**
- * Owns the task that opens a directory, lists it and looks at the first of its entries (scan-files.ts): a tree of many
- * small directories is mostly this, and each promise of a system call costs more than ten such calls.
+ * Owns the task that opens directories, lists them and looks at what is in them, and goes down as far as its bounds allow:
+ * a tree of many small directories is mostly this, a promise of a system call costs more than ten such calls, and a
+ * message to another thread as much as a small directory.
  *
- * Invariant: the directory is open when this has returned, and not when it has thrown.
+ * A directory of which nothing is left to do is closed again, and its tree is among the findings. Others stay open.
+ *
+ * Invariant: what is open when this has returned is in the result, and nothing is when it has thrown.
  */
 import { closeSync, fstatSync } from 'node:fs'
-import { holdChild } from '../anchored-directory.ts'
+import { type HeldDirectory, holdChild } from '../anchored-directory.ts'
+import { errnoOf } from '../blob/storage-failure.ts'
 import { directoryItself, readAttributes } from '../extended-attributes.ts'
-import type { NodeMetadata } from '../format/tree.ts'
-import { accountNamesOf, metadataOf } from './file-status.ts'
-import { type ScanFilesInput, type ScannedFiles, scanFiles } from './scan-files.ts'
+import { bytesFromName } from '../format/node-name.ts'
+import { encodeNode, type NodeMetadata, type TreeNode } from '../format/tree.ts'
+import { changeOf } from './entry-change.ts'
+import { accountNamesOf, folderFingerprint, metadataOf } from './file-status.ts'
+import { type Findings, makeFindings } from './findings.ts'
+import { createParentTree } from './parent-tree.ts'
+import {
+  type BoundedScan,
+  type FolderName,
+  type LeftEntry,
+  lookAtNames,
+  type ScanInput,
+  type ScannedNames,
+} from './scan-names.ts'
+import { type EncodedTree, type TreeBundle, treesIn } from './tree-bundle.ts'
 
-export interface ScanFolderInput {
-  /** Of the directory: a child of one that is open. */
-  readonly path: Uint8Array
-  readonly name: string
-  readonly accounts: string
+export interface ScanFoldersInput extends ScanInput {
+  /** Directories in the one of `path`, sorted by their bytes. */
+  readonly names: readonly string[]
+  /** Trees of the parent, of these directories and some of those below them. */
+  readonly trees: TreeBundle | undefined
   readonly withAtime: boolean
-  /** Where all that is in it is to be looked at: with what, and how many at a time. */
-  readonly scan: (Omit<ScanFilesInput, 'path' | 'names'> & { readonly namesMax: number }) | undefined
+  /** Whether what is in them is to be looked at, or only listed. */
+  readonly looks: boolean
+  /** Directories that are open at a time, which is also how deep it goes. */
+  readonly openMax: number
 }
 
 export interface ScannedFolder {
@@ -29,29 +47,128 @@ export interface ScannedFolder {
   readonly lacksAttributes: boolean
   /** Sorted by their bytes. */
   readonly names: readonly string[]
-  /** Of the first names. */
-  readonly files: ScannedFiles | undefined
+  readonly scanned: ScannedNames
 }
 
-/** @throws errors of the operating system; ENOTDIR or ELOOP where it is no directory */
-export function scanFolder(input: ScanFolderInput): ScannedFolder {
-  const { name, withAtime, scan } = input
-  const directory = holdChild(Buffer.from(input.path))
+export interface ScannedFolders {
+  /** Of the first names, at least one: how it stands in the tree, or what is left of it. */
+  readonly folders: readonly (string | ScannedFolder)[]
+  readonly findings: Findings
+}
+
+/** Entries of one task: about 100 ms where all are read. */
+const namesMax = 1000
+
+interface FoldersScan extends BoundedScan {
+  readonly withAtime: boolean
+  readonly looks: boolean
+  readonly openMax: number
+  readonly trees: ReadonlyMap<string, EncodedTree>
+  /** The descriptors. */
+  readonly open: number[]
+}
+
+/** @throws errors of the operating system about the first one; ENOTDIR or ELOOP where it is no directory */
+export function scanFolders(input: ScanFoldersInput): ScannedFolders {
+  const { path, names, parent, trees: bundle, ...given } = input
+  const findings = makeFindings()
+  const trees = new Map(bundle === undefined ? [] : treesIn(bundle).map((tree) => [tree.id, tree] as const))
+  const scan: FoldersScan = { ...given, findings, trees, filled: 0, namesLeft: namesMax, open: [] }
+  const parents = parent === undefined ? undefined : createParentTree(parent.tree, parent.at)
+  const folders: (string | ScannedFolder)[] = []
   try {
-    const status = fstatSync(directory.fd, { bigint: true })
-    const { attributes, failure } = readAttributes(directoryItself(directory.child))
-    const metadata = { ...metadataOf(name, status, accountNamesOf(input.accounts)), extendedAttributes: attributes }
-    const names = directory.names()
-    const path = directory.child('')
-    return {
-      fd: directory.fd,
-      metadata: withAtime ? { ...metadata, atime: status.atimeNs } : metadata,
-      lacksAttributes: failure !== undefined,
-      names,
-      files: scan === undefined ? undefined : scanFiles({ ...scan, path, names: names.slice(0, scan.namesMax) }),
+    for (const name of names) {
+      if (folders.length > 0 && !mayGoOn(scan)) break
+      folders.push(scanFolder(scan, { name, path: name, at: Buffer.concat([path, bytesFromName(name)]), parents }))
     }
   } catch (error) {
-    closeSync(directory.fd)
+    // What is wrong with another one than the first is told when it is the first.
+    if (folders.length === 0 || errnoOf(error) === undefined) {
+      closeFrom(scan, 0)
+      throw error
+    }
+  }
+  return { folders, findings: findings.finish() }
+}
+
+/** The directory and what is open in it. */
+export function closeScanned({ fd, scanned }: ScannedFolder): void {
+  closeSync(fd)
+  for (const entry of scanned.entries) {
+    if (typeof entry !== 'string' && entry.opened !== undefined) closeScanned(entry.opened)
+  }
+}
+
+const mayGoOn = ({ namesLeft, open, openMax }: FoldersScan) => namesLeft > 0 && open.length < openMax
+
+/** Those that were opened later than the first so many. */
+function closeFrom({ open }: FoldersScan, count: number): void {
+  for (const fd of open.splice(count)) closeSync(fd)
+}
+
+/** How it stands in the tree, closed, or what is left of it, open. */
+function scanFolder(scan: FoldersScan, folder: FolderName): string | ScannedFolder {
+  const directory = holdChild(folder.at)
+  const count = scan.open.push(directory.fd) - 1
+  let found: string | ScannedFolder
+  try {
+    found = scanOpened(scan, folder, directory)
+  } catch (error) {
+    closeFrom(scan, count)
     throw error
+  }
+  // Nothing in it is open then.
+  if (typeof found === 'string') closeFrom(scan, count)
+  return found
+}
+
+function scanOpened(scan: FoldersScan, { name, path, parents }: FolderName, directory: HeldDirectory) {
+  const { metadata, lacksAttributes } = metadataFor(scan, name, directory)
+  const names = directory.names()
+  const earlier = parents?.lookUp(name)
+  const parent = earlier?.type === 'dir' ? scan.trees.get(earlier.subtree) : undefined
+  const scanned = scan.looks ? lookInto(scan, { directory, names, path, parent }) : { entries: [], parentAt: 0 }
+  const { entries } = scanned
+  const isWhole = scan.looks && !lacksAttributes && entries.length === names.length && entries.every(isDone)
+  if (!isWhole) return { fd: directory.fd, metadata, lacksAttributes, names, scanned }
+  const node: TreeNode = { ...metadata, type: 'dir', subtree: scan.findings.tree(entries, parent) }
+  const fingerprint = scan.rules.wantsFingerprints ? folderFingerprint : undefined
+  scan.findings.done({ path, type: 'dir', bytes: 0, change: changeOf(node, earlier), isRead: false, fingerprint })
+  return encodeNode(node)
+}
+
+const isDone = (entry: string | LeftEntry): entry is string => typeof entry === 'string'
+
+function metadataFor({ rules, withAtime }: FoldersScan, name: string, { fd, child }: HeldDirectory) {
+  const status = fstatSync(fd, { bigint: true })
+  const { attributes, failure } = readAttributes(directoryItself(child))
+  const metadata = { ...metadataOf(name, status, accountNamesOf(rules.accounts)), extendedAttributes: attributes }
+  return {
+    metadata: withAtime ? { ...metadata, atime: status.atimeNs } : metadata,
+    lacksAttributes: failure !== undefined,
+  }
+}
+
+interface FolderToScan {
+  readonly directory: HeldDirectory
+  readonly names: readonly string[]
+  readonly path: string
+  readonly parent: EncodedTree | undefined
+}
+
+function lookInto(scan: FoldersScan, { directory, names, path, parent }: FolderToScan): ScannedNames {
+  const parents = parent === undefined ? undefined : createParentTree(parent.plaintext, 0)
+  const place = { names, at: directory.child(''), prefix: `${path}/`, parents }
+  return lookAtNames(scan, place, (folder) => (mayGoOn(scan) ? subfolder(scan, folder) : { kind: 'folder' }))
+}
+
+/** What is wrong with it is told where the caller opens it. */
+function subfolder(scan: FoldersScan, folder: FolderName): string | LeftEntry {
+  try {
+    const found = scanFolder(scan, folder)
+    return typeof found === 'string' ? found : { kind: 'folder', opened: found }
+  } catch (error) {
+    if (errnoOf(error) === undefined) throw error
+    return { kind: 'folder' }
   }
 }

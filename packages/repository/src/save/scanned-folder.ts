@@ -1,41 +1,44 @@
 /**
- * Owns saving what is ordinary in a directory, many entries at a time, with what a thread has found out about them
- * (scan-files.ts). Entries that it leaves out are saved one by one: save-directory.ts.
+ * Owns saving what is ordinary in a directory, many entries at a time, with what threads have found out about them
+ * (scan-names.ts, scan-folders.ts). Entries that they leave out are saved one by one: save-directory.ts.
  */
+import { closeSync } from 'node:fs'
+import type { TreeId } from '@stillpoint/core/kernel'
 import { type HeldDirectory, heldBy } from '../anchored-directory.ts'
 import { chunkBytesMin } from '../chunk/cutter.ts'
 import { directoryItself, readAttributes } from '../extended-attributes.ts'
-import type { NodeMetadata } from '../format/tree.ts'
+import { idsIn } from '../format/ids.ts'
+import type { TreeNode } from '../format/tree.ts'
 import type { Slab } from '../work/slabs.ts'
-import type { WindowBlob } from './blob-sink.ts'
+import { doneEntries, type Findings, readBlobs } from './findings.ts'
 import { compareWithManifest } from './manifest.ts'
+import { parentFolder, parentFolders } from './parent-folders.ts'
 import type { Walk } from './save-directory.ts'
-import type { ScannedEntry, ScannedFiles, ScanRules } from './scan-files.ts'
+import type { ScanRules } from './scan-entry.ts'
+import type { ScannedFolder, ScannedFolders } from './scan-folders.ts'
+import type { ScannedNames } from './scan-names.ts'
+import { treesIn } from './tree-bundle.ts'
 
 /** Names in one task. */
 const namesMax = 1000
 /** About what looking at an entry costs, in bytes that could be sealed meanwhile. */
 const entryBytes = 8 << 10
-/** The same of opening a directory. */
-const folderBytes = 32 << 10
+/** The same of a directory and what is below it. */
+const folderBytes = 256 << 10
 const noWindow = new Uint8Array(0)
 /** However it is cut, a file of this length is one chunk. */
 const oneChunkBytes = 64 << 10
-
-/** What a thread has found out, and the memory that holds what it has read. */
-interface ScannedBatch {
-  readonly files: ScannedFiles
-  /** Undefined where nothing was read. */
-  readonly slab: Slab | undefined
-}
+/** Directories that threads may leave open in one task, and about how many are open in all. */
+const openPerTaskMax = 16
+const openMax = 128
 
 /** A directory that is open: somebody closes it. */
 export interface OpenFolder {
   readonly directory: Pick<HeldDirectory, 'child'>
   /** Sorted by their bytes. */
   readonly names: readonly string[]
-  /** What of the first names has been found out. */
-  readonly first?: ScannedBatch
+  /** What has been found out of the first names. */
+  readonly first?: ScannedNames
 }
 
 export interface FolderToSave extends OpenFolder {
@@ -49,70 +52,41 @@ export interface FolderToSave extends OpenFolder {
 /** What is left to save, in order. */
 interface Left {
   readonly names: string[]
-  /** Those of them that are directories; others may turn out to be. */
-  readonly folders: Set<string>
+  /** Those of them that are directories, with what is known of them; others may turn out to be. */
+  readonly folders: Map<string, ScannedFolder | undefined>
 }
 
 /** Who asks about each entry's status, or keeps when it was read, is told entry by entry. */
 const looksAtEach = ({ options }: Walk) => options.excludeEntry !== undefined || options.withAtime === true
 
-export interface SubfolderToOpen {
-  readonly name: string
-  readonly path: string
-  /** Its tree in the parent, in shared memory. */
-  readonly parent: Uint8Array | undefined
-}
-
-/** Opens a directory in another one, and looks into it where nobody has to be asked what is to be looked at. */
-export async function openSubfolder(
-  walk: Walk,
-  directory: Pick<HeldDirectory, 'child'>,
-  { name, path, parent }: SubfolderToOpen,
-): Promise<OpenFolder & { readonly metadata: NodeMetadata; close(): void }> {
-  const { context, options, accounts } = walk
-  const looks = options.exclude === undefined && !looksAtEach(walk)
-  // Where there is none, it is looked at as far as nothing has to be read.
-  const slab = looks ? context.content.windows.tryTake() : undefined
-  try {
-    const at = directory.child(name)
-    const scan = !looks
-      ? undefined
-      : { window: slab?.bytes ?? noWindow, rules: rulesOf(walk), parent: parentAt(parent, 0), namesMax }
-    const input = { path: new Uint8Array(at), name, accounts, withAtime: options.withAtime === true, scan }
-    // No signal: what it has opened must be taken and closed.
-    const { fd, metadata, lacksAttributes, names, files } = await context.vault.work.run('scanFolder', input, {
-      bytes: folderBytes,
-    })
-    const opened = heldBy(fd, at)
-    if (lacksAttributes) {
-      const { failure } = readAttributes(directoryItself(opened.child))
-      if (failure !== undefined) walk.errors.push({ path, failure })
-    }
-    const first = files === undefined ? {} : { first: { files, slab } }
-    return { directory: opened, names, metadata, close: opened.close, ...first }
-  } catch (error) {
-    slab?.release()
-    throw error
-  }
-}
-
 export async function saveScanned(walk: Walk, folder: FolderToSave): Promise<Left> {
   const { options } = walk
   const { first, prefix } = folder
   const names = folder.names.filter((name) => options.exclude?.(`${prefix}${name}`) !== true)
-  if (looksAtEach(walk)) return { names, folders: new Set() }
-  const left: Left = { names: [], folders: new Set() }
+  if (looksAtEach(walk)) return { names, folders: new Map() }
+  const left: Left = { names: [], folders: new Map() }
   const sealing: Promise<void>[] = []
-  let [done, position] = [0, 0]
-  const take = (batch: ScannedBatch) => {
-    sealing.push(takeBatch(walk, folder, { batch, names: names.slice(done, done + batch.files.entries.length), left }))
-    done += batch.files.entries.length
-    position = batch.files.parentAt
+  let done = 0
+  let position = 0
+  const take = ({ entries, parentAt }: ScannedNames) => {
+    for (const entry of entries) {
+      const name = names[done] ?? ''
+      done += 1
+      if (typeof entry === 'string') folder.entries.set(name, entry)
+      else left.names.push(name)
+      if (typeof entry !== 'string' && entry.kind === 'folder') left.folders.set(name, entry.opened)
+    }
+    position = parentAt
   }
   try {
     if (first !== undefined) take(first)
     while (done < names.length) {
-      take(await scanBatch(walk, folder, { names: names.slice(done, done + namesMax), position }))
+      const { sealed, ...scanned } = await scanBatch(walk, folder, {
+        names: names.slice(done, done + namesMax),
+        position,
+      })
+      sealing.push(sealed)
+      take(scanned)
     }
   } finally {
     await Promise.allSettled(sealing)
@@ -126,56 +100,57 @@ interface Batch {
   readonly position: number
 }
 
-async function scanBatch(walk: Walk, folder: FolderToSave, { names, position }: Batch): Promise<ScannedBatch> {
+type Taken<Answer> = Omit<Answer, 'findings'> & {
+  /** Resolves when what was read is sealed and the memory is free again. */
+  readonly sealed: Promise<void>
+}
+
+async function scanBatch(walk: Walk, folder: FolderToSave, { names, position }: Batch): Promise<Taken<ScannedNames>> {
   const { context, signal } = walk
   const slab = await context.content.windows.take(signal)
-  try {
-    const input = {
-      path: new Uint8Array(folder.directory.child('')),
-      names,
-      window: slab.bytes,
-      rules: rulesOf(walk),
-      parent: parentAt(folder.parent, position),
-    }
-    const bytes = names.length * entryBytes
-    return { files: await context.vault.work.run('scanFiles', input, { bytes, signal }), slab }
-  } catch (error) {
-    slab.release()
-    throw error
+  const path = new Uint8Array(folder.directory.child(''))
+  const input = { path, names, window: slab.bytes, parent: parentAt(folder.parent, position) }
+  const run = (rules: ScanRules) => {
+    return context.vault.work.run('scanNames', { ...input, rules }, { bytes: names.length * entryBytes, signal })
   }
+  return taking(walk, folder.prefix, { slab, run })
 }
 
 const parentAt = (tree: Uint8Array | undefined, at: number) => (tree === undefined ? undefined : { tree, at })
 
-interface BatchToTake {
-  readonly batch: ScannedBatch
-  readonly names: readonly string[]
-  readonly left: Left
+/** A task, and the memory that holds what it reads. */
+interface ScanTask<Answer> {
+  readonly slab: Slab | undefined
+  readonly run: (rules: ScanRules) => Promise<Answer>
+  /** Gives up what the answer holds. */
+  readonly drop?: (answer: Answer) => void
 }
 
-/** Resolves when what was read is sealed, and gives the memory back then. */
-function takeBatch(walk: Walk, folder: FolderToSave, { batch, names, left }: BatchToTake): Promise<void> {
-  const { files, slab } = batch
+/** What was found out, taken over. */
+async function taking<Answer extends { readonly findings: Findings }>(
+  walk: Walk,
+  prefix: string,
+  { slab, run, drop }: ScanTask<Answer>,
+): Promise<Taken<Answer>> {
   let isSealing = false
   try {
-    const blobs = files.entries.flatMap((entry, at) => {
-      const name = names[at] ?? ''
-      if (entry.kind === 'folder') left.folders.add(name)
-      const isTaken = entry.kind !== 'other' && entry.kind !== 'folder' && takes(walk, folder, name, entry)
-      if (!isTaken) left.names.push(name)
-      return isTaken && entry.kind === 'read' ? blobOf(entry) : []
-    })
-    if (slab === undefined) return Promise.resolve()
-    const sealed = walk.context.sink.putAll(slab.bytes, blobs).finally(slab.release)
-    sealed.catch(() => undefined) // awaited by the caller, who may still be busy
+    let answer = await run(rulesOf(walk, { readsAll: false }))
+    if (!isStored(walk, answer.findings)) {
+      drop?.(answer)
+      answer = await run(rulesOf(walk, { readsAll: true }))
+    }
+    const { findings, ...rest } = answer
+    tell(walk, prefix, findings)
+    const sealed = seal(walk, findings, slab).finally(() => slab?.release())
     isSealing = true
-    return sealed
+    sealed.catch(() => undefined) // awaited by the caller, who may still be busy
+    return { ...rest, sealed }
   } finally {
     if (!isSealing) slab?.release()
   }
 }
 
-function rulesOf({ options, accounts }: Walk): ScanRules {
+function rulesOf({ options, accounts }: Walk, { readsAll }: Pick<ScanRules, 'readsAll'>): ScanRules {
   return {
     accounts,
     parentTime: options.parentTime,
@@ -184,32 +159,144 @@ function rulesOf({ options, accounts }: Walk): ScanRules {
     ctimeTells: options.ctimeTells ?? true,
     fileBytesMax: options.chunking === undefined ? chunkBytesMin : oneChunkBytes,
     wantsFingerprints: options.expect !== undefined,
+    readsAll,
   }
 }
 
-function blobOf({ id, offset, bytes }: Extract<ScannedEntry, { kind: 'read' }>): readonly WindowBlob[] {
-  return id === undefined ? [] : [{ id, offset, length: bytes }]
+function isStored({ context }: Walk, { knownData, knownTrees }: Findings): boolean {
+  const { has } = context.sink
+  return idsIn(knownData).every((id) => has(id, 'data')) && idsIn(knownTrees).every((id) => has(id, 'tree'))
 }
 
-/** Whether the entry could be taken as it was found. */
-function takes(
+function tell(walk: Walk, prefix: string, findings: Findings): void {
+  const { options } = walk
+  for (const { path: name, type, bytes, change, isRead, fingerprint } of doneEntries(findings)) {
+    const path = `${prefix}${name}`
+    walk.unseen.delete(path)
+    if (fingerprint !== undefined) compareWithManifest(walk, path, fingerprint)
+    if (isRead) options.chunking?.(path, bytes)
+    if (type === 'file') {
+      walk.files += 1
+      walk.bytes += bytes
+      options.onProgress?.({ files: walk.files, bytes: walk.bytes, path })
+    }
+    options.onEntry?.({ path, type, bytes, change })
+  }
+}
+
+async function seal({ context }: Walk, findings: Findings, slab: Slab | undefined): Promise<void> {
+  const { sink, lockSignal } = context
+  lockSignal.throwIfAborted()
+  const sealed = slab === undefined ? undefined : sink.putAll(slab.bytes, readBlobs(findings))
+  const put = treesIn(findings.trees).map(({ id, plaintext }) => sink.put({ id, type: 'tree', plaintext }))
+  // All of them: the memory is in use until then.
+  for (const each of await Promise.allSettled([sealed, ...put])) if (each.status === 'rejected') throw each.reason
+}
+
+export interface FoldersToScan {
+  /** Sorted by their bytes. */
+  readonly names: readonly string[]
+  /** Of the directory that they are in. */
+  readonly prefix: string
+  /** Its tree in the parent, in shared memory. */
+  readonly parent: Uint8Array | undefined
+  /** What of these directories is in it. */
+  readonly parents: ReadonlyMap<string, TreeNode>
+}
+
+export interface FoundFolders {
+  /** Of the first names, at least one: how it stands in the tree, or what is left of it. */
+  readonly folders: readonly (string | ScannedFolder)[]
+  /** Trees of the parent that were read for them. */
+  readonly trees: ReadonlyMap<string, Uint8Array>
+  readonly sealed: Promise<void>
+}
+
+/**
+ * Opens directories in another one, and looks into them where nobody has to be asked what is to be looked at. Those that
+ * are left open are in `walk.open`.
+ * @throws errors of the operating system about the first of them
+ */
+export async function scanFolders(
   walk: Walk,
-  { prefix, entries }: FolderToSave,
-  name: string,
-  entry: Exclude<ScannedEntry, { kind: 'other' | 'folder' }>,
-): boolean {
-  const { options, context } = walk
-  if (entry.kind === 'known' && !entry.content.every((id) => context.sink.has(id, 'data'))) return false
-  const path = `${prefix}${name}`
-  entries.set(name, entry.json)
-  walk.unseen.delete(path)
-  if (entry.fingerprint !== undefined) compareWithManifest(walk, path, entry.fingerprint)
-  if (entry.kind === 'read') options.chunking?.(path, entry.bytes)
-  if (entry.type === 'file') {
-    walk.files += 1
-    walk.bytes += entry.bytes
-    options.onProgress?.({ files: walk.files, bytes: walk.bytes, path })
+  directory: Pick<HeldDirectory, 'child'>,
+  { names, prefix, parent, parents }: FoldersToScan,
+): Promise<FoundFolders> {
+  const { context, options, signal } = walk
+  const { windows } = context.content
+  const looks = options.exclude === undefined && !looksAtEach(walk)
+  const subtrees = looks ? names.flatMap((name) => subtreeOf(parents.get(name)) ?? []) : []
+  const trees = subtrees.length === 0 ? undefined : await parentFolders(context.vault, subtrees)
+  // With a parent, perhaps nothing has to be read: it is looked at as far as that is so.
+  const slab = !looks
+    ? undefined
+    : (windows.tryTake() ?? (trees === undefined ? await windows.take(signal) : undefined))
+  const input = {
+    path: new Uint8Array(directory.child('')),
+    names,
+    window: slab?.bytes ?? noWindow,
+    parent: parentAt(parent, 0),
+    trees,
+    withAtime: options.withAtime === true,
+    looks,
+    openMax: Math.min(openPerTaskMax, Math.max(1, openMax - walk.open.size)),
   }
-  options.onEntry?.({ path, type: entry.type, bytes: entry.bytes, change: entry.change })
-  return true
+  const drop = ({ folders }: ScannedFolders) => {
+    for (const folder of folders) if (typeof folder !== 'string') closeFolder(walk, folder)
+  }
+  const found = await taking<ScannedFolders>(walk, prefix, {
+    slab,
+    drop,
+    async run(rules) {
+      // No signal: what it has opened must be taken and closed.
+      const answer = await context.vault.work.run('scanFolders', { ...input, rules }, { bytes: folderBytes })
+      for (const folder of answer.folders) if (typeof folder !== 'string') hold(walk, folder)
+      return answer
+    },
+  })
+  const known = trees === undefined ? [] : treesIn(trees).map(({ id, plaintext }) => [id, plaintext] as const)
+  return { ...found, trees: new Map(known) }
+}
+
+const subtreeOf = (node: TreeNode | undefined): TreeId | undefined => (node?.type === 'dir' ? node.subtree : undefined)
+
+/** What threads have left open, with what is open in it. */
+function hold(walk: Walk, folder: ScannedFolder): void {
+  walk.open.add(folder)
+  for (const entry of folder.scanned.entries) {
+    if (typeof entry !== 'string' && entry.opened !== undefined) hold(walk, entry.opened)
+  }
+}
+
+export function closeFolder(walk: Walk, folder: ScannedFolder): void {
+  if (walk.open.delete(folder)) closeSync(folder.fd)
+  for (const entry of folder.scanned.entries) {
+    if (typeof entry !== 'string' && entry.opened !== undefined) closeFolder(walk, entry.opened)
+  }
+}
+
+export interface FoundFolder {
+  readonly folder: ScannedFolder
+  readonly path: string
+  /** Where the operating system finds it while what it is in is open. */
+  readonly at: Buffer
+  /** What it was in the parent, and trees of the parent that may be its own. */
+  readonly parent: TreeNode | undefined
+  readonly trees: FoundFolders['trees']
+}
+
+/** An open directory with its tree in the parent. */
+export async function openedFolder(
+  walk: Walk,
+  { folder, path, at, parent, trees }: FoundFolder,
+): Promise<OpenFolder & Pick<FolderToSave, 'parent'>> {
+  const directory = heldBy(folder.fd, at)
+  if (folder.lacksAttributes) {
+    const { failure } = readAttributes(directoryItself(directory.child))
+    if (failure !== undefined) walk.errors.push({ path, failure })
+  }
+  const subtree = subtreeOf(parent)
+  const tree =
+    subtree === undefined ? undefined : (trees.get(subtree) ?? (await parentFolder(walk.context.vault, subtree)))
+  return { directory, names: folder.names, first: folder.scanned, parent: tree }
 }

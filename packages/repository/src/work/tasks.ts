@@ -16,8 +16,8 @@ import { examineFiles } from '../load/examine-files.ts'
 import { placeBlobs } from '../load/place-blobs.ts'
 import { cutChunks, readChunks } from '../save/cut-chunks.ts'
 import { finishPack } from '../save/finish-pack.ts'
-import { scanFiles } from '../save/scan-files.ts'
-import { scanFolder } from '../save/scan-folder.ts'
+import { scanFolders } from '../save/scan-folders.ts'
+import { scanNames } from '../save/scan-names.ts'
 import { sealBlobs } from '../save/seal-blobs.ts'
 import { verifyBlobs } from '../upkeep/verify-blobs.ts'
 import { openBlobs } from './open-blobs.ts'
@@ -31,8 +31,8 @@ export interface TaskContext {
 export const tasks = {
   cutChunks,
   readChunks,
-  scanFiles,
-  scanFolder,
+  scanFolders,
+  scanNames,
   sealBlobs,
   finishPack,
   openBlobs,

@@ -1,14 +1,17 @@
 import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { closeSync, fstatSync } from 'node:fs'
+import { basename, dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { zstdCompressSync } from 'node:zlib'
+import { assert } from '@stillpoint/core/kernel'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { deriveGearTable } from '../chunk/gear-table.ts'
 import { generateKeys, seal } from '../format/crypto.ts'
 import { DamageError } from '../format/damage.ts'
 import { sha256 } from '../format/ids.ts'
 import { readAccountNames } from '../save/file-status.ts'
+import type { ScanRules } from '../save/scan-entry.ts'
 import { scratch } from '../testing/testbed.ts'
 import { clock, entropy } from '../testing/world.ts'
 import { createSlabs } from './slabs.ts'
@@ -56,8 +59,24 @@ describe('the pool', () => {
     const warned = (warning: Error) => warnings.push(warning.message)
     process.on('warning', warned)
     onTestFinished(() => void process.off('warning', warned))
-    const input = { path: Buffer.from(home), name: 'home', accounts: await readAccountNames(), withAtime: false }
-    const open = () => pool.run('scanFolder', { ...input, scan: undefined }, far)
+    const rules: ScanRules = {
+      accounts: await readAccountNames(),
+      parentTime: undefined,
+      ignoreCtime: false,
+      ignoreInode: false,
+      ctimeTells: true,
+      fileBytesMax: 0,
+      wantsFingerprints: false,
+      readsAll: false,
+    }
+    const input = { rules, window: new Uint8Array(), parent: undefined, trees: undefined, openMax: 1 }
+    async function open() {
+      const place = { path: Buffer.from(`${dirname(home)}/`), names: [basename(home)] }
+      const { folders } = await pool.run('scanFolders', { ...input, ...place, withAtime: false, looks: false }, far)
+      const [folder] = folders
+      assert(typeof folder === 'object', 'it is left open')
+      return folder
+    }
     for (let turn = 0; turn < 3; turn += 1) closeSync((await open()).fd)
     const { fd, names } = await open()
     await pool.close()

@@ -1,0 +1,94 @@
+/** Owns the task that looks at many entries of an open directory at once, and what is told of each: see scan-entry.ts. */
+import { bytesFromName } from '../format/node-name.ts'
+import { type Findings, makeFindings } from './findings.ts'
+import { createParentTree, type ParentTree } from './parent-tree.ts'
+import { type Scan, type ScanRules, scanEntry } from './scan-entry.ts'
+import type { ScannedFolder } from './scan-folders.ts'
+
+export interface ScanInput {
+  /** Of the directory, ending with "/". */
+  readonly path: Uint8Array
+  /** Shared memory for content. */
+  readonly window: Uint8Array
+  readonly rules: ScanRules
+  /** The directory's tree in the parent, and where in it the first of the names may be. */
+  readonly parent: { readonly tree: Uint8Array; readonly at: number } | undefined
+}
+
+export interface ScanNamesInput extends ScanInput {
+  /** Sorted by their bytes. */
+  readonly names: readonly string[]
+}
+
+/** What the caller has to save. Of a directory, what has been found out about it; without that it may be anything. */
+export interface LeftEntry {
+  readonly kind: 'folder' | 'other'
+  readonly opened?: ScannedFolder
+}
+
+export interface ScannedNames {
+  /** Of the first names, for the window may be too small for all: how it stands in the tree, or that it is left. */
+  readonly entries: readonly (string | LeftEntry)[]
+  /** Where in the parent's tree the next name may be. */
+  readonly parentAt: number
+}
+
+export function scanNames({ names, path, parent, ...input }: ScanNamesInput): ScannedNames & { findings: Findings } {
+  const findings = makeFindings()
+  const parents = parent === undefined ? undefined : createParentTree(parent.tree, parent.at)
+  const at = Buffer.from(path)
+  const scanned = lookAtNames(
+    { ...input, findings, filled: 0, namesLeft: names.length },
+    { names, at, prefix: '', parents },
+  )
+  return { ...scanned, findings: findings.finish() }
+}
+
+export interface BoundedScan extends Scan {
+  /** How many names may still be looked at. */
+  namesLeft: number
+}
+
+export interface NamesPlace {
+  readonly names: readonly string[]
+  /** Where the operating system finds the directory, ending with "/". */
+  readonly at: Buffer
+  /** Of paths in findings. */
+  readonly prefix: string
+  /** The directory in the parent. */
+  readonly parents: ParentTree | undefined
+}
+
+export interface FolderName {
+  readonly name: string
+  readonly path: string
+  readonly at: Buffer
+  readonly parents: ParentTree | undefined
+}
+
+const leftFolder: LeftEntry = { kind: 'folder' }
+const leftOther: LeftEntry = { kind: 'other' }
+
+/** `onFolder`: what becomes of a directory, if not to be left. */
+export function lookAtNames(
+  scan: BoundedScan,
+  { names, at, prefix, parents }: NamesPlace,
+  onFolder: (folder: FolderName) => string | LeftEntry = () => leftFolder,
+): ScannedNames {
+  const entries: (string | LeftEntry)[] = []
+  let parentAt = parents?.position ?? 0
+  for (const name of names) {
+    if (scan.namesLeft === 0) break
+    scan.namesLeft -= 1
+    const place = { name, path: `${prefix}${name}`, at: Buffer.concat([at, bytesFromName(name)]), parents }
+    const entry = scanEntry(scan, place)
+    if (entry.kind === 'full') {
+      scan.namesLeft = 0
+      break
+    }
+    if (entry.kind === 'done') entries.push(entry.json)
+    else entries.push(entry.kind === 'folder' ? onFolder(place) : leftOther)
+    parentAt = parents?.position ?? 0
+  }
+  return { entries, parentAt }
+}
