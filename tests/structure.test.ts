@@ -44,7 +44,8 @@ const allowedPackages: Readonly<Record<string, RegExp>> = {
   core: /^$/,
   repository: /^(node:|@stillpoint\/core\/kernel$|@noble\/|sodium-native$|@napi-rs\/xattr$|@aws-sdk\/client-s3$)/,
   sdk: /^(node:|@stillpoint\/core(\/kernel)?$|ws$)/,
-  stillpoint: /^(node:|@stillpoint\/(core(\/kernel)?|repository(\/system-env)?|sdk)$|(?!@stillpoint)[a-z@])/,
+  stillpoint:
+    /^(node:|@stillpoint\/(core(\/kernel)?|repository(\/(system-env|selection))?|sdk)$|(?!@stillpoint)[a-z@])/,
   testbed: /^(node:|@stillpoint\/core\/kernel$)/,
   // Private, and may import anything; nothing imports it.
   simulator: /^/,

@@ -15,7 +15,7 @@ await initRepository({ store, password })
 await using repository = await openRepository({ store, password })
 
 const save = await repository.startSave()
-const saved = await save.saveDirectory(resolve(source), { exclude: (name) => name.endsWith('.tmp') })
+const saved = await save.saveDirectory(resolve(source), { excludeRules: { patterns: [{ text: '*.tmp' }] } })
 await save.finish()
 for (const { path: unread, failure } of saved.errors) console.error(`${unread}: ${failure.message}`)
 

@@ -66,15 +66,16 @@ export {
 export type { EntryChange } from './save/entry-change.ts'
 export { type DirectoryManifest, type ManifestOptions, takeManifest } from './save/manifest.ts'
 export type { Save, SavedContent, SaveStreamOptions } from './save/save.ts'
+export type { SealOptions } from './save/seal.ts'
+export type { TreeEntry } from './save/tree-entry.ts'
 export type {
   DirectoryProgress,
   PathProblem,
   SaveDirectoryOptions,
   SavedDirectory,
   SavedEntry,
-} from './save/save-directory.ts'
-export type { SealOptions } from './save/seal.ts'
-export type { TreeEntry } from './save/tree-entry.ts'
+} from './save/walk.ts'
+export type { ExcludeRules, FileSystemRoot, FolderMarker, PatternText } from './selection/exclude-rules.ts'
 export {
   type BackedUpEntry,
   type BackupOptions,

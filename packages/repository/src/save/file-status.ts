@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises'
 import type { NodeMetadata, TreeNode } from '../format/tree.ts'
 
 /** Names of users and groups by number, as /etc/passwd and /etc/group tell; nothing else can be asked from Node. */
-export interface AccountNames {
+interface AccountNames {
   readonly users: ReadonlyMap<number, string>
   readonly groups: ReadonlyMap<number, string>
 }
@@ -16,7 +16,7 @@ export async function readAccountNames(): Promise<string> {
 
 const lastNames = { text: '', names: undefined as AccountNames | undefined }
 
-export function accountNamesOf(text: string): AccountNames {
+function accountNamesOf(text: string): AccountNames {
   if (lastNames.names !== undefined && lastNames.text === text) return lastNames.names
   const { users, groups } = JSON.parse(text) as Record<keyof AccountNames, readonly (readonly [number, string])[]>
   const names = { users: new Map(users), groups: new Map(groups) }
@@ -46,14 +46,26 @@ export function typeOf(status: BigIntStats): TreeNode['type'] {
   return status.isSocket() ? 'socket' : 'irregular'
 }
 
-export function metadataOf(name: string, status: BigIntStats, accounts: AccountNames): NodeMetadata {
+export interface MetadataRules {
+  /** See `readAccountNames`. */
+  readonly accounts: string
+  /** Record when a file was last read. */
+  readonly withAtime?: boolean
+}
+
+export function metadataOf(
+  name: string,
+  status: BigIntStats,
+  { accounts: text, withAtime }: MetadataRules,
+): NodeMetadata {
+  const accounts = accountNamesOf(text)
   const linkless = status.isDirectory() || status.isFIFO()
   return {
     name,
     permissions: Number(status.mode) & 0o7777,
     mtime: status.mtimeNs,
     // As restic does by default: else each reading would make another tree of an unchanged directory.
-    atime: status.mtimeNs,
+    atime: withAtime === true ? status.atimeNs : status.mtimeNs,
     ctime: status.ctimeNs,
     uid: Number(status.uid),
     gid: Number(status.gid),

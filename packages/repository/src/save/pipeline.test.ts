@@ -26,7 +26,7 @@ import { createLockKeeper } from '../upkeep/lock.ts'
 import { createWorkPool } from '../work/work-pool.ts'
 import type { EntryChange } from './entry-change.ts'
 import { startSave } from './save.ts'
-import type { SavedEntry } from './save-directory.ts'
+import type { SavedEntry } from './walk.ts'
 
 const random = seeded(5)
 

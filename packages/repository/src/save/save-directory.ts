@@ -5,33 +5,21 @@
  * Invariants: 1. symbolic links are recorded, never followed. 2. Nothing is dropped in silence: what is not in the tree
  * is in `changed` (vanished), `errors` or `skipped`.
  */
-import { type BigIntStats, constants } from 'node:fs'
-import { type FileHandle, open, readlink } from 'node:fs/promises'
-import { basename } from 'node:path'
-import { Failure, type TreeId } from '@stillpoint/core/kernel'
+import { basename, dirname, resolve } from 'node:path'
+import type { TreeId } from '@stillpoint/core/kernel'
 import { type AnchoredDirectory, openAnchored } from '../anchored-directory.ts'
 import { errnoOf, storageFailure } from '../blob/storage-failure.ts'
-import type { Chunking } from '../chunk/cutter.ts'
-import { chunkingOf, pageHeadBytes } from '../chunk/page-structure.ts'
-import { directoryItself, readAttributes } from '../extended-attributes.ts'
-import { bytesFromName, nameFromBytes } from '../format/node-name.ts'
-import type { Timestamp } from '../format/timestamp.ts'
-import { encodeNode, type FileNode, type NodeContent, type NodeMetadata, type TreeNode } from '../format/tree.ts'
+import { directoryItself } from '../extended-attributes.ts'
+import { bytesFromName } from '../format/node-name.ts'
+import { encodeNode, type TreeNode } from '../format/tree.ts'
 import { eachOf } from '../parallel.ts'
-import { changeOf, type EntryChange } from './entry-change.ts'
-import {
-  accountNamesOf,
-  fingerprintOf,
-  folderFingerprint,
-  metadataOf,
-  readAccountNames,
-  typeOf,
-} from './file-status.ts'
-import { compareWithManifest, type DirectoryManifest, type ManifestOptions, statusOf } from './manifest.ts'
+import { folderByPath } from '../selection/excluder.ts'
+import { folderFingerprint } from './file-status.ts'
+import { compareWithManifest } from './manifest.ts'
 import { parentFolder } from './parent-folders.ts'
-import { createParentTree, unchangedSince } from './parent-tree.ts'
+import { createParentTree } from './parent-tree.ts'
 import type { SaveContext } from './save.ts'
-import type { SavedContent } from './save-content.ts'
+import { metadataFor, saveEntry } from './save-entry.ts'
 import type { ScannedFolder } from './scan-folders.ts'
 import {
   closeFolder,
@@ -41,78 +29,17 @@ import {
   saveScanned,
   scanFolders,
 } from './scanned-folder.ts'
-
-export interface DirectoryProgress {
-  readonly files: number
-  readonly bytes: number
-  /** The file that was worked on last. */
-  readonly path: string
-}
-
-/** An entry that has been saved. */
-export interface SavedEntry {
-  readonly path: string
-  readonly type: TreeNode['type']
-  /** Of a file; else 0. */
-  readonly bytes: number
-  /** Since the earlier snapshot. */
-  readonly change: EntryChange
-}
-
-export interface SaveDirectoryOptions extends ManifestOptions {
-  /** Asked with the status of what `exclude` has let pass; where it is true, the entry is left out with all that is in it. */
-  readonly excludeEntry?: (path: string, status: BigIntStats) => boolean | Promise<boolean>
-  /** Called for each entry of the tree, a directory after what is in it. */
-  readonly onEntry?: (entry: SavedEntry) => void
-  /** Record when files were last read. Else each backup would make another tree of unchanged directories. */
-  readonly withAtime?: boolean
-  /** Do not take a file for changed because its ctime, or its inode, is another one: for file systems that do not keep them. */
-  readonly ignoreCtime?: boolean
-  readonly ignoreInode?: boolean
-  readonly onProgress?: (progress: DirectoryProgress) => void
-  /** Taken earlier with `takeManifest` and the same `exclude`; what differs from it is in `changed`. */
-  readonly expect?: DirectoryManifest
-  /** The tree of the same directory in an earlier snapshot: files with equal size, times and inode are not read again. */
-  readonly parentTree?: TreeId
-  /** When the earlier snapshot was taken. Files that changed as late as that are read: their times may not tell. */
-  readonly parentTime?: Timestamp
-  /**
-   * Whether a file that gets another ctime while it is read has changed. False for a tree of hard links, whose other
-   * names come and go: then size, modification time and inode tell. Default: true.
-   */
-  readonly ctimeTells?: boolean
-  /** How a file is cut, by path and size in bytes. Default: as it begins, by pages or by content: page-structure.ts. */
-  readonly chunking?: (path: string, bytes: number) => Chunking
-}
-
-export interface SaveEntryOptions extends Omit<SaveDirectoryOptions, 'parentTree' | 'expect'> {
-  /** What an earlier snapshot has in its place. */
-  readonly parent?: TreeNode
-}
-
-export interface PathProblem {
-  readonly path: string
-  readonly failure: Failure
-}
-
-export interface SavedDirectory {
-  readonly tree: TreeId
-  readonly files: number
-  /** Sum of the files' lengths. */
-  readonly bytes: number
-  /** Files that changed or vanished while they were read, or that differ from `expect`. Relative paths, sorted. */
-  readonly changed: readonly string[]
-  /** What could not be read and is not in the tree, or is there without its extended attributes. */
-  readonly errors: readonly PathProblem[]
-  /** What cannot be saved by its nature (sockets) and is not in the tree. */
-  readonly skipped: readonly string[]
-}
-
-/** Paths in it begin with the name of the entry. */
-export interface SavedEntryAt extends Omit<SavedDirectory, 'tree'> {
-  /** Undefined where it was left out, vanished, cannot be read or cannot be saved by its nature. */
-  readonly node: TreeNode | undefined
-}
+import {
+  recordingProblems,
+  type SaveDirectoryOptions,
+  type SavedDirectory,
+  type SavedEntryAt,
+  type SaveEntryOptions,
+  savedEntry,
+  startWalk,
+  type Walk,
+  whatWalkFound,
+} from './walk.ts'
 
 /** Or as many as there are threads, where those are more: who asks for many reads from what answers late. */
 const filesInFlightMin = 4
@@ -120,59 +47,13 @@ const branchesMin = 8
 /** Directories in one task. */
 const groupMax = 16
 
-export interface Walk {
-  readonly context: SaveContext
-  readonly options: SaveDirectoryOptions
-  /** See `readAccountNames`. */
-  readonly accounts: string
-  /** Aborted when it is to end. */
-  readonly signal: AbortSignal
-  readonly changed: Set<string>
-  readonly errors: PathProblem[]
-  readonly skipped: string[]
-  readonly unseen: Set<string>
-  /** Content of files with several names, by device and inode. */
-  readonly linked: Map<string, SavedContent>
-  files: number
-  bytes: number
-  /** Directories that are walked beside others. */
-  branches: number
-  /** Directories that threads have opened, until they are saved. */
-  readonly open: Set<ScannedFolder>
-}
-
-async function startWalk(context: SaveContext, options: SaveDirectoryOptions): Promise<Walk> {
-  const { lockSignal } = context
-  return {
-    context,
-    options,
-    accounts: await readAccountNames(),
-    signal: options.signal === undefined ? lockSignal : AbortSignal.any([lockSignal, options.signal]),
-    changed: new Set(),
-    errors: [],
-    skipped: [],
-    unseen: new Set(options.expect?.keys()),
-    linked: new Map(),
-    files: 0,
-    bytes: 0,
-    branches: 0,
-    open: new Set(),
-  }
-}
-
-function whatWalkFound(walk: Walk): Omit<SavedDirectory, 'tree'> {
-  for (const vanished of walk.unseen) walk.changed.add(vanished)
-  const { files, bytes, errors, skipped } = walk
-  return { files, bytes, changed: [...walk.changed].sort(), errors, skipped }
-}
-
 /** @throws Failure where the directory itself cannot be read or anything cannot be stored */
 export async function saveDirectory(
   context: SaveContext,
   path: string,
   options: SaveDirectoryOptions,
 ): Promise<SavedDirectory> {
-  const walk = await startWalk(context, options)
+  const walk = await startWalk(context, path, options)
   const root = await openAnchored(path).catch((error: unknown) => {
     throw storageFailure(error, 'reading', path)
   })
@@ -197,21 +78,18 @@ export async function saveEntryAt(
   path: string,
   options: SaveEntryOptions,
 ): Promise<SavedEntryAt> {
-  const walk = await startWalk(context, options)
+  const walk = await startWalk(context, dirname(path), options)
   const name = basename(path)
   // Not anchored in the directory that it is in, which may be one that we may pass and not read.
   const place = { child: () => bytesFromName(path) }
   let node: TreeNode | undefined
   await recordingProblems(walk, name, async () => {
-    const saved = await saveEntry(walk, place, name, '', options.parent)
+    const isOut = walk.excluder?.inFolder(folderByPath(walk.below))
+    const saved = await saveEntry(walk, place, { name, prefix: '', parent: options.parent, isOut })
     node = saved === 'folder' ? await saveFolderAt(walk, await openAnchored(path), name, options.parent) : saved
     if (node !== undefined) options.onEntry?.(savedEntry(name, node, options.parent))
   })
   return { node, ...whatWalkFound(walk) }
-}
-
-export function savedEntry(path: string, node: TreeNode, parent: TreeNode | undefined): SavedEntry {
-  return { path, type: node.type, bytes: node.type === 'file' ? node.bytes : 0, change: changeOf(node, parent) }
 }
 
 const noTrees: FoundFolders['trees'] = new Map()
@@ -242,6 +120,7 @@ async function saveFolder(walk: Walk, opened: OpenFolder, place: FolderPlace): P
   const entries = new Map<string, string>()
   const left = await saveScanned(walk, { ...opened, prefix, parent, entries })
   const save: FolderSave = { ...place, walk, directory, entries, parents: parentNodes(parent, left.names) }
+  const isOut = walk.excluder?.inFolder({ path: resolve(walk.below, prefix), at: directory.child })
   const folders = new Set<string>()
   await eachOf(left.names, Math.max(filesInFlightMin, walk.context.vault.work.threads), async (name) => {
     const path = `${prefix}${name}`
@@ -252,7 +131,7 @@ async function saveFolder(walk: Walk, opened: OpenFolder, place: FolderPlace): P
       return
     }
     await recordingProblems(walk, path, async () => {
-      const node = await saveEntry(walk, directory, name, prefix, save.parents.get(name))
+      const node = await saveEntry(walk, directory, { name, prefix, parent: save.parents.get(name), isOut })
       if (node === 'folder') folders.add(name)
       else if (node !== undefined) took(save, name, node)
     })
@@ -366,22 +245,6 @@ async function saveFolderAt(
 
 const subtreeOf = (node: TreeNode | undefined) => (node?.type === 'dir' ? node.subtree : undefined)
 
-/** What the operating system says about one path is recorded; failures to store, aborts and bugs go up. */
-async function recordingProblems(walk: Walk, path: string, action: () => Promise<void>): Promise<void> {
-  walk.options.signal?.throwIfAborted()
-  walk.context.lockSignal.throwIfAborted()
-  if (walk.options.exclude?.(path) === true) return
-  try {
-    await action()
-  } catch (error) {
-    const errno = errnoOf(error)
-    if (error instanceof Failure || errno === undefined || !/^E[A-Z0-9]+$/.test(errno)) throw error
-    // Vanished, or replaced by something else between looking and opening.
-    if (['ENOENT', 'ENOTDIR', 'ELOOP', 'ESTALE'].includes(errno)) walk.changed.add(path)
-    else walk.errors.push({ path, failure: storageFailure(error, 'reading', path) })
-  }
-}
-
 /** The tree of the parent, in memory that threads share. */
 async function parentBytes(walk: Walk, tree: TreeId | undefined): Promise<Uint8Array | undefined> {
   return tree === undefined ? undefined : parentFolder(walk.context.vault, tree)
@@ -396,133 +259,4 @@ function parentNodes(tree: Uint8Array | undefined, names: readonly string[]): Re
     if (node !== undefined) nodes.set(name, node)
   }
   return nodes
-}
-
-async function saveEntry(
-  walk: Walk,
-  directory: Pick<AnchoredDirectory, 'child'>,
-  name: string,
-  prefix: string,
-  parent: TreeNode | undefined,
-): Promise<TreeNode | 'folder' | undefined> {
-  const path = `${prefix}${name}`
-  const status = await statusOf(directory, name)
-  walk.unseen.delete(path)
-  if (status === undefined) {
-    walk.changed.add(path)
-    return undefined
-  }
-  const { excludeEntry } = walk.options
-  if (excludeEntry !== undefined && (await excludeEntry(path, status))) return undefined
-  compareWithManifest(walk, path, fingerprintOf(status))
-  const type = typeOf(status)
-  if (type === 'dir') return 'folder'
-  if (type === 'file') return saveFile(walk, directory, { name, path }, parent)
-  const content = await specialContent(directory, name, type, status.rdev)
-  if (content !== undefined) return { ...metadataFor(walk, { path, status, at: directory.child(name) }), ...content }
-  walk.skipped.push(path)
-  return undefined
-}
-
-interface SeenEntry {
-  readonly path: string
-  readonly status: BigIntStats
-  /** Where the operating system finds it. */
-  readonly at: Buffer
-}
-
-function metadataFor({ accounts, options, errors }: Walk, { path, status, at }: SeenEntry): NodeMetadata {
-  const { attributes: extendedAttributes, failure } = readAttributes(at)
-  if (failure !== undefined) errors.push({ path, failure })
-  const metadata = { ...metadataOf(basename(path), status, accountNamesOf(accounts)), extendedAttributes }
-  return options.withAtime === true ? { ...metadata, atime: status.atimeNs } : metadata
-}
-
-async function specialContent(
-  directory: Pick<AnchoredDirectory, 'child'>,
-  name: string,
-  type: Exclude<TreeNode['type'], 'file' | 'dir'>,
-  device: bigint,
-): Promise<NodeContent | undefined> {
-  switch (type) {
-    case 'symlink':
-      return { type, target: nameFromBytes(await readlink(directory.child(name), { encoding: 'buffer' })) }
-    case 'dev':
-    case 'chardev':
-      return { type, device }
-    case 'fifo':
-      return { type }
-    case 'socket':
-    case 'irregular':
-      return undefined
-  }
-}
-
-async function saveFile(
-  walk: Walk,
-  directory: Pick<AnchoredDirectory, 'child'>,
-  at: { readonly name: string; readonly path: string },
-  parent: TreeNode | undefined,
-): Promise<TreeNode | undefined> {
-  const { path } = at
-  // Non-blocking: what was a file when we looked may be a fifo without a writer now.
-  const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
-  const handle = await open(directory.child(at.name), flags)
-  try {
-    const before = await handle.stat({ bigint: true })
-    if (!before.isFile()) {
-      walk.changed.add(path)
-      return undefined
-    }
-    const metadata = metadataFor(walk, { path, status: before, at: directory.child(at.name) })
-    const unread: FileNode = { ...metadata, type: 'file', bytes: Number(before.size), content: [] }
-    const known = knownContent(walk, unread, parent)
-    if (known !== undefined) return counted(walk, path, { ...unread, content: known.content }, known.bytes)
-    const counter = { bytes: 0 }
-    const saved = await walk.context.content.saveFile(handle.fd, {
-      bytes: unread.bytes,
-      ...(walk.options.signal === undefined ? {} : { signal: walk.options.signal }),
-      chunking: walk.options.chunking?.(path, unread.bytes) ?? (await chunkingByHead(handle, unread.bytes)),
-      onProgress: ({ bytes }) => {
-        walk.bytes += bytes - counter.bytes
-        counter.bytes = bytes
-        walk.options.onProgress?.({ files: walk.files, bytes: walk.bytes, path })
-      },
-    })
-    const after = await handle.stat({ bigint: true })
-    const ctimeTells = walk.options.ctimeTells ?? true
-    if (fingerprintOf(before, ctimeTells) !== fingerprintOf(after, ctimeTells) || saved.bytes !== Number(after.size))
-      walk.changed.add(path)
-    else if (before.nlink > 1n) walk.linked.set(linkKey(unread), saved)
-    return counted(walk, path, { ...unread, bytes: saved.bytes, content: saved.content }, 0)
-  } finally {
-    await handle.close()
-  }
-}
-
-async function chunkingByHead(handle: FileHandle, bytes: number): Promise<Chunking> {
-  const head = Buffer.alloc(pageHeadBytes)
-  const { bytesRead } = await handle.read(head, 0, head.length, 0)
-  return chunkingOf(head.subarray(0, bytesRead), bytes)
-}
-
-function counted(walk: Walk, path: string, node: FileNode, bytes: number): FileNode {
-  walk.files += 1
-  walk.bytes += bytes
-  walk.options.onProgress?.({ files: walk.files, bytes: walk.bytes, path })
-  return node
-}
-
-const linkKey = (node: FileNode) => `${node.deviceId}:${node.inode}:${node.ctime}`
-
-/** Content that need not be read: of another name of the same file, or of the unchanged file in the parent. */
-function knownContent(walk: Walk, node: FileNode, parent: TreeNode | undefined): SavedContent | undefined {
-  const linked = node.links > 1n ? walk.linked.get(linkKey(node)) : undefined
-  if (linked !== undefined) return linked
-  if (parent?.type !== 'file') return undefined
-  const { parentTime, ignoreCtime = false, ignoreInode = false } = walk.options
-  const content = unchangedSince({ isEqual: false, node: parent }, node, { parentTime, ignoreCtime, ignoreInode })
-  if (content === undefined) return undefined
-  if (!parent.content.every((id) => walk.context.sink.has(id, 'data'))) return undefined
-  return { content: parent.content, bytes: node.bytes }
 }

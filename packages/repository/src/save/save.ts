@@ -14,15 +14,9 @@ import type { Vault } from '../vault.ts'
 import { type BlobSink, createBlobSink } from './blob-sink.ts'
 import { treeOfEncoded } from './parent-tree.ts'
 import { type ContentSaver, createContentSaver, type SavedContent, type SaveStreamOptions } from './save-content.ts'
-import {
-  type SaveDirectoryOptions,
-  type SavedDirectory,
-  type SavedEntryAt,
-  type SaveEntryOptions,
-  saveDirectory,
-  saveEntryAt,
-} from './save-directory.ts'
+import { saveDirectory, saveEntryAt } from './save-directory.ts'
 import { completeEntry, requireKnownType, requireStored, type TreeEntry } from './tree-entry.ts'
+import type { SaveDirectoryOptions, SavedDirectory, SavedEntryAt, SaveEntryOptions } from './walk.ts'
 
 export type { SavedContent, SaveStreamOptions } from './save-content.ts'
 

@@ -14,7 +14,7 @@ import { nameFromBytes } from '../format/node-name.ts'
 import type { Timestamp } from '../format/timestamp.ts'
 import { encodeNode, type FileNode, type TreeNode } from '../format/tree.ts'
 import { changeOf } from './entry-change.ts'
-import { accountNamesOf, fingerprintOf, isSameContent, metadataOf } from './file-status.ts'
+import { fingerprintOf, isSameContent, metadataOf } from './file-status.ts'
 import type { DoneEntry, FindingsMaker } from './findings.ts'
 import { type FoundNode, type ParentTree, unchangedSince, withContent } from './parent-tree.ts'
 
@@ -28,6 +28,10 @@ export interface ScanRules {
   /** Larger files are left to the caller. */
   readonly fileBytesMax: number
   readonly wantsFingerprints: boolean
+  /** See `SaveDirectoryOptions`. */
+  readonly withAtime: boolean
+  /** Rules by which entries are left out, encoded; undefined: there are none. */
+  readonly excludes: string | undefined
   /** Nothing is taken from the parent, for what it refers to may not be there: it only tells what has changed. */
   readonly readsAll: boolean
 }
@@ -50,15 +54,18 @@ export interface EntryPlace {
   readonly at: Buffer
   /** The directory in the parent. */
   readonly parents: ParentTree | undefined
+  /** Whether the entry is left out by its status. */
+  readonly isOut: ((name: string, status: BigIntStats) => boolean) | undefined
 }
 
 /** Full: the window is, for this entry. */
 export type EntryScan =
   | { readonly kind: 'done'; readonly json: string }
-  | { readonly kind: 'folder' | 'other' | 'full' }
+  | { readonly kind: 'folder' | 'other' | 'out' | 'full' }
 
 const other: EntryScan = { kind: 'other' }
 const folder: EntryScan = { kind: 'folder' }
+const out: EntryScan = { kind: 'out' }
 const full: EntryScan = { kind: 'full' }
 
 /** What goes wrong here goes wrong again, and is told, where the caller looks itself. */
@@ -66,11 +73,12 @@ export function scanEntry(scan: Scan, place: EntryPlace): EntryScan {
   const { name, at } = place
   try {
     const status = lstatSync(at, { bigint: true })
+    if (place.isOut?.(name, status) === true) return out
     if (status.isDirectory()) return folder
     if (!status.isFile() && !status.isSymbolicLink()) return other
     const { attributes, failure } = readAttributes(at)
     if (attributes.length > 0 || failure !== undefined) return other
-    const metadata = metadataOf(name, status, accountNamesOf(scan.rules.accounts))
+    const metadata = metadataOf(name, status, scan.rules)
     if (status.isSymbolicLink()) {
       const target = nameFromBytes(readlinkSync(at, { encoding: 'buffer' }))
       return linkEntry(scan, place, { node: { ...metadata, type: 'symlink', target }, status })

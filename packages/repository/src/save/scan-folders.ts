@@ -8,13 +8,15 @@
  * Invariant: what is open when this has returned is in the result, and nothing is when it has thrown.
  */
 import { closeSync, fstatSync } from 'node:fs'
+import { join } from 'node:path'
 import { type HeldDirectory, holdChild } from '../anchored-directory.ts'
 import { errnoOf } from '../blob/storage-failure.ts'
 import { directoryItself, readAttributes } from '../extended-attributes.ts'
 import { bytesFromName } from '../format/node-name.ts'
 import { encodeNode, type NodeMetadata, type TreeNode } from '../format/tree.ts'
+import { excluderOf } from '../selection/excluder.ts'
 import { changeOf } from './entry-change.ts'
-import { accountNamesOf, folderFingerprint, metadataOf } from './file-status.ts'
+import { folderFingerprint, metadataOf } from './file-status.ts'
 import { type Findings, makeFindings } from './findings.ts'
 import { createParentTree } from './parent-tree.ts'
 import {
@@ -32,7 +34,6 @@ export interface ScanFoldersInput extends ScanInput {
   readonly names: readonly string[]
   /** Trees of the parent, of these directories and some of those below them. */
   readonly trees: TreeBundle | undefined
-  readonly withAtime: boolean
   /** Whether what is in them is to be looked at, or only listed. */
   readonly looks: boolean
   /** Directories that are open at a time, which is also how deep it goes. */
@@ -60,8 +61,9 @@ export interface ScannedFolders {
 const namesMax = 1000
 
 interface FoldersScan extends BoundedScan {
-  readonly withAtime: boolean
   readonly looks: boolean
+  /** Of the directory that they are in. */
+  readonly path: string
   readonly openMax: number
   readonly trees: ReadonlyMap<string, EncodedTree>
   /** The descriptors. */
@@ -70,7 +72,7 @@ interface FoldersScan extends BoundedScan {
 
 /** @throws errors of the operating system about the first one; ENOTDIR or ELOOP where it is no directory */
 export function scanFolders(input: ScanFoldersInput): ScannedFolders {
-  const { path, names, parent, trees: bundle, ...given } = input
+  const { at, names, parent, trees: bundle, ...given } = input
   const findings = makeFindings()
   const trees = new Map(bundle === undefined ? [] : treesIn(bundle).map((tree) => [tree.id, tree] as const))
   const scan: FoldersScan = { ...given, findings, trees, filled: 0, namesLeft: namesMax, open: [] }
@@ -79,7 +81,7 @@ export function scanFolders(input: ScanFoldersInput): ScannedFolders {
   try {
     for (const name of names) {
       if (folders.length > 0 && !mayGoOn(scan)) break
-      folders.push(scanFolder(scan, { name, path: name, at: Buffer.concat([path, bytesFromName(name)]), parents }))
+      folders.push(scanFolder(scan, { name, path: name, at: Buffer.concat([at, bytesFromName(name)]), parents }))
     }
   } catch (error) {
     // What is wrong with another one than the first is told when it is the first.
@@ -124,41 +126,51 @@ function scanFolder(scan: FoldersScan, folder: FolderName): string | ScannedFold
 
 function scanOpened(scan: FoldersScan, { name, path, parents }: FolderName, directory: HeldDirectory) {
   const { metadata, lacksAttributes } = metadataFor(scan, name, directory)
-  const names = directory.names()
+  const inside = join(scan.path, path)
+  const names = namesIn(scan, directory, inside)
   const earlier = parents?.lookUp(name)
   const parent = earlier?.type === 'dir' ? scan.trees.get(earlier.subtree) : undefined
-  const scanned = scan.looks ? lookInto(scan, { directory, names, path, parent }) : { entries: [], parentAt: 0 }
+  const scanned = scan.looks ? lookInto(scan, { directory, names, path, inside, parent }) : { entries: [], parentAt: 0 }
   const { entries } = scanned
   const isWhole = scan.looks && !lacksAttributes && entries.length === names.length && entries.every(isDone)
   if (!isWhole) return { fd: directory.fd, metadata, lacksAttributes, names, scanned }
-  const node: TreeNode = { ...metadata, type: 'dir', subtree: scan.findings.tree(entries, parent) }
+  const node: TreeNode = { ...metadata, type: 'dir', subtree: scan.findings.tree(entries.filter(isEncoded), parent) }
   const fingerprint = scan.rules.wantsFingerprints ? folderFingerprint : undefined
   scan.findings.done({ path, type: 'dir', bytes: 0, change: changeOf(node, earlier), isRead: false, fingerprint })
   return encodeNode(node)
 }
 
-const isDone = (entry: string | LeftEntry): entry is string => typeof entry === 'string'
+const isEncoded = (entry: string | LeftEntry) => typeof entry === 'string'
+const isDone = (entry: string | LeftEntry) => isEncoded(entry) || entry.kind === 'out'
 
-function metadataFor({ rules, withAtime }: FoldersScan, name: string, { fd, child }: HeldDirectory) {
+/** Without those that are left out by name. */
+function namesIn({ rules }: FoldersScan, directory: HeldDirectory, path: string): readonly string[] {
+  const names = directory.names()
+  if (rules.excludes === undefined) return names
+  const { isOutByName } = excluderOf(rules.excludes)
+  return names.filter((name) => !isOutByName(join(path, name)))
+}
+
+function metadataFor({ rules }: FoldersScan, name: string, { fd, child }: HeldDirectory) {
   const status = fstatSync(fd, { bigint: true })
   const { attributes, failure } = readAttributes(directoryItself(child))
-  const metadata = { ...metadataOf(name, status, accountNamesOf(rules.accounts)), extendedAttributes: attributes }
-  return {
-    metadata: withAtime ? { ...metadata, atime: status.atimeNs } : metadata,
-    lacksAttributes: failure !== undefined,
-  }
+  const metadata = { ...metadataOf(name, status, rules), extendedAttributes: attributes }
+  return { metadata, lacksAttributes: failure !== undefined }
 }
 
 interface FolderToScan {
   readonly directory: HeldDirectory
   readonly names: readonly string[]
+  /** In findings. */
   readonly path: string
+  /** Absolute. */
+  readonly inside: string
   readonly parent: EncodedTree | undefined
 }
 
-function lookInto(scan: FoldersScan, { directory, names, path, parent }: FolderToScan): ScannedNames {
+function lookInto(scan: FoldersScan, { directory, names, path, inside, parent }: FolderToScan): ScannedNames {
   const parents = parent === undefined ? undefined : createParentTree(parent.plaintext, 0)
-  const place = { names, at: directory.child(''), prefix: `${path}/`, parents }
+  const place = { names, at: directory.child(''), path: inside, prefix: `${path}/`, parents }
   return lookAtNames(scan, place, (folder) => (mayGoOn(scan) ? subfolder(scan, folder) : { kind: 'folder' }))
 }
 

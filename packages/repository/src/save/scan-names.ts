@@ -1,13 +1,16 @@
 /** Owns the task that looks at many entries of an open directory at once, and what is told of each: see scan-entry.ts. */
 import { bytesFromName } from '../format/node-name.ts'
+import { excluderOf } from '../selection/excluder.ts'
 import { type Findings, makeFindings } from './findings.ts'
 import { createParentTree, type ParentTree } from './parent-tree.ts'
 import { type Scan, type ScanRules, scanEntry } from './scan-entry.ts'
 import type { ScannedFolder } from './scan-folders.ts'
 
 export interface ScanInput {
-  /** Of the directory, ending with "/". */
-  readonly path: Uint8Array
+  /** Where the operating system finds the directory, ending with "/". */
+  readonly at: Uint8Array
+  /** Its absolute path. */
+  readonly path: string
   /** Shared memory for content. */
   readonly window: Uint8Array
   readonly rules: ScanRules
@@ -20,9 +23,12 @@ export interface ScanNamesInput extends ScanInput {
   readonly names: readonly string[]
 }
 
-/** What the caller has to save. Of a directory, what has been found out about it; without that it may be anything. */
+/**
+ * What is not done: it is left out (`out`), or left to the caller to save. Of a directory, what has been found out about
+ * it; without that it may be anything.
+ */
 export interface LeftEntry {
-  readonly kind: 'folder' | 'other'
+  readonly kind: 'folder' | 'other' | 'out'
   readonly opened?: ScannedFolder
 }
 
@@ -33,14 +39,17 @@ export interface ScannedNames {
   readonly parentAt: number
 }
 
-export function scanNames({ names, path, parent, ...input }: ScanNamesInput): ScannedNames & { findings: Findings } {
+export function scanNames({
+  names,
+  at,
+  path,
+  parent,
+  ...input
+}: ScanNamesInput): ScannedNames & { findings: Findings } {
   const findings = makeFindings()
   const parents = parent === undefined ? undefined : createParentTree(parent.tree, parent.at)
-  const at = Buffer.from(path)
-  const scanned = lookAtNames(
-    { ...input, findings, filled: 0, namesLeft: names.length },
-    { names, at, prefix: '', parents },
-  )
+  const scan = { ...input, findings, filled: 0, namesLeft: names.length }
+  const scanned = lookAtNames(scan, { names, at: Buffer.from(at), path, prefix: '', parents })
   return { ...scanned, findings: findings.finish() }
 }
 
@@ -53,42 +62,53 @@ export interface NamesPlace {
   readonly names: readonly string[]
   /** Where the operating system finds the directory, ending with "/". */
   readonly at: Buffer
+  /** Its absolute path. */
+  readonly path: string
   /** Of paths in findings. */
   readonly prefix: string
   /** The directory in the parent. */
   readonly parents: ParentTree | undefined
 }
 
+/** A directory in it. */
 export interface FolderName {
   readonly name: string
+  /** In findings. */
   readonly path: string
   readonly at: Buffer
   readonly parents: ParentTree | undefined
 }
 
-const leftFolder: LeftEntry = { kind: 'folder' }
-const leftOther: LeftEntry = { kind: 'other' }
+const left = { folder: { kind: 'folder' }, other: { kind: 'other' }, out: { kind: 'out' } } as const
 
 /** `onFolder`: what becomes of a directory, if not to be left. */
 export function lookAtNames(
   scan: BoundedScan,
-  { names, at, prefix, parents }: NamesPlace,
-  onFolder: (folder: FolderName) => string | LeftEntry = () => leftFolder,
+  place: NamesPlace,
+  onFolder: (folder: FolderName) => string | LeftEntry = () => left.folder,
 ): ScannedNames {
+  const { names, prefix, parents } = place
+  const isOut = statusRules(scan, place)
   const entries: (string | LeftEntry)[] = []
   let parentAt = parents?.position ?? 0
   for (const name of names) {
     if (scan.namesLeft === 0) break
     scan.namesLeft -= 1
-    const place = { name, path: `${prefix}${name}`, at: Buffer.concat([at, bytesFromName(name)]), parents }
-    const entry = scanEntry(scan, place)
+    const at = Buffer.concat([place.at, bytesFromName(name)])
+    const folder = { name, path: `${prefix}${name}`, at, parents }
+    const entry = scanEntry(scan, { ...folder, isOut })
     if (entry.kind === 'full') {
       scan.namesLeft = 0
       break
     }
     if (entry.kind === 'done') entries.push(entry.json)
-    else entries.push(entry.kind === 'folder' ? onFolder(place) : leftOther)
+    else entries.push(entry.kind === 'folder' ? onFolder(folder) : left[entry.kind])
     parentAt = parents?.position ?? 0
   }
   return { entries, parentAt }
+}
+
+function statusRules({ rules }: BoundedScan, { path, at }: NamesPlace) {
+  if (rules.excludes === undefined) return undefined
+  return excluderOf(rules.excludes).inFolder({ path, at: (name) => Buffer.concat([at, bytesFromName(name)]) })
 }

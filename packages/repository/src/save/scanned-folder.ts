@@ -3,6 +3,7 @@
  * (scan-names.ts, scan-folders.ts). Entries that they leave out are saved one by one: save-directory.ts.
  */
 import { closeSync } from 'node:fs'
+import { resolve } from 'node:path'
 import type { TreeId } from '@stillpoint/core/kernel'
 import { type HeldDirectory, heldBy } from '../anchored-directory.ts'
 import { chunkBytesMin } from '../chunk/cutter.ts'
@@ -13,11 +14,11 @@ import type { Slab } from '../work/slabs.ts'
 import { doneEntries, type Findings, readBlobs } from './findings.ts'
 import { compareWithManifest } from './manifest.ts'
 import { parentFolder, parentFolders } from './parent-folders.ts'
-import type { Walk } from './save-directory.ts'
 import type { ScanRules } from './scan-entry.ts'
 import type { ScannedFolder, ScannedFolders } from './scan-folders.ts'
 import type { ScannedNames } from './scan-names.ts'
 import { treesIn } from './tree-bundle.ts'
+import { isOutByName, type Walk } from './walk.ts'
 
 /** Names in one task. */
 const namesMax = 1000
@@ -56,14 +57,9 @@ interface Left {
   readonly folders: Map<string, ScannedFolder | undefined>
 }
 
-/** Who asks about each entry's status, or keeps when it was read, is told entry by entry. */
-const looksAtEach = ({ options }: Walk) => options.excludeEntry !== undefined || options.withAtime === true
-
 export async function saveScanned(walk: Walk, folder: FolderToSave): Promise<Left> {
-  const { options } = walk
   const { first, prefix } = folder
-  const names = folder.names.filter((name) => options.exclude?.(`${prefix}${name}`) !== true)
-  if (looksAtEach(walk)) return { names, folders: new Map() }
+  const names = folder.names.filter((name) => !isOutByName(walk, `${prefix}${name}`))
   const left: Left = { names: [], folders: new Map() }
   const sealing: Promise<void>[] = []
   let done = 0
@@ -73,6 +69,7 @@ export async function saveScanned(walk: Walk, folder: FolderToSave): Promise<Lef
       const name = names[done] ?? ''
       done += 1
       if (typeof entry === 'string') folder.entries.set(name, entry)
+      else if (entry.kind === 'out') walk.unseen.delete(`${prefix}${name}`)
       else left.names.push(name)
       if (typeof entry !== 'string' && entry.kind === 'folder') left.folders.set(name, entry.opened)
     }
@@ -108,8 +105,13 @@ type Taken<Answer> = Omit<Answer, 'findings'> & {
 async function scanBatch(walk: Walk, folder: FolderToSave, { names, position }: Batch): Promise<Taken<ScannedNames>> {
   const { context, signal } = walk
   const slab = await context.content.windows.take(signal)
-  const path = new Uint8Array(folder.directory.child(''))
-  const input = { path, names, window: slab.bytes, parent: parentAt(folder.parent, position) }
+  const input = {
+    at: new Uint8Array(folder.directory.child('')),
+    path: resolve(walk.below, folder.prefix),
+    names,
+    window: slab.bytes,
+    parent: parentAt(folder.parent, position),
+  }
   const run = (rules: ScanRules) => {
     return context.vault.work.run('scanNames', { ...input, rules }, { bytes: names.length * entryBytes, signal })
   }
@@ -150,7 +152,7 @@ async function taking<Answer extends { readonly findings: Findings }>(
   }
 }
 
-function rulesOf({ options, accounts }: Walk, { readsAll }: Pick<ScanRules, 'readsAll'>): ScanRules {
+function rulesOf({ options, accounts, excludes }: Walk, { readsAll }: Pick<ScanRules, 'readsAll'>): ScanRules {
   return {
     accounts,
     parentTime: options.parentTime,
@@ -159,6 +161,8 @@ function rulesOf({ options, accounts }: Walk, { readsAll }: Pick<ScanRules, 'rea
     ctimeTells: options.ctimeTells ?? true,
     fileBytesMax: options.chunking === undefined ? chunkBytesMin : oneChunkBytes,
     wantsFingerprints: options.expect !== undefined,
+    withAtime: options.withAtime === true,
+    excludes,
     readsAll,
   }
 }
@@ -222,9 +226,11 @@ export async function scanFolders(
   directory: Pick<HeldDirectory, 'child'>,
   { names, prefix, parent, parents }: FoldersToScan,
 ): Promise<FoundFolders> {
-  const { context, options, signal } = walk
+  const { context, options, excluder, signal } = walk
   const { windows } = context.content
-  const looks = options.exclude === undefined && !looksAtEach(walk)
+  // What is left out below is told nobody, and would be missed by who compares.
+  const isAsked = options.exclude !== undefined || (options.expect !== undefined && excluder !== undefined)
+  const looks = !isAsked
   const subtrees = looks ? names.flatMap((name) => subtreeOf(parents.get(name)) ?? []) : []
   const trees = subtrees.length === 0 ? undefined : await parentFolders(context.vault, subtrees)
   // With a parent, perhaps nothing has to be read: it is looked at as far as that is so.
@@ -232,12 +238,12 @@ export async function scanFolders(
     ? undefined
     : (windows.tryTake() ?? (trees === undefined ? await windows.take(signal) : undefined))
   const input = {
-    path: new Uint8Array(directory.child('')),
+    at: new Uint8Array(directory.child('')),
+    path: resolve(walk.below, prefix),
     names,
     window: slab?.bytes ?? noWindow,
     parent: parentAt(parent, 0),
     trees,
-    withAtime: options.withAtime === true,
     looks,
     openMax: Math.min(openPerTaskMax, Math.max(1, openMax - walk.open.size)),
   }

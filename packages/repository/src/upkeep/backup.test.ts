@@ -6,6 +6,7 @@ import { expect, test } from 'vitest'
 import type { BlobStore } from '../blob/blob-store.ts'
 import { type MemoryObjects, openMemoryStore } from '../blob/memory-store.ts'
 import { initRepository, openRepository, type Repository } from '../repository.ts'
+import type { ExcludeRules } from '../selection/exclude-rules.ts'
 import { clock, collected, entropy, password, scratch, scryptCost, world } from '../testing/testbed.ts'
 import type { BackupOptions } from './backup.ts'
 
@@ -104,7 +105,7 @@ test('a stream has a name', async () => {
   expect(saved).toMatchObject({ files: 1, bytes: 7, added: { dataBlobs: 1, treeBlobs: 2 } })
 })
 
-test('what has changed since the parent is counted on the way, and what has not is not read again', async () => {
+test('what has changed since the parent is counted on the way', async () => {
   const { repository, cwd, backup } = await bench()
   const first = await backup(['a/one', 'a/b'])
   expect(first.counts).toEqual({
@@ -114,19 +115,13 @@ test('what has changed since the parent is counted on the way, and what has not 
   const parent = await repository.findSnapshot(first.id)
   // Times long past: else what is as young as the parent is read again.
   const late = { parent: { ...parent, time: BigInt(Date.now() + 3_600_000) * 1_000_000n } }
-  const read: string[] = []
-  const excludeEntry = (path: string) => {
-    read.push(path)
-    return false
-  }
-  const again = await backup(['a/one', 'a/b'], { ...late, excludeEntry })
+  const again = await backup(['a/one', 'a/b'], late)
   expect(again.tree).toBe(first.tree)
   expect(again.added).toEqual({ dataBlobs: 0, treeBlobs: 0, bytes: 0, storedBytes: 0 })
   expect(again.counts).toEqual({
     files: { new: 0, changed: 0, unmodified: 2 },
     dirs: { new: 0, changed: 0, unmodified: 2 },
   })
-  expect(read.map((path) => path.slice(cwd.length))).toEqual(['/a/one', '/a/b', '/a/b/two'])
   await writeFile(join(cwd, 'a', 'b', 'two'), 'three')
   await writeFile(join(cwd, 'a', 'b', 'new'), 'new')
   const told: string[] = []
@@ -159,11 +154,20 @@ test('the snapshot says the same as the report, and how much was stored is what 
   expect(await repository.snapshots()).toHaveLength(2)
 })
 
-test('what is to be left out by its status is left out', async () => {
-  const { repository, backup } = await bench()
-  const small = await backup(['a'], { excludeEntry: async (_path, status) => status.isFile(), excludes: ['*.x'] })
-  expect(await pathsOf(repository, small.id)).toEqual(['/a', '/a/b'])
-  expect((await repository.findSnapshot(small.id)).excludes).toEqual(['*.x'])
+test.each<[string, ExcludeRules, readonly string[]]>([
+  ['a pattern', { patterns: [{ text: '*wo' }] }, ['/a', '/a/b', '/a/one']],
+  ['a pattern in any case', { patterns: [{ text: 'B', ignoreCase: true }] }, ['/a', '/a/one']],
+  ['a length', { patterns: [], fileBytesMax: 2 }, ['/a', '/a/b']],
+  ['a marker', { patterns: [], markers: [{ name: 'two', header: 'tw' }] }, ['/a', '/a/b', '/a/b/two', '/a/one']],
+  ['another file system', { patterns: [], fileSystems: [{ path: '/', device: 0n }] }, []],
+])('%s leaves out what it is for, also where threads look', async (_, excludeRules, left) => {
+  const { repository, cwd, backup } = await bench()
+  if (excludeRules.markers !== undefined) await writeFile(join(cwd, 'a', 'b', 'three'), 'left out')
+  const saving = backup(['a'], { excludeRules, excludes: ['*.x'] })
+  if (left.length === 0) return expect(saving).rejects.toMatchObject({ code: 'backup_empty' })
+  const { id } = await saving
+  expect(await pathsOf(repository, id)).toEqual(left)
+  expect((await repository.findSnapshot(id)).excludes).toEqual(['*.x'])
 })
 
 test('a dry run reads and counts everything, and stores nothing', async () => {

@@ -6,7 +6,6 @@
  * to the snapshot. 3. Nothing is deduplicated by time stamps that may not tell: see save-directory.ts. 4. The tree is
  * walked once: what is counted is counted on the way, and what the snapshot reaches was found stored on the way.
  */
-import type { BigIntStats } from 'node:fs'
 import { lstat, readdir } from 'node:fs/promises'
 import { dirname, join, normalize, resolve } from 'node:path'
 import { Failure, type TreeId } from '@stillpoint/core/kernel'
@@ -21,8 +20,10 @@ import type { TreeNode } from '../format/tree.ts'
 import { resolvePath } from '../load/resolve.ts'
 import type { Snapshot } from '../load/snapshots.ts'
 import type { LoadedIndex } from '../loaded-index.ts'
-import { accountNamesOf, metadataOf, readAccountNames } from '../save/file-status.ts'
+import { metadataOf, readAccountNames } from '../save/file-status.ts'
 import { type Save, startSave } from '../save/save.ts'
+import { writeSnapshot } from '../save/seal.ts'
+import { completeEntry, type TreeEntry } from '../save/tree-entry.ts'
 import {
   type DirectoryProgress,
   type PathProblem,
@@ -30,9 +31,8 @@ import {
   type SavedDirectory,
   type SavedEntry,
   savedEntry,
-} from '../save/save-directory.ts'
-import { writeSnapshot } from '../save/seal.ts'
-import { completeEntry, type TreeEntry } from '../save/tree-entry.ts'
+} from '../save/walk.ts'
+import type { ExcludeRules } from '../selection/exclude-rules.ts'
 import type { Vault } from '../vault.ts'
 import { dryVault } from './dry-run.ts'
 import { createEntryCounter, type EntryCounter, type EntryCounts } from './entry-counts.ts'
@@ -64,9 +64,9 @@ export interface BackupOptions {
   readonly parent?: Snapshot
   /** By absolute path. Directories for which it returns true are left out with all that is in them. */
   readonly exclude?: (path: string) => boolean
-  /** The same, asked with the status of what `exclude` has let pass. */
-  readonly excludeEntry?: (path: string, status: BigIntStats) => boolean | Promise<boolean>
-  /** Patterns that `exclude` goes by, for whoever looks at the snapshot. */
+  /** What else is left out; see `SaveDirectoryOptions`. */
+  readonly excludeRules?: ExcludeRules
+  /** Patterns that these go by, for whoever looks at the snapshot. */
   readonly excludes?: readonly string[]
   /** See `SaveDirectoryOptions`. */
   readonly withAtime?: boolean
@@ -321,14 +321,12 @@ interface WalkPlace {
 
 function walkOptions(work: Backup, { below, place }: WalkPlace): Omit<SaveDirectoryOptions, 'parentTree' | 'expect'> {
   const { options } = work
-  const { exclude, excludeEntry, parent, signal, onProgress } = options
+  const { exclude, excludeRules, parent, signal, onProgress } = options
   const before = { files: work.files, bytes: work.bytes }
   return {
     ...(signal === undefined ? {} : { signal }),
     ...(exclude === undefined ? {} : { exclude: (path: string) => exclude(join(below, path)) }),
-    ...(excludeEntry === undefined
-      ? {}
-      : { excludeEntry: (path: string, status: BigIntStats) => excludeEntry(join(below, path), status) }),
+    ...(excludeRules === undefined ? {} : { excludeRules }),
     ...(parent === undefined ? {} : { parentTime: parent.time }),
     withAtime: options.withAtime ?? false,
     ignoreCtime: options.ignoreCtime ?? false,
@@ -423,11 +421,7 @@ async function saveFolder(work: Backup, folder: Folder): Promise<TreeId> {
 async function folderMetadata(name: string, { path }: Folder) {
   if (path === '') return { name, permissions: 0o755 }
   try {
-    return metadataOf(
-      name,
-      await lstat(bytesFromName(path), { bigint: true }),
-      accountNamesOf(await readAccountNames()),
-    )
+    return metadataOf(name, await lstat(bytesFromName(path), { bigint: true }), { accounts: await readAccountNames() })
   } catch (error) {
     throw isErrno(error) ? storageFailure(error, 'reading', path) : error
   }

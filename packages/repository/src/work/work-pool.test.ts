@@ -67,12 +67,14 @@ describe('the pool', () => {
       ctimeTells: true,
       fileBytesMax: 0,
       wantsFingerprints: false,
+      withAtime: false,
+      excludes: undefined,
       readsAll: false,
     }
     const input = { rules, window: new Uint8Array(), parent: undefined, trees: undefined, openMax: 1 }
     async function open() {
-      const place = { path: Buffer.from(`${dirname(home)}/`), names: [basename(home)] }
-      const { folders } = await pool.run('scanFolders', { ...input, ...place, withAtime: false, looks: false }, far)
+      const place = { at: Buffer.from(`${dirname(home)}/`), path: dirname(home), names: [basename(home)] }
+      const { folders } = await pool.run('scanFolders', { ...input, ...place, looks: false }, far)
       const [folder] = folders
       assert(typeof folder === 'object', 'it is left open')
       return folder

@@ -3,8 +3,8 @@
  * far it is. It opens no file, it stops when the backup ends, and what it cannot read it leaves to the backup to report.
  */
 import { lstat, opendir, readdir } from 'node:fs/promises'
-import { join } from 'node:path'
-import type { ExcludeRules } from './backup-excludes.ts'
+import { basename, dirname, join } from 'node:path'
+import { createExcluder, type ExcludeRules, type Excluder, folderByPath } from '@stillpoint/repository/selection'
 
 /** With so many, a save has work for threads: then they may as well start while the password is tried. */
 const manyEntries = 512
@@ -34,27 +34,45 @@ export interface Estimate {
   isComplete: boolean
 }
 
+interface Counting {
+  readonly into: Estimate
+  readonly excluder: Excluder | undefined
+  readonly signal: AbortSignal
+}
+
 /** @param targets absolute paths */
 export async function estimate(
   targets: readonly string[],
-  rules: ExcludeRules,
+  rules: ExcludeRules | undefined,
   { into, signal }: { readonly into: Estimate; readonly signal: AbortSignal },
 ): Promise<void> {
-  const open = [...targets]
-  for (let path = open.pop(); path !== undefined; path = open.pop()) {
+  const counting = { into, signal, excluder: rules === undefined ? undefined : createExcluder(rules) }
+  const folders: string[] = []
+  for (const path of targets) await count(counting, dirname(path), { names: [basename(path)], folders })
+  for (let path = folders.pop(); path !== undefined; path = folders.pop()) {
     if (signal.aborted) return
-    if (rules.byName?.(path) === true) continue
-    try {
-      const status = await lstat(path, { bigint: true })
-      if (rules.byStatus !== undefined && (await rules.byStatus(path, status))) continue
-      if (status.isFile()) {
-        into.files += 1
-        into.bytes += Number(status.size)
-      }
-      if (status.isDirectory()) for (const name of await readdir(path)) open.push(join(path, name))
-    } catch {
-      // Gone, or not for us: the backup itself says so.
-    }
+    // Gone, or not for us: the backup itself says so.
+    await count(counting, path, { names: await readdir(path).catch(() => []), folders })
   }
-  into.isComplete = true
+  into.isComplete = !signal.aborted
+}
+
+/** Counts the files of these names, and adds the directories to the folders. */
+async function count(
+  { into, excluder, signal }: Counting,
+  path: string,
+  { names, folders }: { readonly names: readonly string[]; readonly folders: string[] },
+): Promise<void> {
+  const isOut = excluder?.inFolder(folderByPath(path))
+  for (const name of names) {
+    const below = join(path, name)
+    if (signal.aborted) return
+    if (excluder?.isOutByName(below) === true) continue
+    const status = await lstat(below, { bigint: true }).catch(() => undefined)
+    if (status === undefined || isOut?.(name, status) === true) continue
+    if (status.isDirectory()) folders.push(below)
+    if (!status.isFile()) continue
+    into.files += 1
+    into.bytes += Number(status.size)
+  }
 }

@@ -7,7 +7,7 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { Failure } from '@stillpoint/core/kernel'
-import { componentTest } from './path-pattern.ts'
+import { componentTest } from '@stillpoint/repository/selection'
 
 export interface TargetFlags {
   readonly filesFrom?: readonly string[]

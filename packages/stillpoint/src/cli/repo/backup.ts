@@ -9,7 +9,7 @@ import { bytesText, elapsedText, shortId } from '../quantities.ts'
 import type { CommandSession, RunCommand } from '../session.ts'
 import { localTime, size } from './arguments.ts'
 import { type Estimate, estimate, hasManyEntries } from './backup-estimate.ts'
-import { type ExcludeFlags, type ExcludeRules, excludeRules } from './backup-excludes.ts'
+import { type ExcludeFlags, excludeRules, type GivenExcludes } from './backup-excludes.ts'
 import { showStatus } from './backup-status.ts'
 import { backupTargets, isGivenByLists, type TargetFlags } from './backup-targets.ts'
 import { withLine } from './live-line.ts'
@@ -104,7 +104,7 @@ async function backup(session: CommandSession, paths: readonly string[], options
 async function save(session: CommandSession, source: BackupOptions['source'], options: BackupFlags): Promise<ExitCode> {
   const { host, output } = session
   const targets = source.kind === 'paths' ? source.paths : []
-  const rules = await excludeRules(options, { cwd: host.cwd, targets })
+  const { texts, rules } = await excludeRules(options, { cwd: host.cwd, targets })
   const { timestampFromMs } = await import('@stillpoint/repository')
   const startTime = timestampFromMs(host.clock.wallMs())
   const time = options.time === undefined ? startTime : timestampFromMs(localTime(options.time))
@@ -133,10 +133,9 @@ async function save(session: CommandSession, source: BackupOptions['source'], op
     startTime,
     programVersion: 'stillpoint',
     signal: host.signal,
-    excludes: rules.texts,
+    excludes: texts,
     ...(parent === undefined ? {} : { parent }),
-    ...(rules.byName === undefined ? {} : { exclude: rules.byName }),
-    ...(rules.byStatus === undefined ? {} : { excludeEntry: rules.byStatus }),
+    ...(rules === undefined ? {} : { excludeRules: rules }),
     withAtime: options.withAtime === true,
     ignoreCtime: options.ignoreCtime === true,
     ignoreInode: options.ignoreInode === true,
@@ -157,7 +156,7 @@ async function save(session: CommandSession, source: BackupOptions['source'], op
 interface Shown {
   readonly repository: Repository
   readonly absolute: readonly string[]
-  readonly rules: ExcludeRules
+  readonly rules: GivenExcludes['rules']
   readonly common: BackupOptions
 }
 

@@ -1,12 +1,12 @@
 /** `stillpoint repo find` */
 import { Failure } from '@stillpoint/core/kernel'
 import type { Repository, Snapshot, TreeNode, WalkedNode } from '@stillpoint/repository'
+import { anyMatches, parsePattern } from '@stillpoint/repository/selection'
 import { type Command, Option } from 'commander'
 import { exitCodes } from '../exit-codes.ts'
 import { plainText, shortId } from '../quantities.ts'
 import type { CommandSession, RunCommand } from '../session.ts'
 import { moment } from './arguments.ts'
-import { anyMatches, parsePattern } from './path-pattern.ts'
 import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo, succeeded } from './repository-access.ts'
 import { repeated, type SelectionOptions, selectionOf, withSelection } from './selection.ts'
 import { longLine, matchJson, timeJson, timeShown } from './shown.ts'

@@ -1,6 +1,7 @@
 /** `stillpoint repo rewrite` */
 import { Failure } from '@stillpoint/core/kernel'
 import type { RewriteOptions, RewrittenSnapshot } from '@stillpoint/repository'
+import { createExcluder } from '@stillpoint/repository/selection'
 import { type Command, Option } from 'commander'
 import { bytesText, countText, shortId } from '../quantities.ts'
 import type { CommandSession, RunCommand } from '../session.ts'
@@ -50,19 +51,20 @@ export function repoRewriteCommand(run: RunCommand): Command {
 
 async function rewrite(session: CommandSession, ids: readonly string[], options: RewriteFlags) {
   const { host, output } = session
-  const { byName } = await excludeRules(options, { cwd: host.cwd, targets: [] })
+  const { rules } = await excludeRules(options, { cwd: host.cwd, targets: [] })
+  const exclude = rules === undefined ? undefined : createExcluder(rules).isOutByName
   const origin = await originOf(options)
   const withSummary = options.snapshotSummary === true
-  if (byName === undefined && origin.hostname === undefined && origin.time === undefined && !withSummary) {
+  if (exclude === undefined && origin.hostname === undefined && origin.time === undefined && !withSummary) {
     const message = 'nothing to do: give --exclude PATTERN, --new-host, --new-time or --snapshot-summary'
     throw new Failure({ code: 'usage', message })
   }
-  const { upkeep } = await openNamed(session, options, { withoutIndex: byName === undefined && !withSummary })
+  const { upkeep } = await openNamed(session, options, { withoutIndex: exclude === undefined && !withSummary })
   const snapshots = await upkeep.resolveSnapshots(ids, selectionOf(host, options))
   const dryRun = options.dryRun === true
   const rewritten = await upkeep.rewrite({
     snapshots,
-    ...(byName === undefined ? {} : { exclude: byName }),
+    ...(exclude === undefined ? {} : { exclude }),
     ...origin,
     withSummary,
     forget: options.forget === true,
@@ -72,7 +74,7 @@ async function rewrite(session: CommandSession, ids: readonly string[], options:
   const changed = rewritten.filter(({ isChanged }) => isChanged)
   for (const snapshot of changed) tell(session, snapshot, { origin, withSummary, dryRun })
   output.result({ message_type: 'summary', rewritten_snapshots: changed.length, dry_run: dryRun })
-  const isMatched = byName !== undefined && !withSummary
+  const isMatched = exclude !== undefined && !withSummary
   const none = isMatched ? 'no snapshot has anything that matches' : 'no snapshot changes by that'
   output.lines([
     changed.length === 0 ? none : `rewrote ${countText(changed.length, 'snapshot')}`,

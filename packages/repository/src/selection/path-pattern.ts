@@ -10,6 +10,8 @@ export interface PathPattern {
   /** Begins with "!": what it matches is taken back. */
   readonly isNegated: boolean
   matches(path: string): boolean
+  /** The same of the components of a path. */
+  holdsFor(components: readonly string[]): boolean
 }
 
 /** @throws Failure `options_invalid` */
@@ -24,14 +26,10 @@ export function parsePattern(text: string, options: { readonly ignoreCase?: bool
     if (part === '**') rows.push([])
     else rows.at(-1)?.push(componentTest(part, { text, ...options }))
   }
-  return {
-    text,
-    isNegated,
-    matches(path) {
-      const components = path.split('/').filter((component) => component !== '')
-      return (isRooted || components.length > 0) && holdsInOrder(rows, components, isRooted)
-    },
+  const holdsFor = (components: readonly string[]) => {
+    return (isRooted || components.length > 0) && holdsInOrder(rows, components, isRooted)
   }
+  return { text, isNegated, holdsFor, matches: (path) => holdsFor(componentsOf(path)) }
 }
 
 /**
@@ -136,9 +134,13 @@ function invalid(text: string, cause?: unknown): Failure {
   return new Failure({ code: 'options_invalid', message, hint: 'See docs/repo.md.', cause })
 }
 
+const componentsOf = (path: string) => path.split('/').filter((component) => component !== '')
+
 /** Whether the last pattern that matches is one that does not take back. */
 export function anyMatches(patterns: readonly PathPattern[], path: string): boolean {
+  if (patterns.length === 0) return false
+  const components = componentsOf(path)
   let matched = false
-  for (const pattern of patterns) if (pattern.matches(path)) matched = !pattern.isNegated
+  for (const pattern of patterns) if (pattern.holdsFor(components)) matched = !pattern.isNegated
   return matched
 }
