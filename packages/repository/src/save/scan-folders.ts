@@ -81,7 +81,8 @@ export function scanFolders(input: ScanFoldersInput): ScannedFolders {
   try {
     for (const name of names) {
       if (folders.length > 0 && !mayGoOn(scan)) break
-      folders.push(scanFolder(scan, { name, path: name, at: Buffer.concat([at, bytesFromName(name)]), parents }))
+      const folder = { name, path: name, at: Buffer.concat([at, bytesFromName(name)]), parents }
+      folders.push(scanFolder(scan, folder, earlierFolder(scan, folder)))
     }
   } catch (error) {
     // What is wrong with another one than the first is told when it is the first.
@@ -109,12 +110,12 @@ function closeFrom({ open }: FoldersScan, count: number): void {
 }
 
 /** How it stands in the tree, closed, or what is left of it, open. */
-function scanFolder(scan: FoldersScan, folder: FolderName): string | ScannedFolder {
+function scanFolder(scan: FoldersScan, folder: FolderName, earlier: EarlierFolder): string | ScannedFolder {
   const directory = holdChild(folder.at)
   const count = scan.open.push(directory.fd) - 1
   let found: string | ScannedFolder
   try {
-    found = scanOpened(scan, folder, directory)
+    found = scanOpened(scan, folder, { directory, earlier })
   } catch (error) {
     closeFrom(scan, count)
     throw error
@@ -124,19 +125,40 @@ function scanFolder(scan: FoldersScan, folder: FolderName): string | ScannedFold
   return found
 }
 
-function scanOpened(scan: FoldersScan, { name, path, parents }: FolderName, directory: HeldDirectory) {
+/** What a directory was in the parent. */
+interface EarlierFolder {
+  readonly node: TreeNode | undefined
+  /** Where it was read in advance, and is not damaged or gone. */
+  readonly tree: EncodedTree | undefined
+}
+
+function earlierFolder(scan: FoldersScan, { name, parents }: FolderName): EarlierFolder {
+  const node = parents?.lookUp(name)
+  return { node, tree: node?.type === 'dir' ? scan.trees.get(node.subtree) : undefined }
+}
+
+interface OpenedFolder {
+  readonly directory: HeldDirectory
+  readonly earlier: EarlierFolder
+}
+
+function scanOpened(scan: FoldersScan, { name, path }: FolderName, { directory, earlier }: OpenedFolder) {
   const { metadata, lacksAttributes } = metadataFor(scan, name, directory)
   const inside = join(scan.path, path)
   const names = namesIn(scan, directory, inside)
-  const earlier = parents?.lookUp(name)
-  const parent = earlier?.type === 'dir' ? scan.trees.get(earlier.subtree) : undefined
-  const scanned = scan.looks ? lookInto(scan, { directory, names, path, inside, parent }) : { entries: [], parentAt: 0 }
+  const scanned = scan.looks
+    ? lookInto(scan, { directory, names, path, inside, parent: earlier.tree })
+    : { entries: [], parentAt: 0 }
   const { entries } = scanned
   const isWhole = scan.looks && !lacksAttributes && entries.length === names.length && entries.every(isDone)
   if (!isWhole) return { fd: directory.fd, metadata, lacksAttributes, names, scanned }
-  const node: TreeNode = { ...metadata, type: 'dir', subtree: scan.findings.tree(entries.filter(isEncoded), parent) }
+  const node: TreeNode = {
+    ...metadata,
+    type: 'dir',
+    subtree: scan.findings.tree(entries.filter(isEncoded), earlier.tree),
+  }
   const fingerprint = scan.rules.wantsFingerprints ? folderFingerprint : undefined
-  scan.findings.done({ path, type: 'dir', bytes: 0, change: changeOf(node, earlier), isRead: false, fingerprint })
+  scan.findings.done({ path, type: 'dir', bytes: 0, change: changeOf(node, earlier.node), isRead: false, fingerprint })
   return encodeNode(node)
 }
 
@@ -174,12 +196,15 @@ function lookInto(scan: FoldersScan, { directory, names, path, inside, parent }:
   return lookAtNames(scan, place, (folder) => (mayGoOn(scan) ? subfolder(scan, folder) : { kind: 'folder' }))
 }
 
-/** What is wrong with it is told where the caller opens it. */
 function subfolder(scan: FoldersScan, folder: FolderName): string | LeftEntry {
+  const earlier = earlierFolder(scan, folder)
+  // Its tree in the parent is read when it is its turn.
+  if (earlier.node?.type === 'dir' && earlier.tree === undefined) return { kind: 'folder' }
   try {
-    const found = scanFolder(scan, folder)
+    const found = scanFolder(scan, folder, earlier)
     return typeof found === 'string' ? found : { kind: 'folder', opened: found }
   } catch (error) {
+    // What is wrong with it is told where the caller opens it.
     if (errnoOf(error) === undefined) throw error
     return { kind: 'folder' }
   }

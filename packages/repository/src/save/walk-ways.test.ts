@@ -213,6 +213,21 @@ describe('a walk that goes down', () => {
     expect((await expectSame(home, source, { parentTree: tree })).tree).toBe(tree)
   })
 
+  test('goes no further down than trees of the parent were read in advance', async () => {
+    const home = await scratch()
+    const source = join(home, 'source')
+    await newRepository(join(home, 'repository'))
+    for (let folder = 0; folder < 10; folder += 1) {
+      const path = join(source, 'in', `${folder}`)
+      await mkdir(path, { recursive: true })
+      for (let file = 0; file < 80; file += 1) await writeFile(join(path, `${file} ${'long '.repeat(45)}`), `${file}`)
+    }
+    const { tree: parentTree } = await expectSame(home, source)
+    const { tree, read, entries } = await expectSame(home, source, { parentTree })
+    expect([tree, read]).toEqual([parentTree, []])
+    expect(entries.filter((entry) => !entry.endsWith(':unmodified'))).toEqual([])
+  })
+
   test('reads everything where the parent refers to what is gone', async () => {
     const home = await scratch()
     const source = join(home, 'source')
