@@ -167,6 +167,11 @@ function requireFewNodes(bytes: Uint8Array): void {
   sound(braces <= nodesMax + 1, `a tree of more than ${nodesMax} entries`)
 }
 
+/** A node as it stands in a tree. @throws DamageError */
+export function decodeNodeText(json: string): TreeNode {
+  return decodeNode(jsonObject(parseJson(json), 'a node'))
+}
+
 function decodeNode(object: JsonObject): TreeNode {
   const mtime = timeField(object, 'mtime')
   const metadata: NodeMetadata = {

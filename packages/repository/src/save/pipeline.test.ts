@@ -115,8 +115,8 @@ describe('a slow store', () => {
       }
     }
     const saving = save.saveStream(source())
-    while (clock.monotonicMs() - lastAt < 1500) await new Promise((resolve) => setTimeout(resolve, 100))
-    expect(given).toBeGreaterThan(50)
+    // However slow the machine is: first as much as can be held at least, then no more for a while.
+    while (given <= 50 || clock.monotonicMs() - lastAt < 1500) await new Promise((resolve) => setTimeout(resolve, 100))
     expect(given).toBeLessThan(160)
     slow.resolve()
     const { content, bytes } = await saving

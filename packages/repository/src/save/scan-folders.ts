@@ -13,12 +13,12 @@ import { type HeldDirectory, holdChild } from '../anchored-directory.ts'
 import { errnoOf } from '../blob/storage-failure.ts'
 import { directoryItself, readAttributes } from '../extended-attributes.ts'
 import { bytesFromName } from '../format/node-name.ts'
-import { encodeNode, type NodeMetadata, type TreeNode } from '../format/tree.ts'
+import { decodeNodeText, encodeNode, type NodeMetadata, type TreeNode } from '../format/tree.ts'
 import { excluderOf } from '../selection/excluder.ts'
 import { changeOf } from './entry-change.ts'
 import { folderFingerprint, metadataOf } from './file-status.ts'
 import { type Findings, makeFindings } from './findings.ts'
-import { createParentTree } from './parent-tree.ts'
+import { createParentTree, type ParentTree } from './parent-tree.ts'
 import {
   type BoundedScan,
   type FolderName,
@@ -32,6 +32,8 @@ import { type EncodedTree, type TreeBundle, treesIn } from './tree-bundle.ts'
 export interface ScanFoldersInput extends ScanInput {
   /** Directories in the one of `path`, sorted by their bytes. */
   readonly names: readonly string[]
+  /** What they are in the parent, as it stands there; empty: nothing. */
+  readonly earlier: readonly string[]
   /** Trees of the parent, of these directories and some of those below them. */
   readonly trees: TreeBundle | undefined
   /** Whether what is in them is to be looked at, or only listed. */
@@ -72,17 +74,17 @@ interface FoldersScan extends BoundedScan {
 
 /** @throws errors of the operating system about the first one; ENOTDIR or ELOOP where it is no directory */
 export function scanFolders(input: ScanFoldersInput): ScannedFolders {
-  const { at, names, parent, trees: bundle, ...given } = input
+  const { at, names, earlier, trees: bundle, ...given } = input
   const findings = makeFindings()
   const trees = new Map(bundle === undefined ? [] : treesIn(bundle).map((tree) => [tree.id, tree] as const))
   const scan: FoldersScan = { ...given, findings, trees, filled: 0, namesLeft: namesMax, open: [] }
-  const parents = parent === undefined ? undefined : createParentTree(parent.tree, parent.at)
   const folders: (string | ScannedFolder)[] = []
   try {
-    for (const name of names) {
+    for (const [number, name] of names.entries()) {
       if (folders.length > 0 && !mayGoOn(scan)) break
-      const folder = { name, path: name, at: Buffer.concat([at, bytesFromName(name)]), parents }
-      folders.push(scanFolder(scan, folder, earlierFolder(scan, folder)))
+      const json = earlier[number] ?? ''
+      const folder = { name, path: name, at: Buffer.concat([at, bytesFromName(name)]) }
+      folders.push(scanFolder(scan, folder, earlierFolder(scan, json === '' ? undefined : decodeNodeText(json))))
     }
   } catch (error) {
     // What is wrong with another one than the first is told when it is the first.
@@ -132,8 +134,7 @@ interface EarlierFolder {
   readonly tree: EncodedTree | undefined
 }
 
-function earlierFolder(scan: FoldersScan, { name, parents }: FolderName): EarlierFolder {
-  const node = parents?.lookUp(name)
+function earlierFolder(scan: FoldersScan, node: TreeNode | undefined): EarlierFolder {
   return { node, tree: node?.type === 'dir' ? scan.trees.get(node.subtree) : undefined }
 }
 
@@ -193,11 +194,13 @@ interface FolderToScan {
 function lookInto(scan: FoldersScan, { directory, names, path, inside, parent }: FolderToScan): ScannedNames {
   const parents = parent === undefined ? undefined : createParentTree(parent.plaintext, 0)
   const place = { names, at: directory.child(''), path: inside, prefix: `${path}/`, parents }
-  return lookAtNames(scan, place, (folder) => (mayGoOn(scan) ? subfolder(scan, folder) : { kind: 'folder' }))
+  return lookAtNames(scan, place, (folder) => {
+    return mayGoOn(scan) ? subfolder(scan, folder, parents) : { kind: 'folder' }
+  })
 }
 
-function subfolder(scan: FoldersScan, folder: FolderName): string | LeftEntry {
-  const earlier = earlierFolder(scan, folder)
+function subfolder(scan: FoldersScan, folder: FolderName, parents: ParentTree | undefined): string | LeftEntry {
+  const earlier = earlierFolder(scan, parents?.lookUp(folder.name))
   // Its tree in the parent is read when it is its turn.
   if (earlier.node?.type === 'dir' && earlier.tree === undefined) return { kind: 'folder' }
   try {

@@ -14,13 +14,13 @@ export interface ScanInput {
   /** Shared memory for content. */
   readonly window: Uint8Array
   readonly rules: ScanRules
-  /** The directory's tree in the parent, and where in it the first of the names may be. */
-  readonly parent: { readonly tree: Uint8Array; readonly at: number } | undefined
 }
 
 export interface ScanNamesInput extends ScanInput {
   /** Sorted by their bytes. */
   readonly names: readonly string[]
+  /** The directory's tree in the parent, and where in it the first of the names may be. */
+  readonly parent: { readonly tree: Uint8Array; readonly at: number } | undefined
 }
 
 /**
@@ -76,7 +76,6 @@ export interface FolderName {
   /** In findings. */
   readonly path: string
   readonly at: Buffer
-  readonly parents: ParentTree | undefined
 }
 
 const left = { folder: { kind: 'folder' }, other: { kind: 'other' }, out: { kind: 'out' } } as const
@@ -95,8 +94,8 @@ export function lookAtNames(
     if (scan.namesLeft === 0) break
     scan.namesLeft -= 1
     const at = Buffer.concat([place.at, bytesFromName(name)])
-    const folder = { name, path: `${prefix}${name}`, at, parents }
-    const entry = scanEntry(scan, { ...folder, isOut })
+    const folder = { name, path: `${prefix}${name}`, at }
+    const entry = scanEntry(scan, { ...folder, parents, isOut })
     if (entry.kind === 'full') {
       scan.namesLeft = 0
       break

@@ -9,7 +9,7 @@ import { type HeldDirectory, heldBy } from '../anchored-directory.ts'
 import { chunkBytesMin } from '../chunk/cutter.ts'
 import { directoryItself, readAttributes } from '../extended-attributes.ts'
 import { idsIn } from '../format/ids.ts'
-import type { TreeNode } from '../format/tree.ts'
+import { encodeNode, type TreeNode } from '../format/tree.ts'
 import type { Slab } from '../work/slabs.ts'
 import { doneEntries, type Findings, readBlobs } from './findings.ts'
 import { compareWithManifest } from './manifest.ts'
@@ -202,9 +202,7 @@ export interface FoldersToScan {
   readonly names: readonly string[]
   /** Of the directory that they are in. */
   readonly prefix: string
-  /** Its tree in the parent, in shared memory. */
-  readonly parent: Uint8Array | undefined
-  /** What of these directories is in it. */
+  /** What these directories are in the parent. */
   readonly parents: ReadonlyMap<string, TreeNode>
 }
 
@@ -224,7 +222,7 @@ export interface FoundFolders {
 export async function scanFolders(
   walk: Walk,
   directory: Pick<HeldDirectory, 'child'>,
-  { names, prefix, parent, parents }: FoldersToScan,
+  { names, prefix, parents }: FoldersToScan,
 ): Promise<FoundFolders> {
   const { context, options, excluder, signal } = walk
   const { windows } = context.content
@@ -242,7 +240,7 @@ export async function scanFolders(
     path: resolve(walk.below, prefix),
     names,
     window: slab?.bytes ?? noWindow,
-    parent: parentAt(parent, 0),
+    earlier: names.map((name) => encodedOrEmpty(parents.get(name))),
     trees,
     looks,
     openMax: Math.min(openPerTaskMax, Math.max(1, openMax - walk.open.size)),
@@ -263,6 +261,8 @@ export async function scanFolders(
   const known = trees === undefined ? [] : treesIn(trees).map(({ id, plaintext }) => [id, plaintext] as const)
   return { ...found, trees: new Map(known) }
 }
+
+const encodedOrEmpty = (node: TreeNode | undefined) => (node === undefined ? '' : encodeNode(node))
 
 const subtreeOf = (node: TreeNode | undefined): TreeId | undefined => (node?.type === 'dir' ? node.subtree : undefined)
 

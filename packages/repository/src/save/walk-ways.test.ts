@@ -228,6 +228,22 @@ describe('a walk that goes down', () => {
     expect(entries.filter((entry) => !entry.endsWith(':unmodified'))).toEqual([])
   })
 
+  test('finds directories in a long tree of the parent, also far from one another', async () => {
+    const home = await scratch()
+    const source = join(home, 'source')
+    await newRepository(join(home, 'repository'))
+    for (let folder = 0; folder < 40; folder += 1) {
+      await mkdir(join(source, `${folder} b`), { recursive: true })
+      await writeFile(join(source, `${folder} b`, 'file'), `${folder}`)
+      for (let file = 0; file < 120; file += 1) {
+        await writeFile(join(source, `${folder} c ${file} ${'long '.repeat(45)}`), '')
+      }
+    }
+    const { tree: parentTree } = await expectSame(home, source)
+    const { read, entries } = await expectSame(home, source, { parentTree })
+    expect([read, entries.filter((entry) => !entry.endsWith(':unmodified'))]).toEqual([[], []])
+  })
+
   test('reads everything where the parent refers to what is gone', async () => {
     const home = await scratch()
     const source = join(home, 'source')

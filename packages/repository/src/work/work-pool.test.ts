@@ -71,7 +71,7 @@ describe('the pool', () => {
       excludes: undefined,
       readsAll: false,
     }
-    const input = { rules, window: new Uint8Array(), parent: undefined, trees: undefined, openMax: 1 }
+    const input = { rules, window: new Uint8Array(), earlier: [], trees: undefined, openMax: 1 }
     async function open() {
       const place = { at: Buffer.from(`${dirname(home)}/`), path: dirname(home), names: [basename(home)] }
       const { folders } = await pool.run('scanFolders', { ...input, ...place, looks: false }, far)
