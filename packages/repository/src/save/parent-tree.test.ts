@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { blobId, sha256, treeId } from '../format/ids.ts'
 import { encodeNode, encodeTree, type FileNode, type NodeContent, type TreeNode } from '../format/tree.ts'
+import { seeded } from '../testing/world.ts'
 import { createParentTree, treeOfEncoded, unchangedSince, withContent } from './parent-tree.ts'
 import { completeEntry } from './tree-entry.ts'
 
@@ -79,6 +80,50 @@ describe('an earlier tree', () => {
     const touched = { ...last, mtime: at + 1n }
     const found = parents.find(emptied(touched), encodeNode(emptied(touched)))
     expect(found?.isEqual === false && found.node.type === 'file' ? found.node.content.length : 0).toBe(75_000)
+  })
+
+  test('is passed over as far as it has to be: what lies between may be of any length', () => {
+    const names = Array.from({ length: 20_000 }, (_, number) => `${number}`.padStart(5, '0'))
+    const attribute = { name: 'user.note', value: Buffer.from('x') }
+    const long = encodeTree(
+      names.map((name) => ({ ...fileOf(`${name} é`, [name]), extendedAttributes: [attribute, attribute] })),
+    )
+    const parents = createParentTree(long, 0)
+    const wanted = ['00001 é', '00002', '09999 é', '15000 é', '15000 éa', '19999 é', '2']
+    const found = wanted.map((name) => parents.lookUp(name)?.name)
+    expect(found).toEqual(['00001 é', undefined, '09999 é', '15000 é', undefined, '19999 é', undefined])
+    // What is not there is not looked for beyond its place.
+    const before = createParentTree(long, 0)
+    expect(before.lookUp('00000')).toBeUndefined()
+    expect(before.position).toBeLessThan(1 << 20)
+  })
+
+  test.each([1, 2, 3])('seed %d: has what is in it and nothing else, in the order of names', (seed) => {
+    const random = seeded(seed)
+    const letters = 'ab"\\é\u2028{}[],:'
+    const randomName = () =>
+      Array.from({ length: 1 + random.below(6) }, () => letters.charAt(random.below(12))).join('')
+    const chunks = Array.from({ length: 40_000 }, (_, number) => id(`${number}`))
+    const sizes = [0, 1, 2, 200, 40_000]
+    const byName = new Map(
+      Array.from({ length: 2000 }, () => randomName()).map((name) => {
+        const few = random.below(150) === 0 ? random.below(5) : random.below(3)
+        return [name, { ...fileOf(name), content: chunks.slice(0, sizes[few]) }]
+      }),
+    )
+    const whole = encodeTree([...byName.values()])
+    const wanted = [...new Set([...byName.keys(), ...Array.from({ length: 2000 }, () => randomName())])]
+    wanted.sort((one, other) => Buffer.compare(Buffer.from(one), Buffer.from(other)))
+    for (const share of [1, 5, 100, 1000]) {
+      const parents = createParentTree(whole, 0)
+      for (const name of wanted) {
+        if (random.below(share) > 0) continue
+        const found = parents.lookUp(name)
+        const expected = byName.get(name)
+        if (found?.type !== expected?.type) throw new Error(`${JSON.stringify(name)} of one in ${share}`)
+        if (found?.type === 'file') expect(found.content.length).toBe(expected?.content.length)
+      }
+    }
   })
 
   test('that is no tree has nothing', () => {

@@ -6,7 +6,7 @@
  */
 import { type BlobId, isId } from '../format/ids.ts'
 import { jsonString } from '../format/json.ts'
-import { quoteName } from '../format/node-name.ts'
+import { bytesFromName, quoteName, unquoteName } from '../format/node-name.ts'
 import type { Timestamp } from '../format/timestamp.ts'
 import { decodeTree, type FileNode, sameFile, type TreeNode } from '../format/tree.ts'
 
@@ -48,10 +48,12 @@ export function withContent(json: string, content: readonly string[]): string {
   return `${json.slice(0, -emptyContent.length)}"${content.join('","')}"${emptyContent}`
 }
 
-/** So far ahead an entry is looked for: entries that are gone lie between. */
-const aheadMax = 1 << 20
 /** So much is looked at as one text: of a directory of a million, whoever looks for some would read all. */
 const textBytes = 4 << 20
+/** The text that is looked at next begins when no more than this is left. */
+const restBytes = 1 << 20
+/** How far ahead an entry is looked for first: some entries. */
+const stepBytes = 2 << 10
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the range of ASCII
 const ascii = /^[\x00-\x7f]*$/
 
@@ -68,16 +70,18 @@ export function createParentTree(tree: Uint8Array, at: number): ParentTree {
   /** In the text. */
   let position = 0
 
+  const isLast = () => base + text.length >= bytes.length
+
   /** Takes what follows into the text, twice as much. False where nothing follows. */
   function readOn(): boolean {
-    if (base + text.length >= bytes.length) return false
+    if (isLast()) return false
     text = textFrom(base, 2 * text.length)
     return true
   }
 
   /** Leaves out what lies behind. */
   function moveOn(): void {
-    if (text.length - position >= 2 * aheadMax || base + text.length >= bytes.length) return
+    if (text.length - position >= restBytes || isLast()) return
     base += position
     text = textFrom(base, textBytes)
     position = 0
@@ -95,12 +99,28 @@ export function createParentTree(tree: Uint8Array, at: number): ParentTree {
     }
   }
 
-  /** Where the entry of this name begins. */
+  /** Where the entry of this name begins. What comes before it lies behind then. */
   function beginOf(name: string): number | undefined {
-    moveOn()
     const named = bytewise(`{"name":${jsonString(quoteName(name))},"type":"`)
-    const start = text.slice(position, position + aheadMax).indexOf(named)
-    return start < 0 ? undefined : position + start
+    const comesBefore = ({ json }: SeenNode) => compareNames(json, name) < 0
+    for (;;) {
+      moveOn()
+      const next = text.indexOf(nodeStart, position)
+      if (next >= 0 && text.startsWith(named, next)) return next
+      const first = nodeFrom(text, position)
+      if (first !== undefined && !comesBefore(first))
+        return text.startsWith(named, first.begin) ? first.begin : undefined
+      const found = first === undefined ? undefined : firstNot(text, first.begin, comesBefore)
+      if (found?.node !== undefined) {
+        position = found.node.begin
+        return text.startsWith(named, position) ? position : undefined
+      }
+      if (isLast()) return undefined
+      // It lies beyond this text: behind the last entry that can be seen, or behind an entry that does not end in it.
+      const last = found?.last ?? 0
+      if (last > position) position = last
+      else position = Math.max(position + 1, text.length - nameTextMax)
+    }
   }
 
   function lookUp(name: string): TreeNode | undefined {
@@ -158,6 +178,74 @@ function nodeEnd(text: string, start: number): number | undefined {
   next.lastIndex = start
   const match = next.exec(text)
   return match === null ? undefined : match.index + 1
+}
+
+const nodeStart = '{"name":"'
+/** A name of 255 bytes, each written as four characters of which one is escaped once more, and what is around it. */
+const nameTextMax = 4 << 10
+
+/** The JSON of the name of a node that begins here; undefined where it is none, such as an extended attribute. */
+function nameAt(text: string, begin: number): string | undefined {
+  const [, json] = /^\{"name":("(?:[^"\\]|\\.)*"),"type":"/.exec(text.slice(begin, begin + nameTextMax)) ?? []
+  return json
+}
+
+interface SeenNode {
+  readonly begin: number
+  /** Its name. */
+  readonly json: string
+}
+
+/** The first node that begins there or later. */
+function nodeFrom(text: string, from: number): SeenNode | undefined {
+  for (let begin = text.indexOf(nodeStart, from); begin >= 0; begin = text.indexOf(nodeStart, begin + 1)) {
+    const json = nameAt(text, begin)
+    if (json !== undefined) return { begin, json }
+  }
+  return undefined
+}
+
+/**
+ * Of nodes in an order, the first for which the answer is no; undefined where there is none in the text. And the last one
+ * for which it is known to be yes, which it is of the node that begins at `begin`. Steps that grow, then halves: those that
+ * are looked for mostly lie near.
+ */
+function firstNot(text: string, begin: number, isYes: (node: SeenNode) => boolean) {
+  let last = begin
+  let node: SeenNode | undefined
+  let end = text.length
+  for (let step = stepBytes; last + step < text.length; step *= 2) {
+    const seen = nodeFrom(text, last + step)
+    if (seen === undefined) break
+    if (!isYes(seen)) {
+      node = seen
+      end = seen.begin
+      break
+    }
+    last = seen.begin
+  }
+  // No node of whom it is not known begins between `end` and `node`.
+  while (end - last > 1) {
+    const middle = Math.floor((last + end) / 2)
+    const seen = nodeFrom(text, middle)
+    if (seen === undefined || seen.begin >= end) end = middle
+    else if (isYes(seen)) last = seen.begin
+    else {
+      node = seen
+      end = seen.begin
+    }
+  }
+  return { node, last }
+}
+
+/** In the order of trees. `json`: a name as it stands in one, a character per byte. */
+function compareNames(json: string, name: string): number {
+  try {
+    const text = JSON.parse(Buffer.from(json, 'latin1').toString('utf8')) as string
+    return bytesFromName(unquoteName(text)).compare(bytesFromName(name))
+  } catch {
+    return 0 // not as trees are written
+  }
 }
 
 /** Where the last node of a tree ends. */
