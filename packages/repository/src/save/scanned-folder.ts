@@ -26,6 +26,8 @@ const namesMax = 1000
 const entryBytes = 8 << 10
 /** The same of a directory and what is below it. */
 const folderBytes = 256 << 10
+/** Of a window, what a task may fill: a message is little beside sealing that, and memory that is not touched is none. */
+const filledMax = 2 << 20
 const noWindow = new Uint8Array(0)
 /** However it is cut, a file of this length is one chunk. */
 const oneChunkBytes = 64 << 10
@@ -109,7 +111,7 @@ async function scanBatch(walk: Walk, folder: FolderToSave, { names, position }: 
     at: new Uint8Array(folder.directory.child('')),
     path: resolve(walk.below, folder.prefix),
     names,
-    window: slab.bytes,
+    window: slab.bytes.subarray(0, filledMax),
     parent: parentAt(folder.parent, position),
   }
   const run = (rules: ScanRules) => {
@@ -239,7 +241,7 @@ export async function scanFolders(
     at: new Uint8Array(directory.child('')),
     path: resolve(walk.below, prefix),
     names,
-    window: slab?.bytes ?? noWindow,
+    window: slab?.bytes.subarray(0, filledMax) ?? noWindow,
     earlier: names.map((name) => encodedOrEmpty(parents.get(name))),
     trees,
     looks,
