@@ -44,6 +44,8 @@ export interface Findings {
 }
 
 export interface FindingsMaker {
+  /** So much is known that the rest is for another task: disk images have a hundred thousand ids each. */
+  readonly isMuch: boolean
   done(entry: DoneEntry): void
   read(blob: WindowBlob): void
   known(content: readonly string[]): void
@@ -51,6 +53,9 @@ export interface FindingsMaker {
   tree(entries: readonly string[], parent: EncodedTree | undefined): TreeId
   finish(): Findings
 }
+
+/** Ids of content. */
+const knownMax = 50_000
 
 const separator = '\0'
 const types = ['file', 'dir', 'symlink'] as const
@@ -63,6 +68,9 @@ export function makeFindings(): FindingsMaker {
   const trees: EncodedTree[] = []
   const [knownData, knownTrees]: [string[], string[]] = [[], []]
   return {
+    get isMuch() {
+      return knownData.length >= knownMax
+    },
     done: (entry) => entries.push(entry),
     read: (blob) => blobs.push(blob),
     known(content) {

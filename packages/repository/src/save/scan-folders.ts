@@ -96,14 +96,6 @@ export function scanFolders(input: ScanFoldersInput): ScannedFolders {
   return { folders, findings: findings.finish() }
 }
 
-/** The directory and what is open in it. */
-export function closeScanned({ fd, scanned }: ScannedFolder): void {
-  closeSync(fd)
-  for (const entry of scanned.entries) {
-    if (typeof entry !== 'string' && entry.opened !== undefined) closeScanned(entry.opened)
-  }
-}
-
 const mayGoOn = ({ namesLeft, open, openMax }: FoldersScan) => namesLeft > 0 && open.length < openMax
 
 /** Those that were opened later than the first so many. */

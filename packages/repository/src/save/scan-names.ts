@@ -103,6 +103,7 @@ export function lookAtNames(
     if (entry.kind === 'done') entries.push(entry.json)
     else entries.push(entry.kind === 'folder' ? onFolder(folder) : left[entry.kind])
     parentAt = parents?.position ?? 0
+    if (scan.findings.isMuch) scan.namesLeft = 0
   }
   return { entries, parentAt }
 }
