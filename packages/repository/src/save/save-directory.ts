@@ -23,6 +23,7 @@ import { metadataFor, saveEntry } from './save-entry.ts'
 import type { ScannedFolder } from './scan-folders.ts'
 import {
   closeFolder,
+  closeFolders,
   type FoundFolders,
   type OpenFolder,
   openedFolder,
@@ -68,6 +69,7 @@ export async function saveDirectory(
   } catch (error) {
     throw errnoOf(error) === undefined ? error : storageFailure(error, 'reading', path)
   } finally {
+    closeFolders(walk)
     await root.close()
   }
 }
@@ -83,12 +85,13 @@ export async function saveEntryAt(
   // Not anchored in the directory that it is in, which may be one that we may pass and not read.
   const place = { child: () => bytesFromName(path) }
   let node: TreeNode | undefined
-  await recordingProblems(walk, name, async () => {
+  const saving = recordingProblems(walk, name, async () => {
     const isOut = walk.excluder?.inFolder(folderByPath(walk.below))
     const saved = await saveEntry(walk, place, { name, prefix: '', parent: options.parent, isOut })
     node = saved === 'folder' ? await saveFolderAt(walk, await openAnchored(path), name, options.parent) : saved
     if (node !== undefined) options.onEntry?.(savedEntry(name, node, options.parent))
   })
+  await saving.finally(() => closeFolders(walk))
   return { node, ...whatWalkFound(walk) }
 }
 

@@ -283,6 +283,11 @@ export function closeFolder(walk: Walk, folder: ScannedFolder): void {
   }
 }
 
+/** Where a walk has ended before they were saved. */
+export function closeFolders(walk: Walk): void {
+  for (const folder of walk.open) closeFolder(walk, folder)
+}
+
 export interface FoundFolder {
   readonly folder: ScannedFolder
   readonly path: string

@@ -193,6 +193,23 @@ describe('two ways of a walk come to the same', () => {
 })
 
 describe('a walk that goes down', () => {
+  test.each(['saveDirectory', 'saveEntryAt'] as const)(
+    '%s leaves nothing open when whoever is told fails',
+    async (way) => {
+      const home = await scratch()
+      const source = join(home, 'source')
+      await mkdir(source)
+      await makeChain(source, 20)
+      const save = await (await newRepository(join(home, 'repository'))).startSave()
+      const onEntry = ({ path }: SavedEntry) => {
+        if (path.endsWith('down/beside/file')) throw new TypeError('told')
+      }
+      await expect(save[way](source, { onEntry })).rejects.toThrow(TypeError)
+      await save.discard()
+      expect(await openBelow(source)).toEqual([])
+    },
+  )
+
   test('goes on where a task ends: with its names, and with its memory', async () => {
     const home = await scratch()
     const source = join(home, 'source')
