@@ -1,7 +1,8 @@
 /**
  * Owns looking at an entry of a directory in a thread: it tells which files are as the parent has them, reads small ones
- * into a window, and names directories. What is out of the ordinary (large, linked twice, changing, failing, with extended
- * attributes, of special kinds) it leaves to the caller, who has all the time: save-directory.ts.
+ * into a window, and names directories. What is out of the ordinary (large, changing, failing, of special kinds) it leaves
+ * to the caller, who has all the time: save-entry.ts. Extended attributes and second names are ordinary: there are systems
+ * where each file has a label, and trees where each is linked from a store.
  *
  * Invariant: an entry is done only if its status before and after tells the same file, unchanged.
  */
@@ -12,7 +13,7 @@ import { readAttributes } from '../extended-attributes.ts'
 import { blobId, sha256 } from '../format/ids.ts'
 import { nameFromBytes } from '../format/node-name.ts'
 import type { Timestamp } from '../format/timestamp.ts'
-import { encodeNode, type FileNode, type TreeNode } from '../format/tree.ts'
+import { type ExtendedAttribute, encodeNode, type FileNode, type TreeNode } from '../format/tree.ts'
 import { changeOf } from './entry-change.ts'
 import { fingerprintOf, isSameContent, metadataOf } from './file-status.ts'
 import type { DoneEntry, FindingsMaker } from './findings.ts'
@@ -77,8 +78,8 @@ export function scanEntry(scan: Scan, place: EntryPlace): EntryScan {
     if (status.isDirectory()) return folder
     if (!status.isFile() && !status.isSymbolicLink()) return other
     const { attributes, failure } = readAttributes(at)
-    if (attributes.length > 0 || failure !== undefined) return other
-    const metadata = metadataOf(name, status, scan.rules)
+    if (failure !== undefined || !areFew(attributes)) return other
+    const metadata = { ...metadataOf(name, status, scan.rules), extendedAttributes: attributes }
     if (status.isSymbolicLink()) {
       const target = nameFromBytes(readlinkSync(at, { encoding: 'buffer' }))
       return linkEntry(scan, place, { node: { ...metadata, type: 'symlink', target }, status })
@@ -89,6 +90,13 @@ export function scanEntry(scan: Scan, place: EntryPlace): EntryScan {
     if (errnoOf(error) === undefined) throw error
     return other
   }
+}
+
+/** What a thread tells of: a label, a list of who may do what. */
+const attributeBytesMax = 4 << 10
+
+function areFew(attributes: readonly ExtendedAttribute[]): boolean {
+  return attributes.reduce((sum, { name, value }) => sum + name.length + value.length, 0) <= attributeBytesMax
 }
 
 interface Seen<Node extends TreeNode> {
@@ -137,7 +145,7 @@ function fileEntry(scan: Scan, place: EntryPlace, { node, status }: Seen<FileNod
     findings.done(doneEntry(scan, place, { node: { ...node, content }, status, found, isRead: false }))
     return { kind: 'done', json: withContent(json, content) }
   }
-  if (node.links > 1n || node.bytes > rules.fileBytesMax) return other
+  if (node.bytes > rules.fileBytesMax) return other
   // One byte more, so that a file that has grown is found out.
   if (scan.filled + node.bytes + 1 > window.length) return full
   const target = window.subarray(scan.filled, scan.filled + node.bytes + 1)

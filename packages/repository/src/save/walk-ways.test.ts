@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import type { TreeId } from '@stillpoint/core/kernel'
 import { describe, expect, test } from 'vitest'
 import { openLocalStore } from '../blob/local-store.ts'
+import { writeAttributes } from '../extended-attributes.ts'
 import { openRepository, openVault, type Repository } from '../repository.ts'
 import type { ExcludeRules } from '../selection/exclude-rules.ts'
 import { entriesByPack } from '../testing/index-entries.ts'
@@ -25,12 +26,21 @@ const ways: Readonly<Record<string, SaveDirectoryOptions>> = {
 
 async function makeFolder(random: Random, path: string, depth: number): Promise<void> {
   await mkdir(path)
+  if (random.below(4) === 0) label(path, 'folder')
   for (let at = random.below(9); at > 0; at -= 1) {
     const entry = join(path, `${'abcÄ "\\'.charAt(random.below(7))}${random.below(100)}`)
     await makeEntry(random, entry, depth).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'EEXIST') throw error
     })
   }
+}
+
+/** Where the file system keeps extended attributes. */
+function label(path: string, value: string): void {
+  writeAttributes(Buffer.from(path), [
+    { name: 'user.label', value: Buffer.from(value) },
+    { name: 'user.second', value: Buffer.from(value) },
+  ])
 }
 
 async function makeEntry(random: Random, path: string, depth: number): Promise<void> {
@@ -46,7 +56,9 @@ async function makeEntry(random: Random, path: string, depth: number): Promise<v
     case 3:
       return file(0)
     case 4:
-      return void execFileSync('mkfifo', [path])
+      if (random.below(2) === 0) return void execFileSync('mkfifo', [path])
+      await file(20)
+      return label(path, 'x'.repeat(random.below(2) === 0 ? 30 : 3000))
     case 5:
     case 6:
     case 7:
