@@ -5,21 +5,19 @@
  * Invariants: 1. symbolic links are recorded, never followed. 2. Nothing is dropped in silence: what is not in the tree
  * is in `changed` (vanished), `errors` or `skipped`.
  */
-import { basename, dirname, resolve } from 'node:path'
+import { resolve } from 'node:path'
 import type { TreeId } from '@stillpoint/core/kernel'
-import { type AnchoredDirectory, openAnchored } from '../anchored-directory.ts'
+import { openAnchored } from '../anchored-directory.ts'
 import { errnoOf, storageFailure } from '../blob/storage-failure.ts'
-import { directoryItself } from '../extended-attributes.ts'
 import { bytesFromName } from '../format/node-name.ts'
-import { encodeNode, type TreeNode } from '../format/tree.ts'
+import { decodeNodeText, encodeNode, type TreeNode } from '../format/tree.ts'
 import { eachOf } from '../parallel.ts'
-import { folderByPath } from '../selection/excluder.ts'
 import { folderFingerprint } from './file-status.ts'
 import { compareWithManifest } from './manifest.ts'
 import { parentFolder } from './parent-folders.ts'
 import { createParentTree } from './parent-tree.ts'
 import type { SaveContext } from './save.ts'
-import { metadataFor, saveEntry } from './save-entry.ts'
+import { saveEntry } from './save-entry.ts'
 import type { ScannedFolder } from './scan-folders.ts'
 import {
   closeFolder,
@@ -34,8 +32,8 @@ import {
   recordingProblems,
   type SaveDirectoryOptions,
   type SavedDirectory,
-  type SavedEntryAt,
-  type SaveEntryOptions,
+  type SavedEntries,
+  type SaveEntriesOptions,
   savedEntry,
   startWalk,
   type Walk,
@@ -75,24 +73,23 @@ export async function saveDirectory(
 }
 
 /** @throws Failure where anything cannot be stored; what cannot be read is in `errors` or `changed` */
-export async function saveEntryAt(
+export async function saveEntries(
   context: SaveContext,
   path: string,
-  options: SaveEntryOptions,
-): Promise<SavedEntryAt> {
-  const walk = await startWalk(context, dirname(path), options)
-  const name = basename(path)
-  // Not anchored in the directory that it is in, which may be one that we may pass and not read.
-  const place = { child: () => bytesFromName(path) }
-  let node: TreeNode | undefined
-  const saving = recordingProblems(walk, name, async () => {
-    const isOut = walk.excluder?.inFolder(folderByPath(walk.below))
-    const saved = await saveEntry(walk, place, { name, prefix: '', parent: options.parent, isOut })
-    node = saved === 'folder' ? await saveFolderAt(walk, await openAnchored(path), name, options.parent) : saved
-    if (node !== undefined) options.onEntry?.(savedEntry(name, node, options.parent))
-  })
-  await saving.finally(() => closeFolders(walk))
-  return { node, ...whatWalkFound(walk) }
+  options: SaveEntriesOptions,
+): Promise<SavedEntries> {
+  const walk = await startWalk(context, path, options)
+  try {
+    const parent = await parentBytes(walk, options.parentTree)
+    const names = [...new Set(options.names)].sort((one, other) => bytesFromName(one).compare(bytesFromName(other)))
+    // Not anchored in the directory that they are in, which may be one that we may pass and not read.
+    const directory = { child: (name: string) => bytesFromName(`${walk.below === '/' ? '' : walk.below}/${name}`) }
+    const entries = await saveNames(walk, { directory, names }, { prefix: '', parent, trees: noTrees })
+    const nodes = new Map([...entries].map(([name, json]) => [name, decodeNodeText(json)] as const))
+    return { nodes, ...whatWalkFound(walk) }
+  } finally {
+    closeFolders(walk)
+  }
 }
 
 const noTrees: FoundFolders['trees'] = new Map()
@@ -118,7 +115,13 @@ interface FolderSave extends FolderPlace {
 
 /** Who has opened the directory closes it. */
 async function saveFolder(walk: Walk, opened: OpenFolder, place: FolderPlace): Promise<TreeId> {
-  const { directory, names } = opened
+  const entries = await saveNames(walk, opened, place)
+  return walk.context.saveEncodedTree(opened.names.flatMap((name) => entries.get(name) ?? []))
+}
+
+/** The entries of the directory, as they stand in its tree. */
+async function saveNames(walk: Walk, opened: OpenFolder, place: FolderPlace): Promise<ReadonlyMap<string, string>> {
+  const { directory } = opened
   const { prefix, parent } = place
   const entries = new Map<string, string>()
   const left = await saveScanned(walk, { ...opened, prefix, parent, entries })
@@ -145,7 +148,7 @@ async function saveFolder(walk: Walk, opened: OpenFolder, place: FolderPlace): P
     ...found.map((each) => () => saveFound(save, each)),
     ...groupsOf(walk, closed).map((group) => () => saveClosed(save, group)),
   ])
-  return walk.context.saveEncodedTree(names.flatMap((name) => entries.get(name) ?? []))
+  return entries
 }
 
 function took({ walk, prefix, parents, entries }: FolderSave, name: string, node: TreeNode): void {
@@ -226,27 +229,6 @@ async function eachBranch(walk: Walk, actions: readonly (() => Promise<void>)[])
   await Promise.all(branches)
   if (failed !== undefined) throw failed.error
 }
-
-/** Takes over the opened directory, which is in none, and closes it however it ends: where it cannot be read, the walk goes on. */
-async function saveFolderAt(
-  walk: Walk,
-  directory: AnchoredDirectory,
-  path: string,
-  node: TreeNode | undefined,
-): Promise<TreeNode> {
-  try {
-    const status = await directory.handle.stat({ bigint: true })
-    const metadata = metadataFor(walk, { path, status, at: directoryItself(directory.child) })
-    const parent = await parentBytes(walk, subtreeOf(node))
-    const opened = { directory, names: await directory.names() }
-    const place = { prefix: `${path}/`, parent, trees: noTrees }
-    return { ...metadata, type: 'dir', subtree: await saveFolder(walk, opened, place) }
-  } finally {
-    await directory.close()
-  }
-}
-
-const subtreeOf = (node: TreeNode | undefined) => (node?.type === 'dir' ? node.subtree : undefined)
 
 /** The tree of the parent, in memory that threads share. */
 async function parentBytes(walk: Walk, tree: TreeId | undefined): Promise<Uint8Array | undefined> {

@@ -53,7 +53,7 @@ interface SeenEntry {
   readonly at: Buffer
 }
 
-export function metadataFor({ accounts, options, errors }: Walk, { path, status, at }: SeenEntry): NodeMetadata {
+function metadataFor({ accounts, options, errors }: Walk, { path, status, at }: SeenEntry): NodeMetadata {
   const { attributes: extendedAttributes, failure } = readAttributes(at)
   if (failure !== undefined) errors.push({ path, failure })
   const { withAtime = false } = options

@@ -12,11 +12,12 @@ import { encodeTree } from '../format/tree.ts'
 import type { HeldLock } from '../upkeep/lock.ts'
 import type { Vault } from '../vault.ts'
 import { type BlobSink, createBlobSink } from './blob-sink.ts'
+import { readAccountNames } from './file-status.ts'
 import { treeOfEncoded } from './parent-tree.ts'
 import { type ContentSaver, createContentSaver, type SavedContent, type SaveStreamOptions } from './save-content.ts'
-import { saveDirectory, saveEntryAt } from './save-directory.ts'
+import { saveDirectory, saveEntries } from './save-directory.ts'
 import { completeEntry, requireKnownType, requireStored, type TreeEntry } from './tree-entry.ts'
-import type { SaveDirectoryOptions, SavedDirectory, SavedEntryAt, SaveEntryOptions } from './walk.ts'
+import type { SaveDirectoryOptions, SavedDirectory, SavedEntries, SaveEntriesOptions } from './walk.ts'
 
 export type { SavedContent, SaveStreamOptions } from './save-content.ts'
 
@@ -26,8 +27,8 @@ export interface Save {
   saveBytes(bytes: Uint8Array, options?: SaveStreamOptions): Promise<SavedContent>
   /** Saves what is in a directory, recursively; see `SaveDirectoryOptions`. */
   saveDirectory(path: string, options?: SaveDirectoryOptions): Promise<SavedDirectory>
-  /** Saves one entry of a directory: a file, a link, or a directory with what is in it. */
-  saveEntryAt(path: string, options?: SaveEntryOptions): Promise<SavedEntryAt>
+  /** Saves some entries of a directory: files, links, directories with what is in them. The directory itself is not listed. */
+  saveEntries(path: string, options: SaveEntriesOptions): Promise<SavedEntries>
   /**
    * Saves one directory of a tree.
    * @throws Failure `tree_unsafe` (names), `node_unsupported`, `object_missing` (content or subtree that is not stored)
@@ -47,6 +48,8 @@ export interface SaveContext {
   readonly saveTree: Save['saveTree']
   /** A tree whose entries are encoded and in order, and refer to what this save has taken in or found stored. */
   readonly saveEncodedTree: (entries: readonly string[]) => Promise<TreeId>
+  /** See `readAccountNames`; read once. */
+  readonly accounts: () => Promise<string>
   /** Aborted when the lock is lost. */
   readonly lockSignal: AbortSignal
 }
@@ -85,13 +88,19 @@ export async function startSave(vault: Vault, lock: HeldLock): Promise<Save> {
     return putTree(treeOfEncoded(entries))
   }
 
+  let names: Promise<string> | undefined
+  const accounts = () => {
+    names ??= readAccountNames()
+    return names
+  }
+
   let ended = false
-  const context: SaveContext = { vault, sink, content, saveTree, saveEncodedTree, lockSignal: lock.signal }
+  const context: SaveContext = { vault, sink, content, saveTree, saveEncodedTree, accounts, lockSignal: lock.signal }
   return {
     saveStream: content.saveStream,
     saveBytes: (bytes, options) => content.saveStream([bytes], options),
     saveDirectory: (path, options = {}) => saveDirectory(context, path, options),
-    saveEntryAt: (path, options = {}) => saveEntryAt(context, path, options),
+    saveEntries: (path, options) => saveEntries(context, path, options),
     saveTree,
     async finish() {
       try {

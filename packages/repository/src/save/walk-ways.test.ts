@@ -205,7 +205,7 @@ describe('two ways of a walk come to the same', () => {
 })
 
 describe('a walk that goes down', () => {
-  test.each(['saveDirectory', 'saveEntryAt'] as const)(
+  test.each(['saveDirectory', 'saveEntries'] as const)(
     '%s leaves nothing open when whoever is told fails',
     async (way) => {
       const home = await scratch()
@@ -216,7 +216,7 @@ describe('a walk that goes down', () => {
       const onEntry = ({ path }: SavedEntry) => {
         if (path.endsWith('down/beside/file')) throw new TypeError('told')
       }
-      await expect(save[way](source, { onEntry })).rejects.toThrow(TypeError)
+      await expect(save[way](source, { names: ['down'], onEntry })).rejects.toThrow(TypeError)
       await save.discard()
       expect(await openBelow(source)).toEqual([])
     },

@@ -12,7 +12,6 @@ import type { TreeNode } from '../format/tree.ts'
 import { type ExcludeRules, encodeRules } from '../selection/exclude-rules.ts'
 import { createExcluder, type Excluder } from '../selection/excluder.ts'
 import { changeOf, type EntryChange } from './entry-change.ts'
-import { readAccountNames } from './file-status.ts'
 import type { DirectoryManifest, ManifestOptions } from './manifest.ts'
 import type { SaveContext } from './save.ts'
 import type { SavedContent } from './save-content.ts'
@@ -61,9 +60,9 @@ export interface SaveDirectoryOptions extends ManifestOptions {
   readonly chunking?: (path: string, bytes: number) => Chunking
 }
 
-export interface SaveEntryOptions extends Omit<SaveDirectoryOptions, 'parentTree' | 'expect'> {
-  /** What an earlier snapshot has in its place. */
-  readonly parent?: TreeNode
+export interface SaveEntriesOptions extends Omit<SaveDirectoryOptions, 'expect'> {
+  /** Entries of the directory. */
+  readonly names: readonly string[]
 }
 
 export interface PathProblem {
@@ -85,9 +84,9 @@ export interface SavedDirectory {
 }
 
 /** Paths in it begin with the name of the entry. */
-export interface SavedEntryAt extends Omit<SavedDirectory, 'tree'> {
-  /** Undefined where it was left out, vanished, cannot be read or cannot be saved by its nature. */
-  readonly node: TreeNode | undefined
+export interface SavedEntries extends Omit<SavedDirectory, 'tree'> {
+  /** By name; without those that were left out, vanished, cannot be read or cannot be saved by their nature. */
+  readonly nodes: ReadonlyMap<string, TreeNode>
 }
 
 export interface Walk {
@@ -125,7 +124,7 @@ export async function startWalk(context: SaveContext, below: string, options: Sa
     excluder: excludeRules === undefined ? undefined : createExcluder(excludeRules),
     excludes: excludeRules === undefined ? undefined : encodeRules(excludeRules),
     options,
-    accounts: await readAccountNames(),
+    accounts: await context.accounts(),
     signal: options.signal === undefined ? lockSignal : AbortSignal.any([lockSignal, options.signal]),
     changed: new Set(),
     errors: [],

@@ -154,6 +154,27 @@ test('the snapshot says the same as the report, and how much was stored is what 
   expect(await repository.snapshots()).toHaveLength(2)
 })
 
+test('every file of a tree by its name is the tree, in one walk for each directory', async () => {
+  const { cwd, backup } = await bench()
+  const targets: string[] = []
+  for (let folder = 0; folder < 30; folder += 1) {
+    const path = `top/${folder % 7}/${folder}`
+    await mkdir(join(cwd, path), { recursive: true })
+    for (let file = 0; file < 3; file += 1) {
+      targets.push(`${path}/${file}`)
+      await writeFile(join(cwd, path, `${file}`), `${folder} ${file}`)
+    }
+  }
+  const whole = await backup(['top'])
+  const shown: number[] = []
+  const given = ['top/none', ...targets, ...targets.slice(5, 20), 'top/3/absent', './top/0/0/1']
+  const named = await backup(given, { onProgress: ({ files }) => shown.push(files) })
+  expect([named.tree, named.files, named.bytes]).toEqual([whole.tree, 90, whole.bytes])
+  expect(shown).toEqual(Array.from({ length: 90 }, (_, at) => at + 1))
+  expect(named.problems.map(({ path }) => path)).toEqual([join(cwd, 'top/none'), join(cwd, 'top/3/absent')])
+  expect(named.counts).toEqual(whole.counts)
+})
+
 test.each<[string, ExcludeRules, readonly string[]]>([
   ['a pattern', { patterns: [{ text: '*wo' }] }, ['/a', '/a/b', '/a/one']],
   ['a pattern in any case', { patterns: [{ text: 'B', ignoreCase: true }] }, ['/a', '/a/one']],

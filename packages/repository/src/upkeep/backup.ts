@@ -7,7 +7,7 @@
  * walked once: what is counted is counted on the way, and what the snapshot reaches was found stored on the way.
  */
 import { lstat, readdir } from 'node:fs/promises'
-import { dirname, join, normalize, resolve } from 'node:path'
+import { basename, dirname, join, normalize, resolve } from 'node:path'
 import { Failure, type TreeId } from '@stillpoint/core/kernel'
 import { errnoOf, storageFailure } from '../blob/storage-failure.ts'
 import type { SnapshotId } from '../format/ids.ts'
@@ -16,11 +16,11 @@ import { bytesFromName, nameFromBytes } from '../format/node-name.ts'
 import { blobPlainBytes, packBytes } from '../format/pack.ts'
 import type { SnapshotSummary } from '../format/snapshot-summary.ts'
 import { type Timestamp, timestampFromMs } from '../format/timestamp.ts'
-import type { TreeNode } from '../format/tree.ts'
-import { resolvePath } from '../load/resolve.ts'
 import type { Snapshot } from '../load/snapshots.ts'
 import type { LoadedIndex } from '../loaded-index.ts'
+import { eachOf } from '../parallel.ts'
 import { metadataOf, readAccountNames } from '../save/file-status.ts'
+import { createParentPaths, type ParentPaths } from '../save/parent-paths.ts'
 import { type Save, startSave } from '../save/save.ts'
 import { writeSnapshot } from '../save/seal.ts'
 import { completeEntry, type TreeEntry } from '../save/tree-entry.ts'
@@ -29,6 +29,7 @@ import {
   type PathProblem,
   type SaveDirectoryOptions,
   type SavedDirectory,
+  type SavedEntries,
   type SavedEntry,
   savedEntry,
 } from '../save/walk.ts'
@@ -43,6 +44,13 @@ export interface BackupProgress {
   readonly bytes: number
   readonly path: string
 }
+
+/** Targets that are looked for at the same time. */
+const targetsInFlightMax = 16
+/** Directories of targets that are walked at the same time. */
+const groupsInFlightMax = 8
+/** The same of directories that are put together from targets, at each level. */
+const foldersInFlightMax = 4
 
 /** With its path in the snapshot. */
 export type BackedUpEntry = SavedEntry
@@ -126,6 +134,7 @@ interface Folder {
 
 interface Backup {
   readonly vault: Vault
+  readonly parents: ParentPaths
   readonly save: Save
   readonly options: BackupOptions
   readonly root: Folder
@@ -135,6 +144,9 @@ interface Backup {
   readonly skipped: string[]
   files: number
   bytes: number
+  /** The same while walks are under way. */
+  readonly shown: { files: number; bytes: number }
+  readonly accounts: string
   /** What lies at the root where the only target has no name of its own. */
   whole: TreeId | undefined
 }
@@ -146,10 +158,14 @@ export async function backup(vault: Vault, locks: LockKeeper, options: BackupOpt
     const target = options.dryRun === true ? dryVault(vault) : vault
     const added: Added = { dataBlobs: 0, treeBlobs: 0, bytes: 0, storedBytes: 0 }
     const counting: Vault = { ...target, index: countingIndex(target.index, added) }
+    const accounts = await readAccountNames()
+    const parents = createParentPaths(vault, options.parent?.tree)
     const save = await startSave(counting, await locks.acquire('shared'))
     const root = newFolder('/', '/')
-    const found = { problems: [], changed: [], skipped: [], files: 0, bytes: 0, whole: undefined }
-    const work: Backup = { vault, save, options, root, counter: createEntryCounter(), ...found }
+    const shown = { files: 0, bytes: 0 }
+    const found = { problems: [], changed: [], skipped: [], files: 0, bytes: 0, shown, whole: undefined }
+    const counter = createEntryCounter()
+    const work: Backup = { vault, save, parents, accounts, options, root, counter, ...found }
     let tree: TreeId
     try {
       await saveSource(work)
@@ -198,7 +214,7 @@ async function saveSource(work: Backup): Promise<void> {
   if (source.kind === 'stream') await saveStream(work, source.name, source.stream)
   else if (source.paths.length === 1 && componentsOf(source.paths[0] ?? '').length === 0) {
     await saveWhole(work, resolve(work.options.cwd, source.paths[0] ?? ''))
-  } else for (const path of source.paths) await savePath(work, path)
+  } else await savePaths(work, source.paths)
   if (work.whole === undefined && !hasEntries(work.root)) throw empty(work.problems)
 }
 
@@ -270,33 +286,75 @@ function componentsOf(path: string): readonly string[] {
     .filter((component) => component !== '' && component !== '.' && component !== '..')
 }
 
-async function savePath(work: Backup, path: string): Promise<void> {
-  const { options } = work
-  const absolute = resolve(options.cwd, path)
-  const components = componentsOf(path)
-  const name = components.at(-1)
+/** Targets in one directory. */
+interface TargetGroup {
+  /** Absolute. */
+  readonly directory: string
+  readonly folder: Folder
+  readonly names: string[]
+}
+
+/** Each directory is walked once for all that is named in it: a list may name every file of a tree. */
+async function savePaths(work: Backup, paths: readonly string[]): Promise<void> {
+  const groups = new Map<string, TargetGroup>()
+  for (const found of await targetsOf(work, paths)) {
+    if ('failure' in found) work.problems.push(found)
+    else addTarget(work, groups, found.path)
+  }
+  const saved = new Map<TargetGroup, SavedEntries>()
+  await eachOf(groups.values(), groupsInFlightMax, async (group) => {
+    const { directory, folder, names } = group
+    work.options.signal?.throwIfAborted()
+    const parentTree = await work.parents.treeAt(componentsOf(folder.place))
+    const options = walkOptions(work, { below: directory, place: folder.place })
+    const given = { ...options, ...(parentTree === undefined ? {} : { parentTree }), names }
+    saved.set(group, await work.save.saveEntries(directory, given))
+  })
+  for (const group of groups.values()) {
+    const found = saved.get(group)
+    if (found === undefined) continue
+    takeOver(work, found, group.directory)
+    for (const [name, node] of found.nodes) group.folder.entries.set(name, node)
+  }
+}
+
+/** A path as it was given, or below one that has no name of its own; or why there is none. */
+type Target = { readonly path: string } | PathProblem
+
+async function targetsOf(work: Backup, paths: readonly string[]): Promise<readonly Target[]> {
+  const found = new Map<number, readonly Target[]>()
+  await eachOf(paths.entries(), targetsInFlightMax, async ([number, path]) => {
+    work.options.signal?.throwIfAborted()
+    found.set(number, await targetsAt(work, path))
+  })
+  return paths.flatMap((_, number) => found.get(number) ?? [])
+}
+
+async function targetsAt(work: Backup, path: string): Promise<readonly Target[]> {
+  const absolute = resolve(work.options.cwd, path)
   try {
-    if (name === undefined) {
-      // A path without a name of its own ("/", "."): what is in it lies at the root.
-      for (const each of (await readdir(absolute, { encoding: 'buffer' })).sort(Buffer.compare)) {
-        await savePath(work, join(path, nameFromBytes(each)))
-      }
-      return
+    if (componentsOf(path).length > 0) {
+      await lstat(bytesFromName(absolute))
+      return [{ path }]
     }
-    await lstat(bytesFromName(absolute))
+    // A path without a name of its own ("/", "."): what is in it lies at the root.
+    const names = (await readdir(absolute, { encoding: 'buffer' })).sort(Buffer.compare).map(nameFromBytes)
+    return names.map((name) => ({ path: join(path, name) }))
   } catch (error) {
     if (!isErrno(error)) throw error
-    work.problems.push({ path: absolute, failure: storageFailure(error, 'reading', absolute) })
-    return
+    return [{ path: absolute, failure: storageFailure(error, 'reading', absolute) }]
   }
+}
+
+function addTarget(work: Backup, groups: Map<string, TargetGroup>, path: string): void {
+  const absolute = resolve(work.options.cwd, path)
+  const components = componentsOf(path)
+  const directory = dirname(absolute)
   const folder = folderAt(work, components.slice(0, -1), absolute)
-  const parent = await nodeInParent(work, components)
-  const saved = await work.save.saveEntryAt(absolute, {
-    ...walkOptions(work, { below: dirname(absolute), place: folder.place }),
-    ...(parent === undefined ? {} : { parent }),
-  })
-  takeOver(work, saved, dirname(absolute))
-  if (saved.node !== undefined) folder.entries.set(name, saved.node)
+  const key = `${folder.place}\0${directory}`
+  const group = groups.get(key) ?? { directory, folder, names: [] }
+  groups.set(key, group)
+  group.names.push(basename(absolute))
 }
 
 const isErrno = (error: unknown) => /^E[A-Z0-9]+$/.test(errnoOf(error) ?? '')
@@ -322,7 +380,7 @@ interface WalkPlace {
 function walkOptions(work: Backup, { below, place }: WalkPlace): Omit<SaveDirectoryOptions, 'parentTree' | 'expect'> {
   const { options } = work
   const { exclude, excludeRules, parent, signal, onProgress } = options
-  const before = { files: work.files, bytes: work.bytes }
+  const last = { files: 0, bytes: 0 }
   return {
     ...(signal === undefined ? {} : { signal }),
     ...(exclude === undefined ? {} : { exclude: (path: string) => exclude(join(below, path)) }),
@@ -335,8 +393,13 @@ function walkOptions(work: Backup, { below, place }: WalkPlace): Omit<SaveDirect
     ...(onProgress === undefined
       ? {}
       : {
-          onProgress: ({ files, bytes, path }: DirectoryProgress) =>
-            onProgress({ files: before.files + files, bytes: before.bytes + bytes, path: join(below, path) }),
+          onProgress: ({ files, bytes, path }: DirectoryProgress) => {
+            // Several walks at a time are one to whoever looks.
+            work.shown.files += files - last.files
+            work.shown.bytes += bytes - last.bytes
+            Object.assign(last, { files, bytes })
+            onProgress({ ...work.shown, path: join(below, path) })
+          },
         }),
   }
 }
@@ -370,17 +433,6 @@ function folderAt(work: Backup, components: readonly string[], absolute: string)
   return folder
 }
 
-async function nodeInParent({ vault, options }: Backup, components: readonly string[]): Promise<TreeNode | undefined> {
-  if (options.parent === undefined) return undefined
-  try {
-    return await resolvePath(vault, options.parent.tree, components.join('/'))
-  } catch (error) {
-    // A parent only saves work: where it has no such path, or is damaged, everything is read.
-    if (error instanceof Failure) return undefined
-    throw error
-  }
-}
-
 async function saveStream(work: Backup, name: string, stream: AsyncIterable<Uint8Array>): Promise<void> {
   const { options, root, vault } = work
   const components = componentsOf(name)
@@ -402,26 +454,27 @@ async function saveStream(work: Backup, name: string, stream: AsyncIterable<Uint
   const mtime = timestampFromMs(vault.clock.wallMs())
   const entry = completeEntry({ name: last, type: 'file', permissions: 0o644, mtime, ...saved }, mtime)
   folder.entries.set(last, entry)
-  tell(work, savedEntry(path, entry, await nodeInParent(work, components)))
+  tell(work, savedEntry(path, entry, await work.parents.nodeAt(components)))
 }
 
 /** Saves a folder that was put together from several targets. Its metadata is that of the directory on this machine. */
 async function saveFolder(work: Backup, folder: Folder): Promise<TreeId> {
   const entries = [...folder.entries.values()]
-  for (const [name, below] of folder.folders) {
-    if (folder.entries.has(name) || !hasEntries(below)) continue // a target that contains this one was saved as a whole
+  await eachOf(folder.folders, foldersInFlightMax, async ([name, below]) => {
+    if (folder.entries.has(name) || !hasEntries(below)) return // a target that contains this one was saved as a whole
     const subtree = await saveFolder(work, below)
-    const node = completeEntry({ ...(await folderMetadata(name, below)), type: 'dir', subtree }, work.options.time)
+    const metadata = await folderMetadata(work, name, below)
+    const node = completeEntry({ ...metadata, type: 'dir', subtree }, work.options.time)
     entries.push(node)
-    tell(work, savedEntry(below.place.slice(0, -1), node, await nodeInParent(work, componentsOf(below.place))))
-  }
+    tell(work, savedEntry(below.place.slice(0, -1), node, await work.parents.nodeAt(componentsOf(below.place))))
+  })
   return work.save.saveTree(entries)
 }
 
-async function folderMetadata(name: string, { path }: Folder) {
+async function folderMetadata({ accounts }: Backup, name: string, { path }: Folder) {
   if (path === '') return { name, permissions: 0o755 }
   try {
-    return metadataOf(name, await lstat(bytesFromName(path), { bigint: true }), { accounts: await readAccountNames() })
+    return metadataOf(name, await lstat(bytesFromName(path), { bigint: true }), { accounts })
   } catch (error) {
     throw isErrno(error) ? storageFailure(error, 'reading', path) : error
   }
