@@ -7,4 +7,11 @@ export {
   parsePatterns,
 } from './exclude-rules.ts'
 export { createExcluder, type ExcludedFolder, type Excluder, folderByPath } from './excluder.ts'
-export { anyMatches, type ComponentTest, componentTest, type PathPattern, parsePattern } from './path-pattern.ts'
+export {
+  anyMatches,
+  type ComponentTest,
+  componentTest,
+  mayTellApartBelow,
+  type PathPattern,
+  parsePattern,
+} from './path-pattern.ts'

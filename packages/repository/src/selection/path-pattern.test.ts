@@ -1,7 +1,7 @@
 import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { anyMatches, parsePattern } from './path-pattern.ts'
+import { anyMatches, mayTellApartBelow, parsePattern } from './path-pattern.ts'
 
 describe('patterns as restic has them', () => {
   test.each([
@@ -71,6 +71,26 @@ describe('patterns as restic has them', () => {
       }),
       { numRuns: 2_000 },
     )
+  })
+  test('what need not be looked into has nothing that is told apart', () => {
+    const part = fc.constantFrom('**', 'a', 'b', '*', 'a*', '[ab]')
+    const text = fc
+      .tuple(fc.constantFrom('', '!'), fc.constantFrom('', '/'), fc.array(part, { minLength: 1, maxLength: 4 }))
+      .map(([negation, root, parts]) => `${negation}${root}${parts.join('/')}`)
+    const names = fc.array(fc.constantFrom('a', 'b', 'ab', 'c'), { minLength: 1, maxLength: 5 })
+    fc.assert(
+      fc.property(fc.array(text, { minLength: 1, maxLength: 3 }), names, names, (texts, above, below) => {
+        const patterns = texts.map((each) => parsePattern(each))
+        const path = `/${above.join('/')}`
+        const inside = anyMatches(patterns, `${path}/${below.join('/')}`)
+        if (!mayTellApartBelow(patterns, path)) expect(inside).toBe(anyMatches(patterns, path))
+      }),
+      { numRuns: 5_000 },
+    )
+    const rooted = [parsePattern('/home/*/docs'), parsePattern('/etc/ssh')]
+    expect(['/home', '/home/me', '/etc'].map((path) => mayTellApartBelow(rooted, path))).toEqual([true, true, true])
+    const others = ['/var', '/home/me/src', '/home/me/docs', '/etc/ssh', '/etc/ssl']
+    expect(others.map((path) => mayTellApartBelow(rooted, path))).toEqual([false, false, false, false, false])
   })
   // By trying all places of each star for each place of the others, each of them takes years.
   test.each([

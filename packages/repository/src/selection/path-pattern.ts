@@ -12,6 +12,8 @@ export interface PathPattern {
   matches(path: string): boolean
   /** The same of the components of a path. */
   holdsFor(components: readonly string[]): boolean
+  /** Whether it may hold for something in the directory of these components, for which it does not hold. */
+  mayHoldBelow(components: readonly string[]): boolean
 }
 
 /** @throws Failure `options_invalid` */
@@ -29,7 +31,10 @@ export function parsePattern(text: string, options: { readonly ignoreCase?: bool
   const holdsFor = (components: readonly string[]) => {
     return (isRooted || components.length > 0) && holdsInOrder(rows, components, isRooted)
   }
-  return { text, isNegated, holdsFor, matches: (path) => holdsFor(componentsOf(path)) }
+  const mayHoldBelow = (components: readonly string[]) => {
+    return !isRooted || components.every((component, at) => rows[0]?.[at]?.test(component) ?? true)
+  }
+  return { text, isNegated, holdsFor, mayHoldBelow, matches: (path) => holdsFor(componentsOf(path)) }
 }
 
 /**
@@ -143,4 +148,14 @@ export function anyMatches(patterns: readonly PathPattern[], path: string): bool
   let matched = false
   for (const pattern of patterns) if (pattern.holdsFor(components)) matched = !pattern.isNegated
   return matched
+}
+
+/**
+ * Whether whoever looks for what patterns match must look into a directory: not where all in it is matched with it, nor
+ * where nothing in it can be.
+ */
+export function mayTellApartBelow(patterns: readonly PathPattern[], path: string): boolean {
+  if (patterns.some(({ isNegated }) => isNegated)) return true
+  const components = componentsOf(path)
+  return !anyMatches(patterns, path) && patterns.some((pattern) => pattern.mayHoldBelow(components))
 }

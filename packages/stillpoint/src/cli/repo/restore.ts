@@ -2,7 +2,7 @@
 import { resolve } from 'node:path'
 import { Failure, isFailure } from '@stillpoint/core/kernel'
 import type { LoadDirectoryOptions, Overwrite, Repository, TreeNode } from '@stillpoint/repository'
-import { anyMatches, type PathPattern, parsePattern } from '@stillpoint/repository/selection'
+import { anyMatches, mayTellApartBelow, type PathPattern, parsePattern } from '@stillpoint/repository/selection'
 import { type Command, Option } from 'commander'
 import { type ExitCode, exitCodes } from '../exit-codes.ts'
 import { countText, shortId } from '../quantities.ts'
@@ -171,7 +171,7 @@ async function selector(
   if (include.length === 0) return undefined
   const needed = new Set<string>()
   let isAnyMatched = false
-  const walk = repository.upkeep.walk(tree)
+  const walk = repository.upkeep.walk(tree, { enter: ({ path }) => mayTellApartBelow(include, path) })
   try {
     for await (const { path } of walk) {
       if (!anyMatches(include, path)) continue
