@@ -74,7 +74,13 @@ interface Batch {
 
 const newBatch = (): Batch => ({ blobs: [], bytes: 0 })
 
-export function createBlobSink(vault: Vault): BlobSink {
+export interface BlobSinkOptions {
+  /** How much may be stored that no index names, in bytes: whoever is interrupted loses that. Default: any. */
+  readonly indexEveryBytes?: number
+}
+
+export function createBlobSink(vault: Vault, options: BlobSinkOptions = {}): BlobSink {
+  const { indexEveryBytes = Number.POSITIVE_INFINITY } = options
   const claimed: Record<BlobType, Set<string>> = { data: new Set(), tree: new Set() }
   const batches: Record<BlobType, Batch> = { data: newBatch(), tree: newBatch() }
   const loose: Record<BlobType, { blobs: SealedBlob[]; bytes: number }> = {
@@ -83,12 +89,16 @@ export function createBlobSink(vault: Vault): BlobSink {
   }
   const { compression, packBytes, selfCheck } = vault.writes
   const packs = createFillingPacks(vault.entropy, packBytes)
-  const writer = createPackWriter(vault, (indexed) => {
-    // The index remembers them in less memory; that of a trial does not take them over.
-    for (const { id, type } of indexed.flatMap(({ entries }) => entries)) {
-      if (vault.index.blobs.has(id, type)) claimed[type].delete(id)
-    }
-  })
+  const writer = createPackWriter(
+    vault,
+    (indexed) => {
+      // The index remembers them in less memory; that of a trial does not take them over.
+      for (const { id, type } of indexed.flatMap(({ entries }) => entries)) {
+        if (vault.index.blobs.has(id, type)) claimed[type].delete(id)
+      }
+    },
+    indexEveryBytes,
+  )
   const work = createTrackedWork()
   const batchSlabs = createSlabs({ slabBytes: 2 * batchBytes, slabsMax: batchesInFlightMax })
   const flushing = new Set<Promise<void>>()

@@ -23,16 +23,25 @@ export interface PackWriter {
   removeUnindexed(): Promise<void>
 }
 
-/** @param onIndexed called when an index that names these packs is durable */
-export function createPackWriter(vault: Vault, onIndexed: (packs: readonly IndexedPack[]) => void): PackWriter {
+/**
+ * @param onIndexed called when an index that names these packs is durable
+ * @param indexEveryBytes an index is written after packs of so many bytes, if not before
+ */
+export function createPackWriter(
+  vault: Vault,
+  onIndexed: (packs: readonly IndexedPack[]) => void,
+  indexEveryBytes: number,
+): PackWriter {
   let unindexed: IndexedPack[] = []
   let unindexedBlobs = 0
+  let unindexedBytes = 0
 
   async function writeIndex(): Promise<void> {
     const packs = unindexed
     if (packs.length === 0) return
     unindexed = []
     unindexedBlobs = 0
+    unindexedBytes = 0
     const name = await writeDocument(vault, 'index', encodeIndex(packs))
     await confirmDocument(vault, { kind: 'index', name })
     vault.index.adopt(name, packs)
@@ -47,7 +56,8 @@ export function createPackWriter(vault: Vault, onIndexed: (packs: readonly Index
       await confirmPack(vault, { id, bytes: given.length })
       unindexed.push({ id, entries })
       unindexedBlobs += entries.length
-      if (unindexedBlobs >= indexBlobsMax) await writeIndex()
+      unindexedBytes += given.length
+      if (unindexedBlobs >= indexBlobsMax || unindexedBytes >= indexEveryBytes) await writeIndex()
     },
     async removeUnindexed() {
       const packs = unindexed

@@ -7,13 +7,14 @@
 
 import { Failure } from '@stillpoint/core/kernel'
 import type { BlobPlace } from '../blob-index.ts'
-import type { PackId, SnapshotId } from '../format/ids.ts'
-import type { PackEntry } from '../format/pack.ts'
+import type { SnapshotId } from '../format/ids.ts'
 import { listSnapshots, type Snapshot } from '../load/snapshots.ts'
+import { eachOf } from '../parallel.ts'
+import { createBlobSink } from '../save/blob-sink.ts'
 import type { Vault } from '../vault.ts'
 import { type BlobSet, createBlobSet } from './blob-set.ts'
-import { readPackBlobs } from './pack-stream.ts'
-import { createRepacker } from './repacker.ts'
+import { createRangeOpener, type PackBlobs, rangeBounds } from './open-ranges.ts'
+import { packRanges } from './pack-stream.ts'
 import { rewriteSnapshot } from './rewrite-snapshot.ts'
 import { idOfDigits } from './scan-tree.ts'
 import { type WalkSink, walkTrees } from './walk-trees.ts'
@@ -46,6 +47,9 @@ interface Copy {
   readonly target: Vault
   readonly abort: () => void
 }
+
+/** Packs of so many bytes are named in an index, so that an interrupted copy need not repeat them. */
+const indexEveryBytes = 512 << 20
 
 /** @throws Failure `object_damaged`, `object_missing`, `no_space`, … */
 export async function copySnapshots(
@@ -115,28 +119,34 @@ async function copyBlobs(
   missing: Missing,
   onDone: (blobs: number) => void,
 ): Promise<number> {
-  const repacker = createRepacker(target)
+  const sink = createBlobSink(target, { indexEveryBytes })
+  const opener = createRangeOpener(source)
   let blobs = 0
   let bytes = 0
-  for (const { pack, entries } of placesOf(source, missing)) {
-    for await (const { entry, plaintext } of readPackBlobs(source, pack, entries)) {
+  try {
+    await eachOf(rangesOf(placesOf(source, missing)), opener.rangesInFlightMax, async (range) => {
       abort()
       // Sealed anew: the target has other keys.
-      await repacker.add({ entry, plaintext, sealed: undefined })
-      blobs += 1
-      bytes += plaintext.length
+      bytes += await opener.open(range, sink)
+      blobs += range.entries.length
       onDone(blobs)
-    }
+    })
+    await sink.finish()
+  } catch (error) {
+    await sink.discard()
+    throw error
   }
-  await repacker.finish()
   return bytes
 }
 
+function* rangesOf(packs: Iterable<PackBlobs>): Generator<PackBlobs> {
+  for (const { pack, entries } of packs) {
+    for (const range of packRanges(entries, rangeBounds)) yield { pack, entries: range }
+  }
+}
+
 /** Pack by pack; places are made up when their pack's turn comes, for there may be very many. */
-function* placesOf(
-  { index: { blobs: index } }: Vault,
-  { blobs, first }: Missing,
-): Generator<{ readonly pack: PackId; readonly entries: readonly PackEntry[] }> {
+function* placesOf({ index: { blobs: index } }: Vault, { blobs, first }: Missing): Generator<PackBlobs> {
   const count = blobs.size - first
   const placeOf = (at: number): BlobPlace => {
     const { id, type } = blobs.at(first + at)

@@ -5,7 +5,7 @@
 import { isFailure } from '@stillpoint/core/kernel'
 import { DamageError } from '../format/damage.ts'
 import type { PackId } from '../format/ids.ts'
-import type { PackEntry } from '../format/pack.ts'
+import { blobPlainBytes, type PackEntry } from '../format/pack.ts'
 import { readBlob } from '../load/blob-reader.ts'
 import { openBlob } from '../save/blob-coder.ts'
 import type { Vault } from '../vault.ts'
@@ -30,13 +30,12 @@ export async function* readPackBlobs(
   pack: PackId,
   entries: readonly PackEntry[],
 ): AsyncGenerator<OpenedBlob> {
-  const ordered = [...entries].sort((left, right) => left.offset - right.offset)
-  for (const range of rangesOf(ordered)) {
+  for (const range of packRanges(entries)) {
     const [first] = range
     const last = range.at(-1)
     if (first === undefined || last === undefined) continue
     const length = last.offset + last.length - first.offset
-    const bytes = await readRange(vault, pack, { offset: first.offset, length })
+    const bytes = await readPackRange(vault, pack, { offset: first.offset, length })
     for (const entry of range) {
       const at = entry.offset - first.offset
       yield await open(vault, entry, bytes?.subarray(at, at + entry.length))
@@ -44,17 +43,30 @@ export async function* readPackBlobs(
   }
 }
 
-function rangesOf(ordered: readonly PackEntry[]): readonly (readonly PackEntry[])[] {
+export interface RangeBounds {
+  /** From the first to the last. */
+  readonly rangeBytes: number
+  /** Of the plaintexts. */
+  readonly plainBytes: number
+}
+
+const usualBounds: RangeBounds = { rangeBytes: rangeBytesMax, plainBytes: Number.POSITIVE_INFINITY }
+
+/** Entries of a pack that are read together, in the order of their offsets. What is beyond the bounds is alone. */
+export function packRanges(entries: readonly PackEntry[], bounds = usualBounds): readonly (readonly PackEntry[])[] {
   const ranges: PackEntry[][] = []
   let begin = 0
   let end = 0
-  for (const entry of ordered) {
+  let plainBytes = 0
+  for (const entry of [...entries].sort((left, right) => left.offset - right.offset)) {
     const range = ranges.at(-1)
-    const fits = entry.offset - end <= gapBytesMax && entry.offset + entry.length - begin <= rangeBytesMax
-    if (range !== undefined && fits) range.push(entry)
+    plainBytes += blobPlainBytes(entry)
+    const isNear = entry.offset - end <= gapBytesMax && entry.offset + entry.length - begin <= bounds.rangeBytes
+    if (range !== undefined && isNear && plainBytes <= bounds.plainBytes) range.push(entry)
     else {
       ranges.push([entry])
       begin = entry.offset
+      plainBytes = blobPlainBytes(entry)
     }
     end = entry.offset + entry.length
   }
@@ -62,7 +74,7 @@ function rangesOf(ordered: readonly PackEntry[]): readonly (readonly PackEntry[]
 }
 
 /** Undefined where the pack is gone or too short: its blobs may lie elsewhere too. */
-async function readRange(
+export async function readPackRange(
   vault: Vault,
   pack: PackId,
   range: { readonly offset: number; readonly length: number },
