@@ -147,9 +147,11 @@ function launch(options: DaemonOptions): Life {
 async function waitUntilReady(life: Life, options: DaemonOptions): Promise<void> {
   const deadline = performance.now() + startTimeoutMs
   for (;;) {
+    // Asked before the log is read: what it said last is in there then.
+    const { hasExited } = life
     const log = await readFile(options.logFile, 'utf8')
-    if (life.hasExited || performance.now() > deadline) {
-      const what = life.hasExited ? 'ended while starting' : `did not answer within ${startTimeoutMs} ms`
+    if (hasExited || performance.now() > deadline) {
+      const what = hasExited ? 'ended while starting' : `did not answer within ${startTimeoutMs} ms`
       throw new Failure({
         code: 'server_did_not_start',
         message: `${options.name} ${what}:\n${log.slice(-2000)}`,
