@@ -4,26 +4,15 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { blobId, sha256 } from '../format/ids.ts'
 import { encodeTree, type FileNode } from '../format/tree.ts'
+import { scanRules } from '../testing/scan-rules.ts'
 import { scratch } from '../testing/testbed.ts'
-import { metadataOf, readAccountNames } from './file-status.ts'
+import { metadataOf } from './file-status.ts'
 import { doneEntries } from './findings.ts'
-import type { ScanRules } from './scan-entry.ts'
 import { scanNames } from './scan-names.ts'
 
 test('a task ends where the parent knows very many chunks, and the next goes on from there', async () => {
   const directory = await scratch()
-  const rules: ScanRules = {
-    accounts: await readAccountNames(),
-    parentTime: undefined,
-    ignoreCtime: false,
-    ignoreInode: false,
-    ctimeTells: true,
-    fileBytesMax: 1000,
-    wantsFingerprints: false,
-    withAtime: false,
-    excludes: undefined,
-    readsAll: false,
-  }
+  const rules = await scanRules(1000)
   const chunk = blobId(sha256(Buffer.from('chunk')))
   const nodes: FileNode[] = []
   for (const [name, chunks] of Object.entries({ a: 1, b: 60_000, c: 60_000, d: 2 })) {

@@ -127,7 +127,8 @@ async function copyBlobs(
     await eachOf(rangesOf(placesOf(source, missing)), opener.rangesInFlightMax, async (range) => {
       abort()
       // Sealed anew: the target has other keys.
-      bytes += await opener.open(range, sink)
+      const opened = await opener.open(range, sink)
+      bytes += opened // not in one: others add to it meanwhile
       blobs += range.entries.length
       onDone(blobs)
     })

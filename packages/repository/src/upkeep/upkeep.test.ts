@@ -45,6 +45,21 @@ const withoutIds = (found: Record<string, string>) =>
     .sort()
 
 describe('copy', () => {
+  test('of many packs tells how much it was', async () => {
+    const random = seeded(5)
+    const home = await scratch()
+    const source = join(home, 'source')
+    await mkdir(source)
+    for (let file = 0; file < 45; file += 1) await writeFile(join(source, `${file}`), random.bytes(1_000_000))
+    const from = await newRepository(join(home, 'from'))
+    await takeSnapshot(from, source)
+    const into = await newRepository(join(home, 'into'))
+    const [copied] = await into.upkeep.copyFrom(from, { snapshots: await from.snapshots() })
+    const trees = (copied?.bytesCopied ?? 0) - 45_000_000
+    expect(trees).toBeGreaterThan(0)
+    expect(trees).toBeLessThan(100_000)
+  })
+
   test('brings everything, and nothing twice', async () => {
     const { objects } = await inMemory()
     const source = await openMemory(objects)

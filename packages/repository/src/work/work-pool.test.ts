@@ -10,8 +10,7 @@ import { deriveGearTable } from '../chunk/gear-table.ts'
 import { generateKeys, seal } from '../format/crypto.ts'
 import { DamageError } from '../format/damage.ts'
 import { sha256 } from '../format/ids.ts'
-import { readAccountNames } from '../save/file-status.ts'
-import type { ScanRules } from '../save/scan-entry.ts'
+import { scanRules } from '../testing/scan-rules.ts'
 import { scratch } from '../testing/testbed.ts'
 import { clock, entropy } from '../testing/world.ts'
 import { createSlabs } from './slabs.ts'
@@ -59,18 +58,7 @@ describe('the pool', () => {
     const warned = (warning: Error) => warnings.push(warning.message)
     process.on('warning', warned)
     onTestFinished(() => void process.off('warning', warned))
-    const rules: ScanRules = {
-      accounts: await readAccountNames(),
-      parentTime: undefined,
-      ignoreCtime: false,
-      ignoreInode: false,
-      ctimeTells: true,
-      fileBytesMax: 0,
-      wantsFingerprints: false,
-      withAtime: false,
-      excludes: undefined,
-      readsAll: false,
-    }
+    const rules = await scanRules(0)
     const input = { rules, window: new Uint8Array(), earlier: [], trees: undefined, openMax: 1 }
     async function open() {
       const place = { at: Buffer.from(`${dirname(home)}/`), path: dirname(home), names: [basename(home)] }

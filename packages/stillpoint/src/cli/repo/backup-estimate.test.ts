@@ -2,31 +2,29 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
-import { hasManyEntries } from './backup-estimate.ts'
+import { type Estimate, estimate } from './backup-estimate.ts'
 
-async function directory(): Promise<string> {
-  const path = await mkdtemp(join(tmpdir(), 'stillpoint-estimate-'))
-  onTestFinished(() => rm(path, { recursive: true, force: true }))
-  return path
+async function counted(targets: readonly string[], rules: Parameters<typeof estimate>[1]): Promise<Estimate> {
+  const into: Estimate = { files: 0, bytes: 0, isComplete: false }
+  await estimate(targets, rules, { into, signal: new AbortController().signal })
+  return into
 }
 
-async function fill(path: string, files: number): Promise<string> {
-  await mkdir(path, { recursive: true })
-  await Promise.all(Array.from({ length: files }, (_, at) => writeFile(join(path, `${at}`), '')))
-  return path
-}
-
-test('512 entries are many, wherever they lie', async () => {
-  const root = await directory()
-  const few = await fill(join(root, 'few'), 255)
-  expect(await hasManyEntries([few])).toBe(false)
-  const inner = await fill(join(root, 'few', 'inner', 'most'), 254)
-  expect(await hasManyEntries([few])).toBe(false) // 255 + two directories + 254
-  expect(await hasManyEntries([root])).toBe(true)
-  expect(await hasManyEntries([few, inner])).toBe(true)
-})
-
-test('files, and what is not there, are no entries of anything', async () => {
-  const file = join(await fill(await directory(), 1), '0')
-  expect(await hasManyEntries([file, '/no/such/place'])).toBe(false)
+test('what the rules leave out is not counted, and what cannot be asked about stops nothing', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'stillpoint-estimate-'))
+  onTestFinished(() => rm(directory, { recursive: true }))
+  await mkdir(join(directory, 'below'))
+  await mkdir(join(directory, 'marked'))
+  for (const name of ['a', 'below/b.x', 'below/c', 'marked/mark', 'marked/d'])
+    await writeFile(join(directory, name), 'text')
+  expect(await counted([directory, join(directory, 'none')], undefined)).toEqual({
+    files: 5,
+    bytes: 20,
+    isComplete: true,
+  })
+  const rules = { patterns: [{ text: '*.x' }], markers: [{ name: 'mark', header: 'te' }] }
+  expect(await counted([directory], rules)).toEqual({ files: 3, bytes: 12, isComplete: true })
+  // On no device that there is: each directory is asked about, too.
+  const elsewhere = { patterns: [], fileSystems: [{ path: directory, device: -1n }] }
+  expect(await counted([directory, '/none/at/all'], elsewhere)).toMatchObject({ files: 0, isComplete: true })
 })

@@ -68,11 +68,15 @@ async function count(
     const below = join(path, name)
     if (signal.aborted) return
     if (excluder?.isOutByName(below) === true) continue
-    const status = await lstat(below, { bigint: true }).catch(() => undefined)
-    if (status === undefined || isOut?.(name, status) === true) continue
-    if (status.isDirectory()) folders.push(below)
-    if (!status.isFile()) continue
-    into.files += 1
-    into.bytes += Number(status.size)
+    try {
+      const status = await lstat(below, { bigint: true })
+      if (isOut?.(name, status) === true) continue
+      if (status.isDirectory()) folders.push(below)
+      if (!status.isFile()) continue
+      into.files += 1
+      into.bytes += Number(status.size)
+    } catch {
+      // Gone, or not for us, or its directory is: the backup itself says so.
+    }
   }
 }
