@@ -26,7 +26,7 @@ export interface LoadedIndex {
   readonly passedOver: ReadonlySet<string>
   /** Reads what has changed in the store. Callers at the same time share one reading that began after their call. */
   refresh(): Promise<void>
-  /** Takes over an index file that this process has just stored. */
+  /** Takes over an index file that this process has just stored, when it is next asked: after the last one, nobody asks. */
   adopt(name: string, packs: readonly IndexedPack[]): void
 }
 
@@ -52,12 +52,27 @@ export function createLoadedIndex(access: ObjectAccess, options: LoadedIndexOpti
   const passedOver = new Set<string>()
   /** What is being read to replace `loaded`. */
   let rebuilding: Loaded | undefined
+  /** Given to `adopt`, and not yet in `loaded`. */
+  let adopted: { readonly name: string; readonly packs: readonly IndexedPack[] }[] = []
   let running: Promise<void> = Promise.resolve()
   let queued: Promise<void> | undefined
+
+  function takeOver(): void {
+    if (adopted.length === 0) return
+    const waiting = adopted
+    adopted = []
+    for (const { name, packs } of waiting) {
+      const columns = columnsOf(packs)
+      for (const target of rebuilding === undefined ? [loaded] : [loaded, rebuilding]) {
+        if (!target.files.has(name)) target.files.set(name, target.blobs.addColumns(columns))
+      }
+    }
+  }
 
   async function reload(): Promise<void> {
     for (let attempt = 1; ; attempt += 1) {
       try {
+        takeOver()
         // Taken before the listing: what is adopted later need not be in it (invariant 4).
         const before = [...loaded.files.keys()]
         return await follow(before, await listAll(access.store, 'index'))
@@ -83,9 +98,11 @@ export function createLoadedIndex(access: ObjectAccess, options: LoadedIndexOpti
 
   async function rebuild(): Promise<void> {
     // Before the listing: what was adopted until now is in it, and what is adopted from now on goes into both.
+    takeOver()
     rebuilding = empty()
     try {
       await readInto(rebuilding, await listAll(access.store, 'index'))
+      takeOver()
       loaded = rebuilding
     } finally {
       rebuilding = undefined
@@ -99,6 +116,7 @@ export function createLoadedIndex(access: ObjectAccess, options: LoadedIndexOpti
     let isEstimated = false
     await eachOf(fresh, readsInFlightMax, async ({ name, bytes }) => {
       const columns = await readColumns(name)
+      takeOver()
       if (target.files.has(name)) return // adopted meanwhile
       if (!isEstimated && bytes > 0) {
         const estimate = Math.min(columns.blobs / bytes, blobsPerByteMax) * freshBytes
@@ -122,9 +140,11 @@ export function createLoadedIndex(access: ObjectAccess, options: LoadedIndexOpti
 
   return {
     get blobs() {
+      takeOver()
       return loaded.blobs
     },
     get files() {
+      takeOver()
       return loaded.files
     },
     passedOver,
@@ -138,12 +158,7 @@ export function createLoadedIndex(access: ObjectAccess, options: LoadedIndexOpti
         })
       return queued
     },
-    adopt(name, packs) {
-      const columns = columnsOf(packs)
-      for (const target of rebuilding === undefined ? [loaded] : [loaded, rebuilding]) {
-        if (!target.files.has(name)) target.files.set(name, target.blobs.addColumns(columns))
-      }
-    },
+    adopt: (name, packs) => void adopted.push({ name, packs }),
   }
 }
 

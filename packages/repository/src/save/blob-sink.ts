@@ -92,10 +92,11 @@ export function createBlobSink(vault: Vault, options: BlobSinkOptions = {}): Blo
   const writer = createPackWriter(
     vault,
     (indexed) => {
+      const entries = isOpen ? indexed.flatMap((pack) => pack.entries) : []
+      const [first] = entries
       // The index remembers them in less memory; that of a trial does not take them over.
-      for (const { id, type } of indexed.flatMap(({ entries }) => entries)) {
-        if (vault.index.blobs.has(id, type)) claimed[type].delete(id)
-      }
+      if (first === undefined || !vault.index.blobs.has(first.id, first.type)) return
+      for (const { id, type } of entries) claimed[type].delete(id)
     },
     indexEveryBytes,
   )

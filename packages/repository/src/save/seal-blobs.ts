@@ -94,7 +94,9 @@ function prove(keys: CryptKeys, sealed: Uint8Array, { text, plaintext, isSmaller
 
 /** Below it, counts say nothing. */
 const countedBytesMin = 256
-const countedBytes = 4 << 10
+/** As many stripes of so many bytes, evenly spread, are counted. */
+const stripes = 8
+const stripeBytes = 128
 /** Below it, the sample would be most of the blob. */
 const probedBytesMin = 512 << 10
 const sampleBytes = 8 << 10
@@ -120,18 +122,26 @@ function compressible(plaintext: Uint8Array): boolean {
 const counts = new Uint32Array(256)
 
 /**
- * Whether the first bytes are as evenly distributed as chance would have them: the sum of the squares of their counts is
- * then n + n·(n−1)/256, with a standard deviation of √2·n/16. Text has ten times as much.
+ * Whether its bytes are as evenly distributed as chance would have them: the sum of the squares of their counts is then
+ * n + n·(n−1)/256, with a standard deviation of √2·n/16. Text has ten times as much.
  */
 function looksRandom(plaintext: Uint8Array): boolean {
-  const n = Math.min(countedBytes, plaintext.length)
   counts.fill(0)
-  for (let at = 0; at < n; at += 1) {
+  const n = Math.min(stripes * stripeBytes, plaintext.length)
+  if (n === plaintext.length) count(plaintext, 0, n)
+  else {
+    const stride = Math.floor((plaintext.length - stripeBytes) / (stripes - 1))
+    for (let at = 0; at < stripes; at += 1) count(plaintext, at * stride, at * stride + stripeBytes)
+  }
+  let squares = 0
+  for (let byte = 0; byte < 256; byte += 1) squares += (counts[byte] ?? 0) ** 2
+  const expected = n + (n * (n - 1)) / 256
+  return Math.abs(squares - expected) < Math.max(0.03 * expected, (3 * Math.SQRT2 * n) / 16)
+}
+
+function count(plaintext: Uint8Array, from: number, end: number): void {
+  for (let at = from; at < end; at += 1) {
     const byte = plaintext[at] ?? 0
     counts[byte] = (counts[byte] ?? 0) + 1
   }
-  let squares = 0
-  for (const count of counts) squares += count * count
-  const expected = n + (n * (n - 1)) / 256
-  return Math.abs(squares - expected) < Math.max(0.03 * expected, (3 * Math.SQRT2 * n) / 16)
 }
