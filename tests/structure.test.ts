@@ -42,7 +42,8 @@ const ranks: Readonly<Record<string, number>> = {
 
 const allowedPackages: Readonly<Record<string, RegExp>> = {
   core: /^$/,
-  repository: /^(node:|@stillpoint\/core\/kernel$|@noble\/|sodium-native$|@napi-rs\/xattr$|@aws-sdk\/client-s3$)/,
+  repository:
+    /^(node:|@stillpoint\/core\/kernel$|@noble\/|sodium-native$|@napi-rs\/xattr$|koffi$|@aws-sdk\/client-s3$)/,
   sdk: /^(node:|@stillpoint\/core(\/kernel)?$|ws$)/,
   stillpoint:
     /^(node:|@stillpoint\/(core(\/kernel)?|repository(\/(system-env|selection))?|sdk)$|(?!@stillpoint)[a-z@])/,

@@ -3,6 +3,7 @@
  * its descriptor, so that a component swapped for a symbolic link meanwhile is not followed.
  *
  * Node has no `openat`. On Linux `/proc/PID/fd/N/name` is the same: N is resolved by the kernel to the open directory.
+ * Where many entries are looked at, the system's own calls are used: system-calls/folder-entries.ts.
  * Elsewhere paths are joined, and only the last component is protected (O_NOFOLLOW): there, do not save or restore
  * where somebody hostile can rename directories at the same time.
  */
@@ -10,6 +11,7 @@ import { closeSync, constants, mkdirSync, openSync, readdirSync, readlinkSync } 
 import { type FileHandle, open, readdir } from 'node:fs/promises'
 import { Failure } from '@stillpoint/core/kernel'
 import { bytesFromName, nameFromBytes } from './format/node-name.ts'
+import { type EntryAt, openEntry, pathOf } from './system-calls/folder-entries.ts'
 
 export interface AnchoredDirectory {
   readonly handle: FileHandle
@@ -99,9 +101,9 @@ export function holdDirectory(path: string): HeldDirectory {
   return held(openSync(bytes, constants.O_RDONLY | constants.O_DIRECTORY), bytes)
 }
 
-/** Opens a child of an open directory, by its path there; fails with ENOTDIR or ELOOP where it is something else or a link. */
-export function holdChild(path: Buffer): HeldDirectory {
-  return held(openSync(path, directoryFlags), path)
+/** Opens an entry of a directory; fails with ENOTDIR or ELOOP where it is something else or a link. */
+export function holdEntry(entry: EntryAt): HeldDirectory {
+  return held(openEntry(entry, directoryFlags), pathOf(entry))
 }
 
 /** The same of one that another thread of this process has opened. */
@@ -117,11 +119,12 @@ export function makeHeldDirectory(path: string): HeldDirectory {
 
 function held(fd: number, path: Buffer): HeldDirectory {
   const child = childOf(fd, path)
+  const folder = { fd, at: child('') }
   return {
     fd,
     child,
     names: () => namesFrom(readdirSync(child(''), { encoding: 'latin1' })),
-    open: (name) => holdChild(child(name)),
+    open: (name) => holdEntry({ folder, name: bytesFromName(name) }),
     close: () => closeSync(fd),
   }
 }

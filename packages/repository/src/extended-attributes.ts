@@ -5,25 +5,33 @@
  * Invariants: 1. a symbolic link in the last component is never followed (llistxattr(2) and its sisters). 2. What cannot
  * be asked for, since the file system or this program has no attributes, is empty; what cannot be set is reported.
  *
- * Limits: 1. the library takes paths as UTF-8: of a file or link whose *name* is not, no attributes are read (of a
- * directory they are: it is reached by its descriptor, through /proc/self/fd/N/., while /proc/self/fd/N of a file is a
- * link, which its calls do not follow). 2. Where there is no prebuilt binary of the library, none are.
+ * On Linux the system is asked, see linux-calls.ts. Elsewhere a library is, which takes paths as UTF-8 only: of a file or
+ * link whose *name* is not, no attributes are read. Where there is no binary of it, none are.
  */
 import { isUtf8 } from 'node:buffer'
 import { createRequire } from 'node:module'
 import { constants } from 'node:os'
 import { Failure } from '@stillpoint/core/kernel'
 import type { ExtendedAttribute } from './format/tree.ts'
+import { type LinuxCalls, linuxCalls } from './system-calls/linux-calls.ts'
 
-type AttributeLibrary = typeof import('@napi-rs/xattr')
+/** By path. All throw errors whose number `errnoNumber` knows. */
+type AttributeCalls = ReadingCalls<Buffer> & Pick<LinuxCalls, 'setAttribute' | 'removeAttribute'>
 
 /** Loaded when first used: it is a native module, of which a platform may have none. */
-let library: AttributeLibrary | undefined | 'unknown' = 'unknown'
+let library: AttributeCalls | undefined | 'unknown' = 'unknown'
 
-function loaded(): AttributeLibrary | undefined {
+/** Where the system's own calls are not known. */
+function libraryCalls(): AttributeCalls | undefined {
   if (library !== 'unknown') return library
   try {
-    library = createRequire(import.meta.url)('@napi-rs/xattr') as AttributeLibrary
+    const xattr = createRequire(import.meta.url)('@napi-rs/xattr') as typeof import('@napi-rs/xattr')
+    library = {
+      listAttributes: (path) => xattr.listAttributesSync(text(path)),
+      getAttribute: (path, name) => xattr.getAttributeSync(text(path), name) ?? undefined,
+      setAttribute: (path, name, value) => xattr.setAttributeSync(text(path), name, value),
+      removeAttribute: (path, name) => xattr.removeAttributeSync(text(path), name),
+    }
   } catch {
     // It says so itself: `extendedAttributesKnown`, which `doctor` shows.
     library = undefined
@@ -31,9 +39,16 @@ function loaded(): AttributeLibrary | undefined {
   return library
 }
 
-/** Whether this platform has a binary to read and write extended attributes with. */
+const text = (path: Uint8Array) => Buffer.from(path).toString('utf8')
+
+/** Undefined where attributes of this path cannot be asked for. */
+function callsFor(path: Buffer): AttributeCalls | undefined {
+  return linuxCalls() ?? (isUtf8(path) ? libraryCalls() : undefined)
+}
+
+/** Whether extended attributes can be read and written on this platform. */
 export function extendedAttributesKnown(): boolean {
-  return loaded() !== undefined
+  return linuxCalls() !== undefined || libraryCalls() !== undefined
 }
 
 export interface AttributesRead {
@@ -54,12 +69,25 @@ const vanished: ReadonlySet<number> = new Set([errno.ENOENT, errno.ENOTDIR, errn
  * @param path of a file, directory or link, which is not followed; see `directoryItself`
  */
 export function readAttributes(path: Buffer): AttributesRead {
-  const xattr = loaded()
-  if (xattr === undefined || !isUtf8(path)) return none
-  const text = path.toString('utf8')
+  return readFrom(callsFor(path), path)
+}
+
+/** The same of what is open, which is less than a third of the time. `path`: where only that can be asked. */
+export function attributesOfOpen(descriptor: number, path: () => Buffer): AttributesRead {
+  const calls = linuxCalls()
+  return calls === undefined ? readAttributes(path()) : readFrom(calls, descriptor)
+}
+
+type ReadingCalls<Owner> = {
+  listAttributes(owner: Owner): readonly string[]
+  getAttribute(owner: Owner, name: string): Uint8Array | undefined
+}
+
+function readFrom<Owner>(calls: ReadingCalls<Owner> | undefined, owner: Owner): AttributesRead {
+  if (calls === undefined) return none
   let names: readonly string[]
   try {
-    names = xattr.listAttributesSync(text)
+    names = calls.listAttributes(owner)
   } catch (error) {
     const number = errnoNumber(error)
     if (unsupported.has(number) || vanished.has(number)) return none
@@ -70,8 +98,8 @@ export function readAttributes(path: Buffer): AttributesRead {
   let failure: Failure | undefined
   for (const name of names) {
     try {
-      const value = xattr.getAttributeSync(text, name)
-      if (value !== null) attributes.push({ name, value })
+      const value = calls.getAttribute(owner, name)
+      if (value !== undefined) attributes.push({ name, value })
     } catch (error) {
       const number = errnoNumber(error)
       if (!unsupported.has(number) && !vanished.has(number)) {
@@ -113,13 +141,12 @@ export function writeAttributes(
   all: readonly ExtendedAttribute[],
   selects: SelectAttribute = () => true,
 ): readonly AttributeProblem[] {
-  const xattr = loaded()
+  const calls = callsFor(path)
   const wanted = all.filter(({ name }) => selects(name))
-  if (xattr === undefined || !isUtf8(path)) {
-    const reason = xattr === undefined ? 'this platform has no library for them' : 'its name is not UTF-8'
+  if (calls === undefined) {
+    const reason = extendedAttributesKnown() ? 'its name is not UTF-8' : 'this platform has no library for them'
     return wanted.map(({ name }) => ({ name, failure: unwritable(name, reason) }))
   }
-  const text = path.toString('utf8')
   const there = new Map(readAttributes(path).attributes.map(({ name, value }) => [name, value]))
   const problems: AttributeProblem[] = []
   const attempt = (name: string, action: () => void) => {
@@ -133,16 +160,17 @@ export function writeAttributes(
     const old = there.get(name)
     there.delete(name)
     if (old !== undefined && Buffer.from(value).equals(old)) continue
-    attempt(name, () => xattr.setAttributeSync(text, name, value))
+    attempt(name, () => calls.setAttribute(path, name, value))
   }
   for (const name of there.keys()) {
-    if (selects(name) && !systemLabel.test(name)) attempt(name, () => xattr.removeAttributeSync(text, name))
+    if (selects(name) && !systemLabel.test(name)) attempt(name, () => calls.removeAttribute(path, name))
   }
   return problems
 }
 
 /** The library puts the number into the message only: `… (os error 95)`. 0 where there is none. */
 function errnoNumber(error: unknown): number {
+  if (error instanceof Error && 'errno' in error && typeof error.errno === 'number') return -error.errno
   const [, digits = '0'] = error instanceof Error ? (/\(os error (\d+)\)/.exec(error.message) ?? []) : []
   return Number(digits)
 }

@@ -100,11 +100,11 @@ function examine(
 /** Whether the policy leaves alone what is there, by its modification time. */
 export function isKept(overwrite: Overwrite, mtime: { readonly found: bigint; readonly wanted: bigint }): boolean {
   if (overwrite === 'never') return true
-  // What was restored is not older than the snapshot for what was lost below the microsecond.
+  // What was restored is not older than the snapshot for what may have been lost below the microsecond.
   return overwrite === 'if-newer' && floorToMicros(mtime.wanted) <= floorToMicros(mtime.found)
 }
 
-/** Restored times are exact to the microsecond. */
+/** Where the system's calls are not known, restored times are exact to the microsecond. */
 export function isSameTime(found: bigint, wanted: bigint): boolean {
   return found === wanted || floorToMicros(found) === floorToMicros(wanted)
 }

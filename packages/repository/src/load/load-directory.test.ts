@@ -8,9 +8,9 @@ import { sha256, treeId } from '../format/ids.ts'
 import type { Repository } from '../repository.ts'
 import type { TreeEntry } from '../save/tree-entry.ts'
 import { fingerprint, newRepository, newVault, scratch, seeded, takeSnapshot } from '../testing/testbed.ts'
+import { secondsOf } from './file-times.ts'
 import type { LoadedEntry } from './load.ts'
 import { loadDirectory } from './load-directory.ts'
-import { seconds } from './place-node.ts'
 
 const run = promisify(execFile)
 
@@ -85,7 +85,7 @@ describe('what is saved is restored', () => {
     const random = seeded(3)
     for (let turn = 0; turn < 20_000; turn += 1) {
       const time = BigInt(random.uint32()) * 1_000_000_000n + BigInt(random.uint32() % 1_000_000_000)
-      const value = Number(seconds(time))
+      const value = Number(secondsOf(time))
       const given = BigInt(Math.trunc(value)) * 1_000_000_000n + BigInt(Math.trunc((value % 1) * 1e9))
       expect(given / 1000n).toBe(time / 1000n)
     }

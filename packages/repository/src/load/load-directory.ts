@@ -7,7 +7,7 @@
  * `problems` or `skipped`, never dropped in silence. 3. A crash leaves every file either as it was, or with a
  * modification time that is not the one in the snapshot: the next restore finds what is missing.
  *
- * Times are set to the microsecond. Files are not synced to disk.
+ * Times: see file-times.ts. Files are not synced to disk.
  */
 
 import { fstatSync, readFileSync } from 'node:fs'

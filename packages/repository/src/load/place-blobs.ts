@@ -12,7 +12,6 @@ import {
   fchownSync,
   fstatSync,
   ftruncateSync,
-  futimesSync,
   lstatSync,
   openSync,
   unlinkSync,
@@ -23,11 +22,13 @@ import { errnoOf } from '../blob/storage-failure.ts'
 import type { CryptKeys } from '../format/crypto.ts'
 import { DamageError } from '../format/damage.ts'
 import { idBytes } from '../format/ids.ts'
+import type { Timestamp } from '../format/timestamp.ts'
 import { openSealed } from '../work/open-sealed.ts'
+import { setTimes, timeFromNumbers, timeNumbers } from './file-times.ts'
 
 /** Rows of numbers, as columns cross threads without a copy of each object. */
 export const blobFields = 4
-export const destinationFields = 12
+export const destinationFields = 14
 
 /** A row of `blobRows`. */
 export interface PlacedBlob {
@@ -59,9 +60,8 @@ export interface Destination {
   /** -1: ownership stays. */
   readonly uid: number
   readonly gid: number
-  /** Seconds. */
-  readonly atime: number
-  readonly mtime: number
+  readonly atime: Timestamp
+  readonly mtime: Timestamp
 }
 
 export interface PlaceBlobsInput {
@@ -100,8 +100,8 @@ export function writeDestination(rows: Float64Array, row: number, destination: D
   rows[at + 7] = destination.isMadeSo ? 1 : 0
   rows[at + 8] = destination.uid
   rows[at + 9] = destination.gid
-  rows[at + 10] = destination.atime
-  rows[at + 11] = destination.mtime
+  rows.set(timeNumbers(destination.atime), at + 10)
+  rows.set(timeNumbers(destination.mtime), at + 12)
 }
 
 function readDestination(rows: Float64Array, row: number): Destination {
@@ -118,8 +118,8 @@ function readDestination(rows: Float64Array, row: number): Destination {
     isMadeSo: field(7) === 1,
     uid: field(8),
     gid: field(9),
-    atime: field(10),
-    mtime: field(11),
+    atime: timeFromNumbers([field(10), field(11)]),
+    mtime: timeFromNumbers([field(12), field(13)]),
   }
 }
 
@@ -252,7 +252,7 @@ function createWhole(path: Buffer, row: Destination, plaintext: Uint8Array): voi
     if (written < plaintext.length) ftruncateSync(fd, plaintext.length)
     if (row.uid >= 0) fchownSync(fd, row.uid, row.gid)
     if (!row.isMadeSo) fchmodSync(fd, row.permissions)
-    futimesSync(fd, timeArgument(row.atime), timeArgument(row.mtime))
+    setTimes(fd, row)
   } catch (error) {
     removeOwn(path, fd, error)
     throw error
@@ -271,9 +271,6 @@ function removeOwn(path: Buffer, fd: number, cause: unknown): void {
     if (errnoOf(error) === undefined) throw new AggregateError([cause, error])
   }
 }
-
-/** A negative number would be taken for "now". */
-const timeArgument = (seconds: number) => (seconds < 0 ? String(seconds) : seconds)
 
 /** Runs of zeros of this length become holes. */
 const holeBytes = 4096

@@ -8,10 +8,8 @@ import {
   type BigIntStats,
   fchmodSync,
   fchownSync,
-  futimesSync,
   lchownSync,
   lstatSync,
-  lutimesSync,
   mkdirSync,
   readlinkSync,
   renameSync,
@@ -23,8 +21,8 @@ import { Failure } from '@stillpoint/core/kernel'
 import { type HeldDirectory, pathForChildProcess } from '../anchored-directory.ts'
 import { errnoOf } from '../blob/storage-failure.ts'
 import { bytesFromName, hasRawBytes, nameFromBytes } from '../format/node-name.ts'
-import type { Timestamp } from '../format/timestamp.ts'
 import type { NodeMetadata, TreeNode } from '../format/tree.ts'
+import { setEntryTimes, setTimes } from './file-times.ts'
 
 export interface NodePlace {
   readonly directory: HeldDirectory
@@ -109,31 +107,7 @@ export function applyMetadata(
   if (owners) fchownSync(fd, node.uid, node.gid)
   between()
   fchmodSync(fd, node.permissions)
-  futimesSync(fd, seconds(node.atime), seconds(node.mtime))
-}
-
-/**
- * The time as Node takes it: seconds, in a number of 53 bits, which the system is given truncated to nanoseconds.
- * Chosen so that microseconds are right; a string, since a negative number would be taken for "now".
- */
-export function seconds(time: Timestamp): string {
-  return String(secondsNumber(time))
-}
-
-export function secondsNumber(time: Timestamp): number {
-  const nearest = Number(time) / 1e9
-  const ulp = 2 ** (Math.floor(Math.log2(Math.max(1, Math.abs(nearest)))) - 52)
-  const micros = (value: bigint) => (value - (((value % 1000n) + 1000n) % 1000n)) / 1000n
-  const wanted = micros(time)
-  const fits = (value: number) => micros(asNanoseconds(value)) === wanted
-  if (fits(nearest)) return nearest
-  return [nearest + ulp, nearest - ulp].find(fits) ?? nearest
-}
-
-/** What the system makes of a number of seconds. */
-function asNanoseconds(value: number): bigint {
-  const whole = Math.trunc(value)
-  return BigInt(whole) * 1_000_000_000n + BigInt(Math.trunc((value - whole) * 1e9))
+  setTimes(fd, node)
 }
 
 export function makeSymlink(place: NodePlace, node: Extract<TreeNode, { type: 'symlink' }>): void {
@@ -142,9 +116,8 @@ export function makeSymlink(place: NodePlace, node: Extract<TreeNode, { type: 's
 
 /** Of an entry that cannot be opened. Its mode was given when it was made. */
 export function applyLinkMetadata(place: NodePlace, node: TreeNode, owners: boolean): void {
-  const path = place.directory.child(place.name)
-  if (owners) lchownSync(path, node.uid, node.gid)
-  lutimesSync(path, seconds(node.atime), seconds(node.mtime))
+  if (owners) lchownSync(place.directory.child(place.name), node.uid, node.gid)
+  setEntryTimes(place, node)
 }
 
 export async function makeSpecial(

@@ -6,7 +6,6 @@ import type { Load } from './load.ts'
 import type { Section } from './load-plan.ts'
 import type { Hold } from './open-directories.ts'
 import { blobFields, destinationFields, type PlaceBlobsInput, writeBlobRow, writeDestination } from './place-blobs.ts'
-import { secondsNumber } from './place-node.ts'
 
 /** One blob on its way to one file, per row; those of one blob are neighbours. */
 export interface Targets {
@@ -104,7 +103,6 @@ export function inputOf(load: Load, { files, blobs }: Section, prepared: Prepare
     const uid = load.owners.canChange ? files.uid(file) : -1
     const gid = load.owners.canChange ? files.gid(file) : -1
     const isOwned = uid === -1 || (isPlain && uid === load.owners.uid && gid === load.owners.gid)
-    const mtime = secondsNumber(files.mtime(file))
     writeDestination(destinations, row, {
       directory: places.get(directory) ?? 0,
       nameEnd,
@@ -116,8 +114,8 @@ export function inputOf(load: Load, { files, blobs }: Section, prepared: Prepare
       isMadeSo: isPlain && isOwned && (permissions & load.umask) === 0,
       uid: isOwned ? -1 : uid,
       gid: isOwned ? -1 : gid,
-      atime: files.atime(file) === files.mtime(file) ? mtime : secondsNumber(files.atime(file)),
-      mtime,
+      atime: files.atime(file),
+      mtime: files.mtime(file),
     })
     if (!isLastOfBlob(targets, row)) continue
     if (blob !== noBlob) blobs.copyId(blob, ids, blobRow * idBytes)

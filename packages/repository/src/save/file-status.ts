@@ -1,7 +1,7 @@
 /** Owns what of a file's status goes into a node, and what tells that a file has changed. */
-import type { BigIntStats } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import type { NodeMetadata, TreeNode } from '../format/tree.ts'
+import type { FileStatus } from '../system-calls/file-status.ts'
 
 /** Names of users and groups by number, as /etc/passwd and /etc/group tell; nothing else can be asked from Node. */
 interface AccountNames {
@@ -36,7 +36,7 @@ async function readNames(path: string): Promise<readonly (readonly [number, stri
   return [...names]
 }
 
-export function typeOf(status: BigIntStats): TreeNode['type'] {
+export function typeOf(status: FileStatus): TreeNode['type'] {
   if (status.isFile()) return 'file'
   if (status.isDirectory()) return 'dir'
   if (status.isSymbolicLink()) return 'symlink'
@@ -55,7 +55,7 @@ export interface MetadataRules {
 
 export function metadataOf(
   name: string,
-  status: BigIntStats,
+  status: FileStatus,
   { accounts: text, withAtime }: MetadataRules,
 ): NodeMetadata {
   const accounts = accountNamesOf(text)
@@ -79,7 +79,7 @@ export function metadataOf(
 }
 
 /** Whether two statuses are of the same file with the same content, as far as statuses tell. */
-export function isSameContent(left: BigIntStats, right: BigIntStats, ctimeTells: boolean): boolean {
+export function isSameContent(left: FileStatus, right: FileStatus, ctimeTells: boolean): boolean {
   if (left.ino !== right.ino || left.dev !== right.dev || left.mode !== right.mode) return false
   if (left.size !== right.size || left.mtimeNs !== right.mtimeNs) return false
   return !ctimeTells || left.ctimeNs === right.ctimeNs
@@ -89,7 +89,7 @@ export function isSameContent(left: BigIntStats, right: BigIntStats, ctimeTells:
 export const folderFingerprint = 'dir' satisfies TreeNode['type']
 
 /** Differs where the file differs. */
-export function fingerprintOf(status: BigIntStats, ctimeTells = true): string {
+export function fingerprintOf(status: FileStatus, ctimeTells = true): string {
   const type = typeOf(status)
   if (type === folderFingerprint) return folderFingerprint
   return `${type}:${status.ino}:${status.size}:${status.mtimeNs}:${ctimeTells ? status.ctimeNs : ''}`

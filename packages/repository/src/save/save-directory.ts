@@ -60,7 +60,7 @@ export async function saveDirectory(
     const parent = await parentBytes(walk, options.parentTree)
     const tree = await saveFolder(
       walk,
-      { directory: root, names: await root.names() },
+      { directory: { fd: root.handle.fd, child: root.child }, names: await root.names() },
       { prefix: '', parent, trees: noTrees },
     )
     return { tree, ...whatWalkFound(walk) }
@@ -83,7 +83,10 @@ export async function saveEntries(
     const parent = await parentBytes(walk, options.parentTree)
     const names = [...new Set(options.names)].sort((one, other) => bytesFromName(one).compare(bytesFromName(other)))
     // Not anchored in the directory that they are in, which may be one that we may pass and not read.
-    const directory = { child: (name: string) => bytesFromName(`${walk.below === '/' ? '' : walk.below}/${name}`) }
+    const directory = {
+      fd: undefined,
+      child: (name: string) => bytesFromName(`${walk.below === '/' ? '' : walk.below}/${name}`),
+    }
     const entries = await saveNames(walk, { directory, names }, { prefix: '', parent, trees: noTrees })
     const nodes = new Map([...entries].map(([name, json]) => [name, decodeNodeText(json)] as const))
     return { nodes, ...whatWalkFound(walk) }

@@ -6,14 +6,16 @@
  *
  * Invariant: an entry is done only if its status before and after tells the same file, unchanged.
  */
-import { type BigIntStats, closeSync, constants, fstatSync, lstatSync, openSync, readlinkSync, readSync } from 'node:fs'
+import { closeSync, constants, fstatSync, readlinkSync, readSync } from 'node:fs'
 import { errnoOf } from '../blob/storage-failure.ts'
 import { chunkingOf, pageHeadBytes } from '../chunk/page-structure.ts'
-import { readAttributes } from '../extended-attributes.ts'
+import { type AttributesRead, attributesOfOpen, readAttributes } from '../extended-attributes.ts'
 import { blobId, sha256 } from '../format/ids.ts'
 import { nameFromBytes } from '../format/node-name.ts'
 import type { Timestamp } from '../format/timestamp.ts'
-import { type ExtendedAttribute, encodeNode, type FileNode, type TreeNode } from '../format/tree.ts'
+import { type ExtendedAttribute, encodeNode, type FileNode, type NodeMetadata, type TreeNode } from '../format/tree.ts'
+import type { FileStatus } from '../system-calls/file-status.ts'
+import { type EntryAt, openEntry, pathOf, statusOf } from '../system-calls/folder-entries.ts'
 import { changeOf } from './entry-change.ts'
 import { fingerprintOf, isSameContent, metadataOf } from './file-status.ts'
 import type { DoneEntry, FindingsMaker } from './findings.ts'
@@ -51,12 +53,11 @@ export interface EntryPlace {
   readonly name: string
   /** In findings. */
   readonly path: string
-  /** Where the operating system finds it. */
-  readonly at: Buffer
+  readonly at: EntryAt
   /** The directory in the parent. */
   readonly parents: ParentTree | undefined
   /** Whether the entry is left out by its status. */
-  readonly isOut: ((name: string, status: BigIntStats) => boolean) | undefined
+  readonly isOut: ((name: string, status: FileStatus) => boolean) | undefined
 }
 
 /** Full: the window is, for this entry. */
@@ -73,19 +74,12 @@ const full: EntryScan = { kind: 'full' }
 export function scanEntry(scan: Scan, place: EntryPlace): EntryScan {
   const { name, at } = place
   try {
-    const status = lstatSync(at, { bigint: true })
+    const status = statusOf(at)
     if (place.isOut?.(name, status) === true) return out
     if (status.isDirectory()) return folder
-    if (!status.isFile() && !status.isSymbolicLink()) return other
-    const { attributes, failure } = readAttributes(at)
-    if (failure !== undefined || !areFew(attributes)) return other
-    const metadata = { ...metadataOf(name, status, scan.rules), extendedAttributes: attributes }
-    if (status.isSymbolicLink()) {
-      const target = nameFromBytes(readlinkSync(at, { encoding: 'buffer' }))
-      return linkEntry(scan, place, { node: { ...metadata, type: 'symlink', target }, status })
-    }
-    const node: FileNode = { ...metadata, type: 'file', bytes: Number(status.size), content: [] }
-    return fileEntry(scan, place, { node, status })
+    if (status.isFile())
+      return place.parents === undefined ? newFile(scan, place, status) : fileEntry(scan, place, status)
+    return status.isSymbolicLink() ? linkEntry(scan, place, status) : other
   } catch (error) {
     if (errnoOf(error) === undefined) throw error
     return other
@@ -101,12 +95,27 @@ function areFew(attributes: readonly ExtendedAttribute[]): boolean {
 
 interface Seen<Node extends TreeNode> {
   readonly node: Node
-  readonly status: BigIntStats
+  readonly status: FileStatus
 }
 
 type LinkNode = Extract<TreeNode, { type: 'symlink' }>
 
-function linkEntry(scan: Scan, place: EntryPlace, { node, status }: Seen<LinkNode>): EntryScan {
+/** Undefined where the caller is to look, and to tell what is wrong. */
+function metadataFor(
+  { rules }: Scan,
+  { name }: EntryPlace,
+  { status, read }: { readonly status: FileStatus; readonly read: AttributesRead },
+): NodeMetadata | undefined {
+  if (read.failure !== undefined || !areFew(read.attributes)) return undefined
+  return { ...metadataOf(name, status, rules), extendedAttributes: read.attributes }
+}
+
+function linkEntry(scan: Scan, place: EntryPlace, status: FileStatus): EntryScan {
+  const path = pathOf(place.at)
+  const metadata = metadataFor(scan, place, { status, read: readAttributes(path) })
+  if (metadata === undefined) return other
+  const target = nameFromBytes(readlinkSync(path, { encoding: 'buffer' }))
+  const node: LinkNode = { ...metadata, type: 'symlink', target }
   const json = encodeNode(node)
   const found = place.parents?.find(node, json)
   scan.findings.done(doneEntry(scan, place, { node, status, found, isRead: false }))
@@ -135,8 +144,12 @@ function foundNode(node: TreeNode, found: FoundNode): TreeNode {
   return node.type === 'file' && node.content !== found.content ? { ...node, content: found.content } : node
 }
 
-function fileEntry(scan: Scan, place: EntryPlace, { node, status }: Seen<FileNode>): EntryScan {
-  const { rules, window, findings } = scan
+/** In a directory that the parent has. */
+function fileEntry(scan: Scan, place: EntryPlace, status: FileStatus): EntryScan {
+  const { rules, findings } = scan
+  const metadata = metadataFor(scan, place, { status, read: readAttributes(pathOf(place.at)) })
+  if (metadata === undefined) return other
+  const node: FileNode = { ...metadata, type: 'file', bytes: Number(status.size), content: [] }
   const json = encodeNode(node)
   const found = place.parents?.find(node, json)
   const content = found === undefined || rules.readsAll ? undefined : unchangedSince(found, node, rules)
@@ -145,40 +158,78 @@ function fileEntry(scan: Scan, place: EntryPlace, { node, status }: Seen<FileNod
     findings.done(doneEntry(scan, place, { node: { ...node, content }, status, found, isRead: false }))
     return { kind: 'done', json: withContent(json, content) }
   }
-  if (node.bytes > rules.fileBytesMax) return other
-  // One byte more, so that a file that has grown is found out.
-  if (scan.filled + node.bytes + 1 > window.length) return full
-  const target = window.subarray(scan.filled, scan.filled + node.bytes + 1)
-  if (!readUnchanged(place.at, target, { status, ctimeTells: rules.ctimeTells })) return other
-  const bytes = target.subarray(0, node.bytes)
-  if (chunkingOf(bytes.subarray(0, pageHeadBytes), node.bytes).kind === 'pages') return other
-  const read: FileNode = { ...node, content: node.bytes === 0 ? [] : [blobId(sha256(bytes))] }
-  for (const id of read.content) findings.read({ id, offset: scan.filled, length: node.bytes })
-  scan.filled += node.bytes
-  findings.done(doneEntry(scan, place, { node: read, status, found, isRead: true }))
-  return { kind: 'done', json: withContent(json, read.content) }
+  const read = readWhole(scan, place, { status })
+  return read instanceof Uint8Array ? readEntry(scan, place, { node, status, found, read, json }) : read
 }
 
-/** Whether the file of this status was read, whole, and is the same afterwards. */
-function readUnchanged(
-  path: Buffer,
-  target: Uint8Array,
-  expected: { readonly status: BigIntStats; readonly ctimeTells: boolean },
-): boolean {
+/** In one that it has not: the file is to be read, and its attributes are asked of it when it is open. */
+function newFile(scan: Scan, place: EntryPlace, status: FileStatus): EntryScan {
+  let metadata: NodeMetadata | undefined
+  const read = readWhole(scan, place, {
+    status,
+    whileOpen(descriptor) {
+      const attributes = attributesOfOpen(descriptor, () => pathOf(place.at))
+      metadata = metadataFor(scan, place, { status, read: attributes })
+      return metadata !== undefined
+    },
+  })
+  if (!(read instanceof Uint8Array)) return read
+  if (metadata === undefined) return other
+  const node: FileNode = { ...metadata, type: 'file', bytes: read.length, content: [] }
+  return readEntry(scan, place, { node, status, found: undefined, read, json: encodeNode(node) })
+}
+
+interface ReadFile extends Seen<FileNode> {
+  readonly found: FoundNode | undefined
+  /** What is in it, in the window. */
+  readonly read: Uint8Array
+  readonly json: string
+}
+
+function readEntry(scan: Scan, place: EntryPlace, { node, status, found, read, json }: ReadFile): EntryScan {
+  const { findings } = scan
+  const content = read.length === 0 ? [] : [blobId(sha256(read))]
+  for (const id of content) findings.read({ id, offset: scan.filled, length: read.length })
+  scan.filled += read.length
+  findings.done(doneEntry(scan, place, { node: { ...node, content }, status, found, isRead: true }))
+  return { kind: 'done', json: withContent(json, content) }
+}
+
+interface FileToRead {
+  readonly status: FileStatus
+  /** Whether to go on. */
+  readonly whileOpen?: (descriptor: number) => boolean
+}
+
+/** The file's content, if it is one chunk and did not change: at the end of what is filled of the window. */
+function readWhole(scan: Scan, { at }: EntryPlace, { status, whileOpen }: FileToRead): Uint8Array | EntryScan {
+  const { rules, window, filled } = scan
+  const length = Number(status.size)
+  if (length > rules.fileBytesMax) return other
+  // One byte more, so that a file that has grown is found out.
+  if (filled + length + 1 > window.length) return full
+  const target = window.subarray(filled, filled + length + 1)
   // Non-blocking: what was a file when we looked may be a fifo without a writer now.
-  const descriptor = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+  const descriptor = openEntry(at, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
   try {
-    const { status, ctimeTells } = expected
-    let filled = 0
-    // A read that ends where the file should end was cut short there: another one would find nothing.
-    do {
-      const bytes = readSync(descriptor, target, filled, target.length - filled, null)
-      if (bytes === 0) break
-      filled += bytes
-    } while (filled < target.length - 1)
+    if (whileOpen?.(descriptor) === false || readInto(descriptor, target) !== length) return other
     const after = fstatSync(descriptor, { bigint: true })
-    return filled === target.length - 1 && after.nlink === status.nlink && isSameContent(after, status, ctimeTells)
+    if (after.nlink !== status.nlink || !isSameContent(after, status, rules.ctimeTells)) return other
   } finally {
     closeSync(descriptor)
   }
+  const read = target.subarray(0, length)
+  return chunkingOf(read.subarray(0, pageHeadBytes), length).kind === 'pages' ? other : read
+}
+
+/** How much there is, of one byte more than there should be. */
+function readInto(descriptor: number, target: Uint8Array): number {
+  let filled = 0
+  // A read that ends where the file should end was cut short there: another one would find nothing.
+  do {
+    const bytes = readSync(descriptor, target, filled, target.length - filled, null)
+    if (bytes === 0) break
+    filled += bytes
+  } while (filled < target.length - 1)
+  return filled
 }

@@ -9,9 +9,9 @@
  */
 import { closeSync, fstatSync } from 'node:fs'
 import { join } from 'node:path'
-import { type HeldDirectory, holdChild } from '../anchored-directory.ts'
+import { type HeldDirectory, holdEntry } from '../anchored-directory.ts'
 import { errnoOf } from '../blob/storage-failure.ts'
-import { directoryItself, readAttributes } from '../extended-attributes.ts'
+import { attributesOfOpen, directoryItself } from '../extended-attributes.ts'
 import { bytesFromName } from '../format/node-name.ts'
 import { decodeNodeText, encodeNode, type NodeMetadata, type TreeNode } from '../format/tree.ts'
 import { excluderOf } from '../selection/excluder.ts'
@@ -74,7 +74,7 @@ interface FoldersScan extends BoundedScan {
 
 /** @throws errors of the operating system about the first one; ENOTDIR or ELOOP where it is no directory */
 export function scanFolders(input: ScanFoldersInput): ScannedFolders {
-  const { at, names, earlier, trees: bundle, ...given } = input
+  const { folder: parent, names, earlier, trees: bundle, ...given } = input
   const findings = makeFindings()
   const trees = new Map(bundle === undefined ? [] : treesIn(bundle).map((tree) => [tree.id, tree] as const))
   const scan: FoldersScan = { ...given, findings, trees, filled: 0, namesLeft: namesMax, open: [] }
@@ -83,7 +83,7 @@ export function scanFolders(input: ScanFoldersInput): ScannedFolders {
     for (const [number, name] of names.entries()) {
       if (folders.length > 0 && !mayGoOn(scan)) break
       const json = earlier[number] ?? ''
-      const folder = { name, path: name, at: Buffer.concat([at, bytesFromName(name)]) }
+      const folder = { name, path: name, at: { folder: parent, name: bytesFromName(name) } }
       folders.push(scanFolder(scan, folder, earlierFolder(scan, json === '' ? undefined : decodeNodeText(json))))
     }
   } catch (error) {
@@ -105,7 +105,7 @@ function closeFrom({ open }: FoldersScan, count: number): void {
 
 /** How it stands in the tree, closed, or what is left of it, open. */
 function scanFolder(scan: FoldersScan, folder: FolderName, earlier: EarlierFolder): string | ScannedFolder {
-  const directory = holdChild(folder.at)
+  const directory = holdEntry(folder.at)
   const count = scan.open.push(directory.fd) - 1
   let found: string | ScannedFolder
   try {
@@ -168,7 +168,7 @@ function namesIn({ rules }: FoldersScan, directory: HeldDirectory, path: string)
 
 function metadataFor({ rules }: FoldersScan, name: string, { fd, child }: HeldDirectory) {
   const status = fstatSync(fd, { bigint: true })
-  const { attributes, failure } = readAttributes(directoryItself(child))
+  const { attributes, failure } = attributesOfOpen(fd, () => directoryItself(child))
   const metadata = { ...metadataOf(name, status, rules), extendedAttributes: attributes }
   return { metadata, lacksAttributes: failure !== undefined }
 }
@@ -185,7 +185,8 @@ interface FolderToScan {
 
 function lookInto(scan: FoldersScan, { directory, names, path, inside, parent }: FolderToScan): ScannedNames {
   const parents = parent === undefined ? undefined : createParentTree(parent.plaintext, 0)
-  const place = { names, at: directory.child(''), path: inside, prefix: `${path}/`, parents }
+  const folder = { fd: directory.fd, at: directory.child('') }
+  const place = { names, folder, path: inside, prefix: `${path}/`, parents }
   return lookAtNames(scan, place, (folder) => {
     return mayGoOn(scan) ? subfolder(scan, folder, parents) : { kind: 'folder' }
   })

@@ -24,7 +24,12 @@ test('a task ends where the parent knows very many chunks, and the next goes on 
   }
   const tree = encodeTree(nodes)
   const names = nodes.map(({ name }) => name)
-  const given = { at: Buffer.from(`${directory}/`), path: directory, window: new Uint8Array(), rules }
+  const given = {
+    folder: { fd: undefined, at: Buffer.from(`${directory}/`) },
+    path: directory,
+    window: new Uint8Array(),
+    rules,
+  }
   const tasks: (readonly string[])[] = []
   for (let [done, at] = [0, 0]; done < names.length; ) {
     const { entries, parentAt, findings } = scanNames({ ...given, names: names.slice(done), parent: { tree, at } })

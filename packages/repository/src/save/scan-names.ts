@@ -1,14 +1,15 @@
 /** Owns the task that looks at many entries of an open directory at once, and what is told of each: see scan-entry.ts. */
 import { bytesFromName } from '../format/node-name.ts'
 import { excluderOf } from '../selection/excluder.ts'
+import { type EntryAt, type FolderAt, pathOf } from '../system-calls/folder-entries.ts'
 import { type Findings, makeFindings } from './findings.ts'
 import { createParentTree, type ParentTree } from './parent-tree.ts'
 import { type Scan, type ScanRules, scanEntry } from './scan-entry.ts'
 import type { ScannedFolder } from './scan-folders.ts'
 
 export interface ScanInput {
-  /** Where the operating system finds the directory, ending with "/". */
-  readonly at: Uint8Array
+  /** The directory. */
+  readonly folder: FolderAt
   /** Its absolute path. */
   readonly path: string
   /** Shared memory for content. */
@@ -41,7 +42,7 @@ export interface ScannedNames {
 
 export function scanNames({
   names,
-  at,
+  folder,
   path,
   parent,
   ...input
@@ -49,7 +50,7 @@ export function scanNames({
   const findings = makeFindings()
   const parents = parent === undefined ? undefined : createParentTree(parent.tree, parent.at)
   const scan = { ...input, findings, filled: 0, namesLeft: names.length }
-  const scanned = lookAtNames(scan, { names, at: Buffer.from(at), path, prefix: '', parents })
+  const scanned = lookAtNames(scan, { names, folder, path, prefix: '', parents })
   return { ...scanned, findings: findings.finish() }
 }
 
@@ -60,8 +61,7 @@ export interface BoundedScan extends Scan {
 
 export interface NamesPlace {
   readonly names: readonly string[]
-  /** Where the operating system finds the directory, ending with "/". */
-  readonly at: Buffer
+  readonly folder: FolderAt
   /** Its absolute path. */
   readonly path: string
   /** Of paths in findings. */
@@ -75,7 +75,7 @@ export interface FolderName {
   readonly name: string
   /** In findings. */
   readonly path: string
-  readonly at: Buffer
+  readonly at: EntryAt
 }
 
 const left = { folder: { kind: 'folder' }, other: { kind: 'other' }, out: { kind: 'out' } } as const
@@ -86,29 +86,28 @@ export function lookAtNames(
   place: NamesPlace,
   onFolder: (folder: FolderName) => string | LeftEntry = () => left.folder,
 ): ScannedNames {
-  const { names, prefix, parents } = place
+  const { names, folder, prefix, parents } = place
   const isOut = statusRules(scan, place)
   const entries: (string | LeftEntry)[] = []
   let parentAt = parents?.position ?? 0
   for (const name of names) {
     if (scan.namesLeft === 0) break
     scan.namesLeft -= 1
-    const at = Buffer.concat([place.at, bytesFromName(name)])
-    const folder = { name, path: `${prefix}${name}`, at }
-    const entry = scanEntry(scan, { ...folder, parents, isOut })
+    const named = { name, path: `${prefix}${name}`, at: { folder, name: bytesFromName(name) } }
+    const entry = scanEntry(scan, { ...named, parents, isOut })
     if (entry.kind === 'full') {
       scan.namesLeft = 0
       break
     }
     if (entry.kind === 'done') entries.push(entry.json)
-    else entries.push(entry.kind === 'folder' ? onFolder(folder) : left[entry.kind])
+    else entries.push(entry.kind === 'folder' ? onFolder(named) : left[entry.kind])
     parentAt = parents?.position ?? 0
     if (scan.findings.isMuch) scan.namesLeft = 0
   }
   return { entries, parentAt }
 }
 
-function statusRules({ rules }: BoundedScan, { path, at }: NamesPlace) {
+function statusRules({ rules }: BoundedScan, { path, folder }: NamesPlace) {
   if (rules.excludes === undefined) return undefined
-  return excluderOf(rules.excludes).inFolder({ path, at: (name) => Buffer.concat([at, bytesFromName(name)]) })
+  return excluderOf(rules.excludes).inFolder({ path, at: (name) => pathOf({ folder, name: bytesFromName(name) }) })
 }

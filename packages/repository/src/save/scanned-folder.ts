@@ -10,6 +10,7 @@ import { chunkBytesMin } from '../chunk/cutter.ts'
 import { directoryItself, readAttributes } from '../extended-attributes.ts'
 import { idsIn } from '../format/ids.ts'
 import { encodeNode, type TreeNode } from '../format/tree.ts'
+import type { FolderAt } from '../system-calls/folder-entries.ts'
 import type { Slab } from '../work/slabs.ts'
 import { doneEntries, type Findings, readBlobs } from './findings.ts'
 import { compareWithManifest } from './manifest.ts'
@@ -35,9 +36,14 @@ const oneChunkBytes = 64 << 10
 const openPerTaskMax = 16
 const openMax = 128
 
+export interface FolderToLookInto extends Pick<HeldDirectory, 'child'> {
+  /** Undefined: it is not open, and reached by its path. */
+  readonly fd: number | undefined
+}
+
 /** A directory that is open: somebody closes it. */
 export interface OpenFolder {
-  readonly directory: Pick<HeldDirectory, 'child'>
+  readonly directory: FolderToLookInto
   /** Sorted by their bytes. */
   readonly names: readonly string[]
   /** What has been found out of the first names. */
@@ -108,7 +114,7 @@ async function scanBatch(walk: Walk, folder: FolderToSave, { names, position }: 
   const { context, signal } = walk
   const slab = await context.content.windows.take(signal)
   const input = {
-    at: new Uint8Array(folder.directory.child('')),
+    folder: folderAt(folder.directory),
     path: resolve(walk.below, folder.prefix),
     names,
     window: slab.bytes.subarray(0, filledMax),
@@ -119,6 +125,8 @@ async function scanBatch(walk: Walk, folder: FolderToSave, { names, position }: 
   }
   return taking(walk, folder.prefix, { slab, run })
 }
+
+const folderAt = ({ fd, child }: FolderToLookInto): FolderAt => ({ fd, at: new Uint8Array(child('')) })
 
 const parentAt = (tree: Uint8Array | undefined, at: number) => (tree === undefined ? undefined : { tree, at })
 
@@ -223,7 +231,7 @@ export interface FoundFolders {
  */
 export async function scanFolders(
   walk: Walk,
-  directory: Pick<HeldDirectory, 'child'>,
+  directory: FolderToLookInto,
   { names, prefix, parents }: FoldersToScan,
 ): Promise<FoundFolders> {
   const { context, options, excluder, signal } = walk
@@ -238,7 +246,7 @@ export async function scanFolders(
     ? undefined
     : (windows.tryTake() ?? (trees === undefined ? await windows.take(signal) : undefined))
   const input = {
-    at: new Uint8Array(directory.child('')),
+    folder: folderAt(directory),
     path: resolve(walk.below, prefix),
     names,
     window: slab?.bytes.subarray(0, filledMax) ?? noWindow,

@@ -2,8 +2,9 @@
  * Owns answering what rules leave out: by name, before anything of an entry is looked at, and by status then. It asks the
  * operating system about the directory where it must, in the calling thread, once for each directory.
  */
-import { type BigIntStats, closeSync, constants, lstatSync, openSync, readSync } from 'node:fs'
+import { closeSync, constants, lstatSync, openSync, readSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import type { FileStatus } from '../system-calls/file-status.ts'
 import { decodeRules, type ExcludeRules, type FolderMarker, parsePatterns } from './exclude-rules.ts'
 import { anyMatches } from './path-pattern.ts'
 
@@ -18,7 +19,7 @@ export interface Excluder {
   /** By its absolute path. */
   isOutByName(path: string): boolean
   /** For what `isOutByName` lets pass, of one directory. Undefined where status tells nothing. */
-  inFolder(folder: ExcludedFolder): ((name: string, status: BigIntStats) => boolean) | undefined
+  inFolder(folder: ExcludedFolder): ((name: string, status: FileStatus) => boolean) | undefined
 }
 
 /** @throws Failure `options_invalid` */
@@ -63,7 +64,7 @@ export function folderByPath(path: string): ExcludedFolder {
 function elsewhere(devices: ReadonlyMap<string, bigint>, folder: ExcludedFolder) {
   const around = nearest(devices, folder.path)
   let isFolderElsewhere: boolean | undefined
-  return (name: string, status: BigIntStats): boolean => {
+  return (name: string, status: FileStatus): boolean => {
     const home = devices.get(join(folder.path, name)) ?? around
     if (home === undefined || status.dev === home) return false
     if (!status.isDirectory()) return true

@@ -11,6 +11,7 @@ import { describeFailure, Failure, type TreeId } from '@stillpoint/core/kernel'
 import { openLocalStore } from '../blob/local-store.ts'
 import type { Overwrite } from '../load/load.ts'
 import { openRepository } from '../repository.ts'
+import { linuxCalls } from '../system-calls/linux-calls.ts'
 import { world } from './world.ts'
 
 const [path = '', tree = '', target = '', overwrite = 'always', lastStep = '0', threads = '0'] = process.argv.slice(2)
@@ -39,6 +40,16 @@ if (threads === '0') {
   fileSystem.renameSync = counted(fileSystem.renameSync)
   fileSystem.unlinkSync = counted(fileSystem.unlinkSync)
   syncBuiltinESMExports()
+  const calls = linuxCalls()
+  if (calls !== undefined) {
+    const { setTimes, setTimesAt, setAttribute, removeAttribute } = calls
+    Object.assign(calls, {
+      setTimes: counted(setTimes),
+      setTimesAt: counted(setTimesAt),
+      setAttribute: counted(setAttribute),
+      removeAttribute: counted(removeAttribute),
+    })
+  }
 } else process.stdout.write('restoring\n')
 try {
   await repository.loadDirectory(tree as TreeId, target, { overwrite: overwrite as Overwrite })

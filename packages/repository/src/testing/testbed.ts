@@ -74,18 +74,13 @@ async function askRestic(command: string, path: string, args: readonly string[])
   return stdout
 }
 
-/** What a restore must bring back, by path: kind, mode, owner, time (to the microsecond), content, shared inodes. */
+/** What a restore must bring back, by path: kind, mode, owner, time, content, shared inodes. */
 export async function fingerprint(directory: string): Promise<Record<string, string>> {
   const found: Record<string, string> = {}
   const inodes = new Map<bigint, number>()
   async function visit(path: Buffer, name: string): Promise<void> {
     const status = await lstat(path, { bigint: true })
-    const parts = [
-      status.mode.toString(8),
-      status.uid,
-      status.gid,
-      (status.mtimeNs - (((status.mtimeNs % 1000n) + 1000n) % 1000n)) / 1000n,
-    ]
+    const parts = [status.mode.toString(8), status.uid, status.gid, status.mtimeNs]
     if (status.isFile()) {
       if (!inodes.has(status.ino)) inodes.set(status.ino, inodes.size)
       parts.push(`file ${inodes.get(status.ino)} ${status.nlink}`, sha256(await readFile(path)))

@@ -61,7 +61,11 @@ describe('the pool', () => {
     const rules = await scanRules(0)
     const input = { rules, window: new Uint8Array(), earlier: [], trees: undefined, openMax: 1 }
     async function open() {
-      const place = { at: Buffer.from(`${dirname(home)}/`), path: dirname(home), names: [basename(home)] }
+      const place = {
+        folder: { fd: undefined, at: Buffer.from(`${dirname(home)}/`) },
+        path: dirname(home),
+        names: [basename(home)],
+      }
       const { folders } = await pool.run('scanFolders', { ...input, ...place, looks: false }, far)
       const [folder] = folders
       assert(typeof folder === 'object', 'it is left open')
