@@ -3,7 +3,7 @@
  * its descriptor, so that a component swapped for a symbolic link meanwhile is not followed.
  *
  * Node has no `openat`. On Linux `/proc/PID/fd/N/name` is the same: N is resolved by the kernel to the open directory.
- * Where many entries are looked at, the system's own calls are used: system-calls/folder-entries.ts.
+ * Where many entries are looked at, the system's own calls are used: native/folder-entries.ts.
  * Elsewhere paths are joined, and only the last component is protected (O_NOFOLLOW): there, do not save or restore
  * where somebody hostile can rename directories at the same time.
  */
@@ -11,7 +11,7 @@ import { closeSync, constants, mkdirSync, openSync, readdirSync, readlinkSync } 
 import { type FileHandle, open, readdir } from 'node:fs/promises'
 import { Failure } from '@stillpoint/core/kernel'
 import { bytesFromName, nameFromBytes } from './format/node-name.ts'
-import { type EntryAt, openEntry, pathOf } from './system-calls/folder-entries.ts'
+import { type EntryAt, openEntry, pathOf } from './native/folder-entries.ts'
 
 export interface AnchoredDirectory {
   readonly handle: FileHandle

@@ -11,7 +11,7 @@
 import { isFailure } from '@stillpoint/core/kernel'
 import { listAll, type StoredObject } from './blob/blob-store.ts'
 import { type BlobIndex, createBlobIndex } from './blob-index.ts'
-import { giveBack } from './format/crypto.ts'
+import { giveBack } from './format/give-back.ts'
 import { columnsOf, type IndexedPack, readIndexColumns } from './format/index-file.ts'
 import type { IndexColumns } from './format/index-scan.ts'
 import { createBitSet } from './index-memory/bit-set.ts'

@@ -1,11 +1,12 @@
 /**
- * Owns the choice of a Poly1305 (RFC 8439, section 2.5): libsodium where `sodium-native` has a build for the platform,
- * otherwise `@noble/ciphers` in JavaScript, about a hundred times slower. Both give the same bytes; a test holds them
- * to it.
+ * Owns the choice of a Poly1305 (RFC 8439, section 2.5): OpenSSL's where it can be called, else libsodium's where
+ * `sodium-native` has a build for the platform, half as fast, otherwise that of `@noble/ciphers` in JavaScript, about a
+ * hundred times slower. All give the same bytes; a test holds them to it.
  */
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { assert } from '@stillpoint/core/kernel'
+import { libCrypto } from '../native/libcrypto.ts'
 
 /** Writes the 16 bytes of the code for `body` into `mac`. `key`: r (16, clamped here) ‖ s (16), for one message only. */
 export type Poly1305 = (mac: Uint8Array, body: Uint8Array, key: Uint8Array) => void
@@ -58,4 +59,4 @@ function loadNative(): unknown {
   return require('sodium-native')
 }
 
-export const poly1305Into: Poly1305 = nativePoly1305() ?? portablePoly1305
+export const poly1305Into: Poly1305 = libCrypto()?.poly1305 ?? nativePoly1305() ?? portablePoly1305

@@ -1,5 +1,5 @@
 /** Owns memory of one thread's that is used again and again: fresh memory costs a page fault per 4 KiB, as much as a MAC. */
-import { giveBack } from './crypto.ts'
+import { giveBack } from './give-back.ts'
 
 const bytesFirst = 1 << 20
 /** Chunks are shorter. What is longer (only trees are) has memory of its own, which is not kept. */

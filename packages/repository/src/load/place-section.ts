@@ -8,7 +8,7 @@
  */
 import { assert, isFailure } from '@stillpoint/core/kernel'
 import { errnoOf } from '../blob/storage-failure.ts'
-import { giveBack } from '../format/crypto.ts'
+import { giveBack } from '../format/give-back.ts'
 import { eachOf } from '../parallel.ts'
 import { createSlabs, type Slab } from '../work/slabs.ts'
 import { failed } from './attempt.ts'

@@ -1,7 +1,7 @@
 /** Owns what of a file's status goes into a node, and what tells that a file has changed. */
 import { readFile } from 'node:fs/promises'
 import type { NodeMetadata, TreeNode } from '../format/tree.ts'
-import type { FileStatus } from '../system-calls/file-status.ts'
+import type { FileStatus } from '../native/file-status.ts'
 
 /** Names of users and groups by number, as /etc/passwd and /etc/group tell; nothing else can be asked from Node. */
 interface AccountNames {

@@ -1,7 +1,7 @@
 /** Owns the task that looks at many entries of an open directory at once, and what is told of each: see scan-entry.ts. */
 import { bytesFromName } from '../format/node-name.ts'
+import { type EntryAt, type FolderAt, pathOf } from '../native/folder-entries.ts'
 import { excluderOf } from '../selection/excluder.ts'
-import { type EntryAt, type FolderAt, pathOf } from '../system-calls/folder-entries.ts'
 import { type Findings, makeFindings } from './findings.ts'
 import { createParentTree, type ParentTree } from './parent-tree.ts'
 import { type Scan, type ScanRules, scanEntry } from './scan-entry.ts'

@@ -4,7 +4,7 @@
  */
 import { closeSync, constants, lstatSync, openSync, readSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import type { FileStatus } from '../system-calls/file-status.ts'
+import type { FileStatus } from '../native/file-status.ts'
 import { decodeRules, type ExcludeRules, type FolderMarker, parsePatterns } from './exclude-rules.ts'
 import { anyMatches } from './path-pattern.ts'
 

@@ -10,8 +10,8 @@ import { syncBuiltinESMExports } from 'node:module'
 import { describeFailure, Failure, type TreeId } from '@stillpoint/core/kernel'
 import { openLocalStore } from '../blob/local-store.ts'
 import type { Overwrite } from '../load/load.ts'
+import { linuxCalls } from '../native/linux-calls.ts'
 import { openRepository } from '../repository.ts'
-import { linuxCalls } from '../system-calls/linux-calls.ts'
 import { world } from './world.ts'
 
 const [path = '', tree = '', target = '', overwrite = 'always', lastStep = '0', threads = '0'] = process.argv.slice(2)

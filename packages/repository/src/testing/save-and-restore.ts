@@ -4,8 +4,8 @@
  * native libraries.
  */
 import { openLocalStore } from '../blob/local-store.ts'
+import { linuxCalls } from '../native/linux-calls.ts'
 import { openRepository } from '../repository.ts'
-import { linuxCalls } from '../system-calls/linux-calls.ts'
 import { world } from './world.ts'
 
 const [path = '', directory = '', target = ''] = process.argv.slice(2)

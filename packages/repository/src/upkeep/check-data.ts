@@ -11,8 +11,9 @@
 import { createHash, type Hash } from 'node:crypto'
 import type { ObjectName, StoredObject } from '../blob/blob-store.ts'
 import { copyBytes } from '../format/copy-bytes.ts'
-import { giveBack, unseal } from '../format/crypto.ts'
+import { unseal } from '../format/crypto.ts'
 import { DamageError, sound } from '../format/damage.ts'
+import { giveBack } from '../format/give-back.ts'
 import { packId } from '../format/ids.ts'
 import {
   decodeHeaderLength,

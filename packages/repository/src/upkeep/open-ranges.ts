@@ -6,7 +6,8 @@
  * blob. 3. Memory is bounded by the slabs: who finds none waits.
  */
 import { copyBytes } from '../format/copy-bytes.ts'
-import { giveBack, sealOverheadBytes } from '../format/crypto.ts'
+import { sealOverheadBytes } from '../format/crypto.ts'
+import { giveBack } from '../format/give-back.ts'
 import type { PackId } from '../format/ids.ts'
 import { blobPlainBytes, type PackEntry } from '../format/pack.ts'
 import { readBlob } from '../load/blob-reader.ts'

@@ -10,8 +10,8 @@
  */
 import { Failure, type TreeId } from '@stillpoint/core/kernel'
 import type { Digits } from '../blob-index.ts'
-import { giveBack } from '../format/crypto.ts'
 import { DamageError, sound } from '../format/damage.ts'
+import { giveBack } from '../format/give-back.ts'
 import { type BlobId, blobId, idBytes, treeId } from '../format/ids.ts'
 import { decodeTree, type TreeNode } from '../format/tree.ts'
 import { readBlob } from '../load/blob-reader.ts'

@@ -1,16 +1,16 @@
 /**
  * Owns the calls of Linux that Node has no interface for: what is named relative to an open directory (openat(2),
- * statx(2)), times to the nanosecond (utimensat(2), futimens(3)) and extended attributes (xattr(7)). The C library is called
- * by way of koffi. Each call blocks, and takes the time of the system call and 0.3 µs.
+ * statx(2)), times to the nanosecond (utimensat(2), futimens(3)) and extended attributes (xattr(7)). Each call blocks, and
+ * takes the time of the system call and 0.3 µs.
  *
  * Invariants: 1. what is written to is memory of this module, as large as the call may fill, and what is read is a text
  * that ends with NUL: no address or length comes from a caller. 2. Nothing is given out before statx was compared with
  * what Node says about a directory: where a platform lays it out otherwise, there are no such calls.
  */
 import { lstatSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { constants, endianness } from 'node:os'
 import { getSystemErrorMap } from 'node:util'
+import { type CLibrary, cLibrary } from './c-library.ts'
 import { type FileStatus, statusFromStatx, statxBytes } from './file-status.ts'
 
 /** Nanoseconds since 1970. */
@@ -53,12 +53,14 @@ const architectures: readonly string[] = ['x64', 'arm64', 'riscv64', 'loong64']
 
 function load(): LinuxCalls | undefined {
   if (process.platform !== 'linux' || !architectures.includes(process.arch) || endianness() !== 'LE') return undefined
+  const library = cLibrary()
+  if (library === undefined) return undefined
   try {
-    const made = bind(createRequire(import.meta.url)('koffi') as typeof import('koffi'))
+    const made = bind(library)
     const [ours, theirs] = [made.statAt(noDirectory, Buffer.from('/')), lstatSync('/', { bigint: true })]
     return ours.isDirectory() && ours.dev === theirs.dev && ours.ino === theirs.ino ? made : undefined
   } catch {
-    // It says so itself: `nativeLibraries`, which `doctor` shows. Everything works without, and takes longer.
+    // A call is not known, or refused.
     return undefined
   }
 }
@@ -73,19 +75,18 @@ const attributeBytesMax = 64 << 10
 /** The kernel takes as much memory as it is told, and clears it: most are small. */
 const attributeBytesFirst = 256
 
-function bind(koffi: typeof import('koffi')): LinuxCalls {
-  const library = koffi.load(null)
-  const statx = library.func('int statx(int, const void *, int, unsigned int, void *)')
-  const openat = library.func('int openat(int, const void *, int)')
-  const utimensat = library.func('int utimensat(int, const void *, const void *, int)')
-  const futimens = library.func('int futimens(int, const void *)')
+function bind(library: CLibrary): LinuxCalls {
+  const statx = library.declare<number>('int statx(int, const void *, int, unsigned int, void *)')
+  const openat = library.declare<number>('int openat(int, const void *, int)')
+  const utimensat = library.declare<number>('int utimensat(int, const void *, const void *, int)')
+  const futimens = library.declare<number>('int futimens(int, const void *)')
   // Lengths of attributes are of 64 KiB at most: 32 bits of what these return are enough.
-  const llistxattr = library.func('int llistxattr(const void *, void *, size_t)')
-  const flistxattr = library.func('int flistxattr(int, void *, size_t)')
-  const lgetxattr = library.func('int lgetxattr(const void *, const void *, void *, size_t)')
-  const fgetxattr = library.func('int fgetxattr(int, const void *, void *, size_t)')
-  const lsetxattr = library.func('int lsetxattr(const void *, const void *, const void *, size_t, int)')
-  const lremovexattr = library.func('int lremovexattr(const void *, const void *)')
+  const llistxattr = library.declare<number>('int llistxattr(const void *, void *, size_t)')
+  const flistxattr = library.declare<number>('int flistxattr(int, void *, size_t)')
+  const lgetxattr = library.declare<number>('int lgetxattr(const void *, const void *, void *, size_t)')
+  const fgetxattr = library.declare<number>('int fgetxattr(int, const void *, void *, size_t)')
+  const lsetxattr = library.declare<number>('int lsetxattr(const void *, const void *, const void *, size_t, int)')
+  const lremovexattr = library.declare<number>('int lremovexattr(const void *, const void *)')
 
   const path = textMemory(pathBytesMax)
   const attributeName = textMemory(attributeNameBytesMax + 1)
@@ -95,7 +96,7 @@ function bind(koffi: typeof import('koffi')): LinuxCalls {
 
   /** For a call that has failed: returns where it was interrupted, and is to be made again. */
   function failed(call: string): void {
-    const number = koffi.errno()
+    const number = library.errno()
     if (number !== constants.errno.EINTR) throw systemError(call, number)
   }
 
@@ -104,7 +105,7 @@ function bind(koffi: typeof import('koffi')): LinuxCalls {
     for (let bytes = attributeBytesFirst; ; ) {
       const length = fill(bytes)
       if (length >= 0) return length
-      if (koffi.errno() === constants.errno.ERANGE && bytes < attributeBytesMax) bytes = attributeBytesMax
+      if (library.errno() === constants.errno.ERANGE && bytes < attributeBytesMax) bytes = attributeBytesMax
       else failed(call)
     }
   }

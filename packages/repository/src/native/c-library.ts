@@ -1,0 +1,54 @@
+/**
+ * Owns calling functions that are in this process without an addon of our own, by way of koffi: those of the C library, and
+ * those of OpenSSL, which Node exports for addons.
+ */
+import { existsSync } from 'node:fs'
+import { createRequire } from 'node:module'
+
+type Koffi = typeof import('koffi')
+
+/** Whatever declares a function wrongly writes where it must not: see linux-calls.ts and libcrypto.ts, which are all. */
+export interface CLibrary {
+  /**
+   * A function by its prototype in C. Its arguments are numbers, and views of memory or addresses where it takes pointers;
+   * its result is a number, or an address.
+   */
+  declare<Result extends number | bigint | undefined>(prototype: string): (...values: readonly unknown[]) => Result
+  /** Of the last call that failed. */
+  errno(): number
+}
+
+let library: CLibrary | undefined | null = null
+
+/** Undefined where koffi has no build for this platform, or is not installed. */
+export function cLibrary(): CLibrary | undefined {
+  if (library === null) library = load()
+  return library
+}
+
+function load(): CLibrary | undefined {
+  try {
+    const koffi = loadKoffi()
+    const process = koffi.load(null)
+    return { declare: (prototype) => process.func(prototype) as never, errno: () => koffi.errno() }
+  } catch {
+    // It says so itself: `nativeLibraries`, which `doctor` shows. Everything works without, and takes longer.
+    return undefined
+  }
+}
+
+const require = createRequire(import.meta.url)
+
+/** Its own modules look for the binary for 6 ms, in each thread: it is taken from where this version of the package has it. */
+function loadKoffi(): Koffi {
+  const { platform, arch } = process
+  // Alpine's libc is another one: koffi knows.
+  if (platform === 'linux' && !existsSync('/etc/alpine-release')) {
+    try {
+      return require(`@koromix/koffi-${platform}-${arch}/${platform}_${arch}/koffi.node`) as Koffi
+    } catch {
+      // There is none, or it does not load: koffi knows whether there is another way.
+    }
+  }
+  return require('koffi') as Koffi
+}
