@@ -43,7 +43,7 @@ const ranks: Readonly<Record<string, number>> = {
 const allowedPackages: Readonly<Record<string, RegExp>> = {
   core: /^$/,
   repository:
-    /^(node:|@stillpoint\/core\/kernel$|@noble\/|sodium-native$|@napi-rs\/xattr$|koffi$|@aws-sdk\/client-s3$)/,
+    /^(node:|@stillpoint\/core\/kernel$|@noble\/|sodium-native$|@napi-rs\/xattr$|@koromix\/koffi|@aws-sdk\/client-s3$)/,
   sdk: /^(node:|@stillpoint\/core(\/kernel)?$|ws$)/,
   stillpoint:
     /^(node:|@stillpoint\/(core(\/kernel)?|repository(\/(system-env|selection))?|sdk)$|(?!@stillpoint)[a-z@])/,

@@ -5,7 +5,11 @@
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 
-type Koffi = typeof import('koffi')
+/** What is used of koffi. */
+interface Koffi {
+  load(path: null): { func(prototype: string): unknown }
+  errno(): number
+}
 
 /** Whatever declares a function wrongly writes where it must not: see linux-calls.ts and libcrypto.ts, which are all. */
 export interface CLibrary {
@@ -39,16 +43,20 @@ function load(): CLibrary | undefined {
 
 const require = createRequire(import.meta.url)
 
-/** Its own modules look for the binary for 6 ms, in each thread: it is taken from where this version of the package has it. */
+/**
+ * The binaries of koffi, one package for each platform. The package `koffi` itself would run a script at install, and its
+ * modules look for the binary for 6 ms, in each thread.
+ */
 function loadKoffi(): Koffi {
   const { platform, arch } = process
-  // Alpine's libc is another one: koffi knows.
+  const name = `@koromix/koffi-${platform}-${arch}`
+  // Alpine's libc is another one: the package tells them apart, which takes 2 ms.
   if (platform === 'linux' && !existsSync('/etc/alpine-release')) {
     try {
-      return require(`@koromix/koffi-${platform}-${arch}/${platform}_${arch}/koffi.node`) as Koffi
+      return require(`${name}/${platform}_${arch}/koffi.node`) as Koffi
     } catch {
-      // There is none, or it does not load: koffi knows whether there is another way.
+      // There is none, or it does not load: the package knows whether there is another one.
     }
   }
-  return require('koffi') as Koffi
+  return require(name) as Koffi
 }
