@@ -13,7 +13,6 @@ import {
   fstatSync,
   ftruncateSync,
   lstatSync,
-  openSync,
   unlinkSync,
   writeSync,
 } from 'node:fs'
@@ -23,6 +22,7 @@ import type { CryptKeys } from '../format/crypto.ts'
 import { DamageError } from '../format/damage.ts'
 import { idBytes } from '../format/ids.ts'
 import type { Timestamp } from '../format/timestamp.ts'
+import { createEntry, type EntryAt, type FolderAt, openEntry, pathOf } from '../native/folder-entries.ts'
 import { openSealed } from '../work/open-sealed.ts'
 import { setTimes, timeFromNumbers, timeNumbers } from './file-times.ts'
 
@@ -75,8 +75,8 @@ export interface PlaceBlobsInput {
   /** `destinationFields` each. */
   readonly destinations: Float64Array
   readonly names: Uint8Array
-  /** Paths that end with "/"; valid while the task runs. */
-  readonly directories: readonly Uint8Array[]
+  /** Valid while the task runs. */
+  readonly directories: readonly FolderAt[]
 }
 
 export type PlaceProblem =
@@ -135,7 +135,6 @@ export function writeBlobRow(rows: Float64Array, row: number, blob: PlacedBlob):
 export function placeBlobs(input: PlaceBlobsInput, context: { readonly keys: CryptKeys }): readonly PlaceProblem[] {
   const problems: PlaceProblem[] = []
   const file = createLastFile()
-  const paths = pathsOf(input)
   const blobCount = input.blobRows.length / blobFields
   let destination = 0
   let nameAt = 0
@@ -146,10 +145,12 @@ export function placeBlobs(input: PlaceBlobsInput, context: { readonly keys: Cry
       if (plaintext instanceof DamageError) problems.push({ kind: 'damaged', blob, reason: plaintext.message })
       for (; destination < end; destination += 1) {
         const row = readDestination(input.destinations, destination)
-        const path = paths.at(row, nameAt)
+        const folder = input.directories[row.directory]
+        assert(folder !== undefined, 'a file has a directory')
+        const entry = { folder, name: input.names.subarray(nameAt, row.nameEnd) }
         nameAt = row.nameEnd
         if (plaintext instanceof DamageError) continue
-        const problem = placeAt(file, path, row, plaintext)
+        const problem = placeAt(file, entry, row, plaintext)
         if (problem === 'replaced') problems.push({ kind: 'replaced', destination })
         else if (problem !== undefined) problems.push({ kind: 'system', destination, ...problem })
       }
@@ -160,40 +161,15 @@ export function placeBlobs(input: PlaceBlobsInput, context: { readonly keys: Cry
   return problems
 }
 
-/** Paths of destinations, each valid until the next one. */
-interface Paths {
-  at(row: Destination, nameStart: number): Buffer
-}
-
-function pathsOf({ directories, names }: PlaceBlobsInput): Paths {
-  const longest = directories.reduce((most, { length }) => Math.max(most, length), 0)
-  const path = Buffer.allocUnsafe(longest + names.length)
-  let directory = -1
-  let prefixBytes = 0
-  return {
-    at(row, nameStart) {
-      if (row.directory !== directory) {
-        directory = row.directory
-        const prefix = directories[directory] ?? new Uint8Array()
-        path.set(prefix)
-        prefixBytes = prefix.length
-      }
-      let end = prefixBytes
-      for (let from = nameStart; from < row.nameEnd; from += 1, end += 1) path[end] = names[from] ?? 0
-      return path.subarray(0, end)
-    },
-  }
-}
-
 /** The file that was written to last stays open: the next blob of a pack is mostly its next. */
 interface LastFile {
   /** Its descriptor, or -1 where the name leads to another file by now. */
-  find(path: Buffer, wanted: Destination): number
+  find(entry: EntryAt, wanted: Destination): number
   close(): void
 }
 
 function createLastFile(): LastFile {
-  let last: { readonly fd: number; readonly path: Buffer } | undefined
+  let last: (EntryAt & { readonly fd: number }) | undefined
 
   function close(): void {
     if (last !== undefined) closeSync(last.fd)
@@ -201,16 +177,16 @@ function createLastFile(): LastFile {
   }
 
   return {
-    find(path, { inode, device }) {
-      if (last?.path.equals(path) === true) return last.fd
+    find(entry, { inode, device }) {
+      if (last?.folder === entry.folder && Buffer.compare(last.name, entry.name) === 0) return last.fd
       close()
-      const fd = openSync(path, findFlags)
+      const fd = openEntry(entry, findFlags)
       const status = fstatSync(fd)
       if (status.ino !== inode || status.dev !== device) {
         closeSync(fd)
         return -1
       }
-      last = { fd, path: Buffer.from(path) }
+      last = { ...entry, fd }
       return fd
     },
     close,
@@ -221,14 +197,14 @@ type SystemProblem = { readonly code: string; readonly message: string }
 
 function placeAt(
   file: LastFile,
-  path: Buffer,
+  entry: EntryAt,
   row: Destination,
   plaintext: Uint8Array,
 ): SystemProblem | 'replaced' | undefined {
   try {
-    if (row.inode === 0) createWhole(path, row, plaintext)
+    if (row.inode === 0) createWhole(entry, row, plaintext)
     else {
-      const fd = file.find(path, row)
+      const fd = file.find(entry, row)
       if (fd < 0) return 'replaced'
       if (row.isSparse) writeSparsely(fd, plaintext, row.position)
       else writeAll(fd, plaintext, { from: 0, to: plaintext.length, position: row.position })
@@ -245,8 +221,8 @@ function placeAt(
  * Ownership first, for changing it clears the set-user-id bits of the mode; times last. A file that cannot be written to
  * its end is removed: half of it must not stand there.
  */
-function createWhole(path: Buffer, row: Destination, plaintext: Uint8Array): void {
-  const fd = openSync(path, createFlags, row.isMadeSo ? row.permissions : 0o600)
+function createWhole(entry: EntryAt, row: Destination, plaintext: Uint8Array): void {
+  const fd = createEntry(entry, { flags: createFlags, permissions: row.isMadeSo ? row.permissions : 0o600 })
   try {
     const written = writeSparsely(fd, plaintext, 0)
     if (written < plaintext.length) ftruncateSync(fd, plaintext.length)
@@ -254,7 +230,7 @@ function createWhole(path: Buffer, row: Destination, plaintext: Uint8Array): voi
     if (!row.isMadeSo) fchmodSync(fd, row.permissions)
     setTimes(fd, row)
   } catch (error) {
-    removeOwn(path, fd, error)
+    removeOwn(pathOf(entry), fd, error)
     throw error
   } finally {
     closeSync(fd)

@@ -123,8 +123,11 @@ export function inputOf(load: Load, { files, blobs }: Section, prepared: Prepare
     writeBlobRow(blobRows, blobRow, { ...place, offset: place.offset - offset, destinationsEnd: row + 1 })
     blobRow += 1
   }
-  const paths = directories.map((directory) => hold.at(directory).child(''))
-  return { sealed, isOpen, ids, blobRows, destinations, names, directories: paths }
+  const folders = directories.map((directory) => {
+    const { fd, child } = hold.at(directory)
+    return { fd, at: child('') }
+  })
+  return { sealed, isOpen, ids, blobRows, destinations, names, directories: folders }
 }
 
 function isLastOfBlob({ blobs }: Targets, row: number): boolean {

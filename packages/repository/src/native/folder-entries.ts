@@ -38,3 +38,14 @@ export function openEntry(entry: EntryAt, flags: number): number {
   if (calls === undefined || fd === undefined) return openSync(pathOf(entry), flags)
   return calls.openAt(fd, entry.name, flags)
 }
+
+/** Opens a file that is made if it is not there; `flags` say so. */
+export function createEntry(
+  entry: EntryAt,
+  { flags, permissions }: { readonly flags: number; readonly permissions: number },
+): number {
+  const calls = linuxCalls()
+  const { fd } = entry.folder
+  if (calls === undefined || fd === undefined) return openSync(pathOf(entry), flags, permissions)
+  return calls.createAt(fd, entry.name, { flags, permissions })
+}

@@ -104,6 +104,22 @@ test('a directory that was renamed is still the one that is open; errors are tho
   expect(() => calls.statAt(directory, Buffer.from('nowhere'))).toThrow('ENOENT: no such file or directory, statx')
 })
 
+test('what is made has the permissions that the mask leaves, and is made once', async () => {
+  const home = await scratch()
+  const directory = opened(home)
+  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW
+  for (const permissions of [0o777, 0o600, 0o4755]) {
+    const name = Buffer.from([0xff, permissions & 0xff])
+    const descriptor = calls.createAt(directory, name, { flags, permissions })
+    const mode = Number(fstatSync(descriptor).mode) & 0o7777
+    closeSync(descriptor)
+    const theirs = openSync(join(home, `${permissions}`), flags, permissions)
+    expect(mode).toBe(Number(fstatSync(theirs).mode) & 0o7777)
+    closeSync(theirs)
+    expect(codeOf(() => calls.createAt(directory, name, { flags, permissions }))).toBe('EEXIST')
+  }
+})
+
 test('times are set to the nanosecond, before 1970 too, and of links', async () => {
   const home = await scratch()
   writeFileSync(join(home, 'file'), '')

@@ -28,6 +28,8 @@ export interface LinuxCalls {
   statAt(directory: number, name: Uint8Array): FileStatus
   /** `flags` as for open(2); what is opened is closed in programs that are started. */
   openAt(directory: number, name: Uint8Array, flags: number): number
+  /** The same for what is made if it is not there, with permissions that the process's mask takes from. */
+  createAt(directory: number, name: Uint8Array, made: { readonly flags: number; readonly permissions: number }): number
   setTimesAt(directory: number, name: Uint8Array, times: FileTimes): void
   setTimes(descriptor: number, times: FileTimes): void
   /** In the order in which the system lists them. */
@@ -78,6 +80,7 @@ const attributeBytesFirst = 256
 function bind(library: CLibrary): LinuxCalls {
   const statx = library.declare<number>('int statx(int, const void *, int, unsigned int, void *)')
   const openat = library.declare<number>('int openat(int, const void *, int)')
+  const create = library.declare<number>('int openat(int, const void *, int, unsigned int)')
   const utimensat = library.declare<number>('int utimensat(int, const void *, const void *, int)')
   const futimens = library.declare<number>('int futimens(int, const void *)')
   // Lengths of attributes are of 64 KiB at most: 32 bits of what these return are enough.
@@ -131,6 +134,14 @@ function bind(library: CLibrary): LinuxCalls {
       const text = path(name)
       for (;;) {
         const descriptor = openat(directory, text, flags | closeOnExec)
+        if (descriptor >= 0) return descriptor
+        failed('openat')
+      }
+    },
+    createAt(directory, name, { flags, permissions }) {
+      const text = path(name)
+      for (;;) {
+        const descriptor = create(directory, text, flags | closeOnExec, permissions)
         if (descriptor >= 0) return descriptor
         failed('openat')
       }

@@ -42,8 +42,9 @@ if (threads === '0') {
   syncBuiltinESMExports()
   const calls = linuxCalls()
   if (calls !== undefined) {
-    const { setTimes, setTimesAt, setAttribute, removeAttribute } = calls
+    const { createAt, setTimes, setTimesAt, setAttribute, removeAttribute } = calls
     Object.assign(calls, {
+      createAt: counted(createAt),
       setTimes: counted(setTimes),
       setTimesAt: counted(setTimesAt),
       setAttribute: counted(setAttribute),
