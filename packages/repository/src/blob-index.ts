@@ -319,6 +319,7 @@ export function createBlobIndex(entropy: Entropy): BlobIndex {
     addColumns,
     add: (pack) => void addColumns(columnsOf([pack])),
     has(id, type) {
+      if (rows.size === 0) return false // in a new repository, for as long as its first index is not written
       fingerprinter.ofText(id, type)
       return rows.find(fingerprinter.last, isThere) >= 0
     },

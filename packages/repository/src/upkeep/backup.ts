@@ -6,7 +6,8 @@
  * to the snapshot. 3. Nothing is deduplicated by time stamps that may not tell: see save-directory.ts. 4. The tree is
  * walked once: what is counted is counted on the way, and what the snapshot reaches was found stored on the way.
  */
-import { lstat, readdir } from 'node:fs/promises'
+import { lstatSync, readdirSync } from 'node:fs'
+import { lstat } from 'node:fs/promises'
 import { basename, dirname, join, normalize, resolve } from 'node:path'
 import { Failure, type TreeId } from '@stillpoint/core/kernel'
 import { errnoOf, storageFailure } from '../blob/storage-failure.ts'
@@ -34,6 +35,7 @@ import {
   savedEntry,
 } from '../save/walk.ts'
 import type { ExcludeRules } from '../selection/exclude-rules.ts'
+import { createTurns } from '../turns.ts'
 import type { Vault } from '../vault.ts'
 import { dryVault } from './dry-run.ts'
 import { createEntryCounter, type EntryCounter, type EntryCounts } from './entry-counts.ts'
@@ -45,8 +47,6 @@ export interface BackupProgress {
   readonly path: string
 }
 
-/** Targets that are looked for at the same time. */
-const targetsInFlightMax = 16
 /** Directories of targets that are walked at the same time. */
 const groupsInFlightMax = 8
 /** The same of directories that are put together from targets, at each level. */
@@ -322,23 +322,26 @@ async function savePaths(work: Backup, paths: readonly string[]): Promise<void> 
 type Target = { readonly path: string } | PathProblem
 
 async function targetsOf(work: Backup, paths: readonly string[]): Promise<readonly Target[]> {
-  const found = new Map<number, readonly Target[]>()
-  await eachOf(paths.entries(), targetsInFlightMax, async ([number, path]) => {
+  const found: Target[] = []
+  const turns = createTurns(work.vault.clock)
+  for (const path of paths) {
     work.options.signal?.throwIfAborted()
-    found.set(number, await targetsAt(work, path))
-  })
-  return paths.flatMap((_, number) => found.get(number) ?? [])
+    if (turns.isDue) await turns.give()
+    found.push(...targetsAt(work, path))
+  }
+  return found
 }
 
-async function targetsAt(work: Backup, path: string): Promise<readonly Target[]> {
+/** Blocks: a list may name every file of a tree, and a promise for each would take ten times as long. */
+function targetsAt(work: Backup, path: string): readonly Target[] {
   const absolute = resolve(work.options.cwd, path)
   try {
     if (componentsOf(path).length > 0) {
-      await lstat(bytesFromName(absolute))
+      lstatSync(bytesFromName(absolute))
       return [{ path }]
     }
     // A path without a name of its own ("/", "."): what is in it lies at the root.
-    const names = (await readdir(absolute, { encoding: 'buffer' })).sort(Buffer.compare).map(nameFromBytes)
+    const names = readdirSync(absolute, { encoding: 'buffer' }).sort(Buffer.compare).map(nameFromBytes)
     return names.map((name) => ({ path: join(path, name) }))
   } catch (error) {
     if (!isErrno(error)) throw error
