@@ -12,6 +12,7 @@
 
 import { fstatSync, readFileSync } from 'node:fs'
 import { Failure, type TreeId } from '@stillpoint/core/kernel'
+import { type AccountNumbers, readAccountNumbers } from '../account-names.ts'
 import { type HeldDirectory, holdDirectory, makeHeldDirectory } from '../anchored-directory.ts'
 import { errnoOf, storageFailure } from '../blob/storage-failure.ts'
 import { givesAcl } from '../extended-attributes.ts'
@@ -57,6 +58,12 @@ export interface LoadDirectoryOptions {
   readonly select?: (path: string, node: TreeNode) => boolean
   /** Extended attributes for which it returns false are not restored, and left alone where they are. Default: all are. */
   readonly selectAttribute?: (name: string) => boolean
+  /**
+   * Owners and groups are those of the names in the tree, where /etc/passwd and /etc/group of this machine have them;
+   * others, and those without a name, go by number. ACLs always do. Default: all go by number. Only root restores
+   * owners.
+   */
+  readonly ownershipByName?: boolean
   /** `stop` (default): the first problem is thrown. `continue`: all that can be restored is, problems are returned. */
   readonly onProblem?: 'stop' | 'continue'
   /** Told about each entry when it is done: a directory after all that is in it. */
@@ -93,6 +100,8 @@ interface Where {
   readonly lockSignal: AbortSignal
   /** How many files are planned at a time, for tests. */
   readonly sectionFilesMax?: number
+  /** Names for `ownershipByName`, for tests. Default: this machine's. */
+  readonly accounts?: AccountNumbers
 }
 
 interface Tally {
@@ -123,7 +132,8 @@ export async function loadDirectory(
   const directories: PlannedDirectories = new Map()
   const { select } = options
   const passOverDamage = options.onProblem === 'continue'
-  const planned = { abort, signal, select, problem, passOverDamage, directories }
+  const accounts = options.ownershipByName === true ? (where.accounts ?? (await readAccountNumbers())) : undefined
+  const planned = { abort, signal, select, problem, passOverDamage, accounts, directories }
   const { sectionFilesMax } = where
   const plan = planSections(vault, where.tree, {
     ...planned,

@@ -7,11 +7,13 @@
  * by whoever had the keys once, and is not trusted.
  */
 import { assert, Failure, isFailure, type TreeId } from '@stillpoint/core/kernel'
+import type { AccountNumbers } from '../account-names.ts'
 import { sha256 } from '../format/ids.ts'
 import type { DirNode, ExtendedAttribute, FileNode, TreeNode } from '../format/tree.ts'
 import { createTreeGuard, type TreeGuard } from '../upkeep/bounded-tree.ts'
 import { damageHint, type Vault } from '../vault.ts'
 import { readTree } from './blob-reader.ts'
+import { ownedByName } from './owned-by-name.ts'
 import { createPlannedFiles, type PlannedFiles } from './planned-files.ts'
 import { depthMax, requireSafeNames, surveyTree, type TreeSurvey, unsafe } from './tree-survey.ts'
 import { createWantedBlobs, type WantedBlobs } from './wanted-blobs.ts'
@@ -71,6 +73,8 @@ export interface PlanOptions {
   /** Takes what cannot be restored, and throws it where the first problem ends all. */
   readonly problem: (path: string, failure: Failure) => void
   readonly passOverDamage: boolean
+  /** Owners of what is planned are those of these names, where there are such; undefined: owners are as in the tree. */
+  readonly accounts: AccountNumbers | undefined
   /** By number. Takes the new ones; those that are completed may be removed. */
   readonly directories: PlannedDirectories
   /** For tests. */
@@ -194,7 +198,7 @@ function readAhead(vault: Vault, directories: PlannedDirectories, stack: readonl
 
 /** Returns the directories below, in order. */
 async function addTree(planning: Planning, section: OpenSection, waiting: WaitingTree): Promise<number[]> {
-  const { directories, select } = planning.options
+  const { directories, select, accounts } = planning.options
   const tree = directories.get(waiting.directory)?.tree
   assert(tree !== undefined, 'what waits is planned')
   await planning.guard.enter(tree)
@@ -203,8 +207,9 @@ async function addTree(planning: Planning, section: OpenSection, waiting: Waitin
   const nodes = await nodesOf(planning, waiting, { tree, path: prefix })
   requireSafeNames(tree, nodes)
   const below: number[] = []
-  for (const node of nodes) {
-    if (select !== undefined && !select(`${prefix}${node.name}`, node)) continue
+  for (const saved of nodes) {
+    if (select !== undefined && !select(`${prefix}${saved.name}`, saved)) continue
+    const node = accounts === undefined ? saved : ownedByName(saved, accounts)
     if (node.type === 'file') await addFile(planning, section, { node, directory: waiting.directory })
     else if (node.type === 'dir') {
       const { name, subtree } = node

@@ -1,40 +1,7 @@
 /** Owns what of a file's status goes into a node, and what tells that a file has changed. */
-import { readFile } from 'node:fs/promises'
+import { accountNamesOf } from '../account-names.ts'
 import type { NodeMetadata, TreeNode } from '../format/tree.ts'
 import type { FileStatus } from '../native/file-status.ts'
-
-/** Names of users and groups by number, as /etc/passwd and /etc/group tell; nothing else can be asked from Node. */
-interface AccountNames {
-  readonly users: ReadonlyMap<number, string>
-  readonly groups: ReadonlyMap<number, string>
-}
-
-/** As a text: it is sent to other threads with each task, and a map takes ten times as long. */
-export async function readAccountNames(): Promise<string> {
-  return JSON.stringify({ users: await readNames('/etc/passwd'), groups: await readNames('/etc/group') })
-}
-
-const lastNames = { text: '', names: undefined as AccountNames | undefined }
-
-function accountNamesOf(text: string): AccountNames {
-  if (lastNames.names !== undefined && lastNames.text === text) return lastNames.names
-  const { users, groups } = JSON.parse(text) as Record<keyof AccountNames, readonly (readonly [number, string])[]>
-  const names = { users: new Map(users), groups: new Map(groups) }
-  lastNames.text = text
-  lastNames.names = names
-  return names
-}
-
-async function readNames(path: string): Promise<readonly (readonly [number, string])[]> {
-  // Names are a courtesy to readers; restoring goes by number. Without the file there are none.
-  const text = await readFile(path, 'utf8').catch(() => '')
-  const names = new Map<number, string>()
-  for (const line of text.split('\n')) {
-    const [name = '', , number = ''] = line.split(':')
-    if (/^\d+$/.test(number) && !names.has(Number(number))) names.set(Number(number), name)
-  }
-  return [...names]
-}
 
 export function typeOf(status: FileStatus): TreeNode['type'] {
   if (status.isFile()) return 'file'

@@ -6,13 +6,13 @@
  * so that nothing is deduplicated against a pack that a prune has removed.
  */
 import type { TreeId } from '@stillpoint/core/kernel'
+import { readAccountNames } from '../account-names.ts'
 import { sha256, treeId } from '../format/ids.ts'
 import { timestampFromMs } from '../format/timestamp.ts'
 import { encodeTree } from '../format/tree.ts'
 import type { HeldLock } from '../upkeep/lock.ts'
 import type { Vault } from '../vault.ts'
 import { type BlobSink, createBlobSink } from './blob-sink.ts'
-import { readAccountNames } from './file-status.ts'
 import { treeOfEncoded } from './parent-tree.ts'
 import { type ContentSaver, createContentSaver, type SavedContent, type SaveStreamOptions } from './save-content.ts'
 import { saveDirectory, saveEntries } from './save-directory.ts'

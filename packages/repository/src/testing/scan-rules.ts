@@ -1,5 +1,5 @@
 /** Owns rules of a scan as a save without options has them: for tests. */
-import { readAccountNames } from '../save/file-status.ts'
+import { readAccountNames } from '../account-names.ts'
 import type { ScanRules } from '../save/scan-entry.ts'
 
 export async function scanRules(fileBytesMax: number): Promise<ScanRules> {

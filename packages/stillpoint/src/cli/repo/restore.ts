@@ -27,6 +27,7 @@ interface RestoreFlags extends RepositoryOptions, SelectionOptions {
   readonly iexcludeFile?: readonly string[]
   readonly includeXattr?: readonly string[]
   readonly excludeXattr?: readonly string[]
+  readonly ownershipByName?: true
   readonly sparse?: true
   readonly overwrite: Overwrite
   readonly delete?: boolean
@@ -44,6 +45,7 @@ export function repoRestoreCommand(run: RunCommand): Command {
     'Restores a snapshot, or a directory of it (ID:/path), into a directory. Of files that are there already, only what ' +
     'differs is read from the repository and written.'
   const overwrite = 'what becomes of files that are there; if-changed: size and time tell whether they differ'
+  const byName = 'owners and groups by their names, where this machine has such, else by number; ACLs by number'
   const command = repoCommand('restore', 'restore a snapshot into a directory', text)
     .argument('<snapshot>', 'its id, the first digits, or "latest"; ":/path" behind it for a part')
     .addOption(new Option('-t, --target <dir>', 'where to restore to').makeOptionMandatory())
@@ -57,6 +59,7 @@ export function repoRestoreCommand(run: RunCommand): Command {
     .addOption(new Option('--iexclude-file <file>', 'the same, whatever the case').argParser(repeated))
     .addOption(new Option('--include-xattr <pattern>', 'only extended attributes of such names').argParser(repeated))
     .addOption(new Option('--exclude-xattr <pattern>', 'no extended attributes of such names').argParser(repeated))
+    .addOption(new Option('--ownership-by-name', byName))
     .addOption(new Option('--sparse', 'taken and not needed: long runs of zeros always become holes'))
     .addOption(new Option('--overwrite <behaviour>', overwrite).choices(overwrites).default('always'))
     .addOption(new Option('--delete', 'remove what is in the target and not in the snapshot'))
@@ -109,6 +112,7 @@ async function restore(session: CommandSession, id: string, options: RestoreFlag
       overwrite: options.overwrite,
       dryRun: options.dryRun === true,
       verify: options.verify === true,
+      ownershipByName: options.ownershipByName === true,
       ...(options.delete === true ? { delete: removable(include, exclude) } : {}),
       onProblem: 'continue',
       signal: host.signal,
