@@ -10,6 +10,7 @@ import { describe, expect, test } from 'vitest'
 import { readAttributes } from '../extended-attributes.ts'
 import { sha256 } from '../format/ids.ts'
 import { encodeTree } from '../format/tree.ts'
+import { parsePattern } from '../selection/path-pattern.ts'
 import { newRepository, newVault, reopen, restic, scratch } from '../testing/testbed.ts'
 import { plant, plantSnapshot, treeOf } from '../torture/hostile.ts'
 
@@ -93,6 +94,24 @@ describe('trees of other systems and other times', () => {
     expect(await textOf(path, below)).not.toContain('"name":"b"')
   })
 
+  test('keep all of it where only some paths are included', async () => {
+    const { path } = await plantForeign(({ below }) => [drive(below), link, later])
+    const repository = await reopen(path)
+    const snapshots = await repository.snapshots()
+    const [before] = snapshots
+    const whole = belowOf(await textOf(path, before?.tree ?? ''))
+    const [some] = await repository.upkeep.rewrite({ snapshots, include: patterns('/c/A', 'LATER') })
+    const { tree } = await repository.findSnapshot(some?.newId ?? '')
+    const below = belowOf(await textOf(path, tree))
+    expect(await textOf(path, tree)).toBe(`{"nodes":[${drive(below as TreeId)},${later}]}\n`)
+    const all = await textOf(path, whole)
+    expect(await textOf(path, below)).toBe(`${all.slice(0, all.indexOf(',{"name":"b"'))}]}\n`)
+    // A directory that matches is the same as before.
+    const [directory] = await repository.upkeep.rewrite({ snapshots, include: patterns('c') })
+    const { tree: only } = await repository.findSnapshot(directory?.newId ?? '')
+    expect(await textOf(path, only)).toBe(`{"nodes":[${drive(whole as TreeId)}]}\n`)
+  })
+
   test.runIf(isNewer)(`are repaired as ${newerResticName} repairs them [needs ${newerResticName}]`, async () => {
     const lostDirectory = `{"name":"D","type":"dir","mode":2147484159,${times},"uid":0,"gid":0,${windows},"content":null}`
     const door = `{"name":"door","type":"irregular","mode":524288,${times},"uid":0,"gid":0,"content":null}`
@@ -123,4 +142,5 @@ describe('trees of other systems and other times', () => {
   })
 })
 
+const patterns = (...texts: readonly string[]) => texts.map((text) => parsePattern(text, { ignoreCase: true }))
 const belowOf = (text: string) => /"subtree":"([0-9a-f]{64})"/.exec(text)?.[1] ?? ''

@@ -132,7 +132,7 @@ describe('rewrite', () => {
     expect(await repository.upkeep.rewrite({ snapshots, exclude: nothing })).toMatchObject([{ isChanged: false }])
     const dry = await repository.upkeep.rewrite({ snapshots, withSummary: true, dryRun: true })
     const totals = { files: BigInt(files), bytes: BigInt(totalBytes) }
-    expect(dry).toEqual([{ id, isChanged: true, newId: undefined, excluded: [], totals }])
+    expect(dry).toEqual([{ id, isChanged: true, isAnyIncluded: true, newId: undefined, excluded: [], totals }])
     const [rewritten] = await repository.upkeep.rewrite({ snapshots, withSummary: true, forget: true })
     const [after, ...others] = await repository.snapshots()
     expect(others).toEqual([])

@@ -1,5 +1,6 @@
 /**
- * What a backup leaves out, as restic has it: by pattern, by size, by file system, by a file that marks a directory.
+ * What a backup leaves out, as restic has it: by pattern, by size, by file system, by a file that marks a directory; and
+ * what a restore or a rewriting takes, by pattern.
  *
  * Owns: what flags and files say. Does not own: asking it, see selection/ of the repository.
  */
@@ -74,6 +75,20 @@ export interface GivenPatterns {
 export async function patternsOf(flags: PatternFlags, cwd: string): Promise<GivenPatterns> {
   const texts = await textsOf(flags, cwd)
   return { texts: texts.map(({ text }) => text), patterns: parsePatterns(texts) }
+}
+
+export interface IncludeFlags {
+  readonly include?: readonly string[]
+  readonly iinclude?: readonly string[]
+  readonly includeFile?: readonly string[]
+  readonly iincludeFile?: readonly string[]
+}
+
+/** None where all is taken. @throws Failure `options_invalid` (patterns), `usage` (files) */
+export async function includePatterns(flags: IncludeFlags, cwd: string): Promise<readonly PathPattern[]> {
+  const { include, includeFile, iinclude, iincludeFile } = flags
+  const given = { texts: include, files: includeFile, ignoringCase: iinclude, filesIgnoringCase: iincludeFile }
+  return (await patternsOf(given, cwd)).patterns
 }
 
 async function textsOf(flags: PatternFlags, cwd: string): Promise<readonly PatternText[]> {

@@ -7,7 +7,7 @@ import { type Command, Option } from 'commander'
 import { type ExitCode, exitCodes } from '../exit-codes.ts'
 import { countText, shortId } from '../quantities.ts'
 import type { CommandSession, RunCommand } from '../session.ts'
-import { patternsOf } from './backup-excludes.ts'
+import { type IncludeFlags, includePatterns, patternsOf } from './backup-excludes.ts'
 import { withLine } from './live-line.ts'
 import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo } from './repository-access.ts'
 import { createRestoreReport } from './restore-report.ts'
@@ -15,14 +15,10 @@ import { repeated, type SelectionOptions, selectionOf, withSelection } from './s
 import { resolvePart } from './snapshot-part.ts'
 import { tellError, tellFailed } from './told-errors.ts'
 
-interface RestoreFlags extends RepositoryOptions, SelectionOptions {
+interface RestoreFlags extends RepositoryOptions, SelectionOptions, IncludeFlags {
   readonly target: string
-  readonly include?: readonly string[]
-  readonly iinclude?: readonly string[]
   readonly exclude?: readonly string[]
   readonly iexclude?: readonly string[]
-  readonly includeFile?: readonly string[]
-  readonly iincludeFile?: readonly string[]
   readonly excludeFile?: readonly string[]
   readonly iexcludeFile?: readonly string[]
   readonly includeXattr?: readonly string[]
@@ -138,11 +134,10 @@ function removable(include: readonly PathPattern[], exclude: readonly PathPatter
 }
 
 async function chosenBy(options: RestoreFlags, cwd: string) {
-  const { include, includeFile, iinclude, iincludeFile, exclude, excludeFile, iexclude, iexcludeFile } = options
-  const included = { texts: include, files: includeFile, ignoringCase: iinclude, filesIgnoringCase: iincludeFile }
+  const { exclude, excludeFile, iexclude, iexcludeFile } = options
   const excluded = { texts: exclude, files: excludeFile, ignoringCase: iexclude, filesIgnoringCase: iexcludeFile }
   return {
-    include: (await patternsOf(included, cwd)).patterns,
+    include: await includePatterns(options, cwd),
     exclude: (await patternsOf(excluded, cwd)).patterns,
   }
 }
