@@ -113,7 +113,7 @@ export {
   retentionPeriods,
 } from './upkeep/retention.ts'
 export { parseSpan, type RetentionSpan, spanText } from './upkeep/retention-span.ts'
-export type { RewriteOptions, RewrittenSnapshot } from './upkeep/rewrite-excluding.ts'
+export type { RewriteOptions, RewrittenSnapshot } from './upkeep/rewriting.ts'
 export { isSelected, type SnapshotSelection } from './upkeep/select-snapshots.ts'
 export { type GroupField, groupSnapshots, parseGroupBy, type SnapshotGroup } from './upkeep/snapshot-groups.ts'
 export { type RepositoryStats, type StatsMode, type StatsOptions, statsModes } from './upkeep/stats.ts'

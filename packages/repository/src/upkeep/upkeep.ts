@@ -28,7 +28,7 @@ import { type Recovered, type RecoverOptions, recoverTrees } from './recover.ts'
 import { type RepairIndexOptions, type RepairIndexReport, repairIndex } from './repair-index.ts'
 import { type RepairedPack, type RepairPacksOptions, repairPacks } from './repair-packs.ts'
 import { type RepairedSnapshot, type RepairSnapshotsOptions, repairSnapshots } from './repair-snapshots.ts'
-import { type RewriteOptions, type RewrittenSnapshot, rewriteExcluding } from './rewrite-excluding.ts'
+import { type RewriteOptions, type RewrittenSnapshot, rewriteSnapshots } from './rewriting.ts'
 import { resolveSnapshot, resolveSnapshots, type SnapshotSelection } from './select-snapshots.ts'
 import { type RepositoryStats, repositoryStats, type StatsOptions } from './stats.ts'
 import { type TagChange, type TaggedSnapshot, tagSnapshots } from './tag.ts'
@@ -151,7 +151,7 @@ export function createUpkeep(vault: Vault, locks: LockKeeper, { readOnly }: Upke
     tag: (change) => locks.withLock('exclusive', (lockSignal) => tagSnapshots(vault, lockSignal, change)),
     rewrite: (options) =>
       locks.withLock(options.dryRun === true ? 'shared' : 'exclusive', (lockSignal) =>
-        rewriteExcluding(vault, lockSignal, options),
+        rewriteSnapshots(vault, lockSignal, options),
       ),
     recover: (options) => (readOnly ? Promise.reject(readOnlyFailure()) : recoverTrees(vault, locks, options)),
     listObjects: (kind) => listObjects(vault, kind),

@@ -89,7 +89,7 @@ interface Found {
 }
 
 /** @throws Failure `object_damaged`, `object_missing`, `tree_unsafe` (too deep), `options_invalid` (include and exclude) */
-export async function rewriteExcluding(
+export async function rewriteSnapshots(
   vault: Vault,
   lockSignal: AbortSignal,
   options: RewriteOptions,
