@@ -85,6 +85,7 @@ export {
 } from './upkeep/backup.ts'
 export { parseBytes } from './upkeep/byte-quantity.ts'
 export type { CheckOptions, CheckProgress, CheckReport } from './upkeep/check.ts'
+export type { SnapshotChoice } from './upkeep/check-choice.ts'
 export type { CopiedSnapshot, CopyOptions, CopyProgress } from './upkeep/copy.ts'
 export { type CoverageFileOptions, type CoverageStore, openCoverageFile } from './upkeep/coverage-file.ts'
 export { type DataSubset, parseDataSubset } from './upkeep/data-subset.ts'

@@ -1,9 +1,9 @@
 /** Packs as a listing gives them, of any list. For tests. */
 import type { StoredObject } from '../blob/blob-store.ts'
-import type { PackPlaces } from '../upkeep/pack-listing.ts'
+import type { NamedPlaces } from '../upkeep/pack-listing.ts'
 
 /** Every second place is of no pack. */
-export function placesFor(packs: readonly StoredObject[]): PackPlaces {
+export function placesFor(packs: readonly StoredObject[]): NamedPlaces {
   return {
     placeEnd: packs.length * 2,
     packAt: (place) => (place % 2 === 0 ? undefined : packs[(place - 1) / 2]),

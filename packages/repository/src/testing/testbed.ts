@@ -9,6 +9,7 @@ import { onTestFinished } from 'vitest'
 import { openLocalStore } from '../blob/local-store.ts'
 import { sha256 } from '../format/ids.ts'
 import { bytesFromName, nameFromBytes } from '../format/node-name.ts'
+import { linuxCalls } from '../native/linux-calls.ts'
 import { initRepository, openRepository, openVault, type Repository } from '../repository.ts'
 import type { Vault } from '../vault.ts'
 import { clock, entropy, world } from './world.ts'
@@ -74,13 +75,14 @@ async function askRestic(command: string, path: string, args: readonly string[])
   return stdout
 }
 
-/** What a restore must bring back, by path: kind, mode, owner, time, content, shared inodes. */
+/** What a restore must bring back, by path: kind, mode, owner, time (as exact as it can be set), content, shared inodes. */
 export async function fingerprint(directory: string): Promise<Record<string, string>> {
   const found: Record<string, string> = {}
   const inodes = new Map<bigint, number>()
   async function visit(path: Buffer, name: string): Promise<void> {
     const status = await lstat(path, { bigint: true })
-    const parts = [status.mode.toString(8), status.uid, status.gid, status.mtimeNs]
+    const mtime = linuxCalls() === undefined ? status.mtimeNs / 1000n : status.mtimeNs
+    const parts = [status.mode.toString(8), status.uid, status.gid, mtime]
     if (status.isFile()) {
       if (!inodes.has(status.ino)) inodes.set(status.ino, inodes.size)
       parts.push(`file ${inodes.get(status.ino)} ${status.nlink}`, sha256(await readFile(path)))

@@ -14,6 +14,7 @@ import { requireSafeNames, unsafe } from '../load/tree-survey.ts'
 import type { Vault } from '../vault.ts'
 import { createBlobSet } from './blob-set.ts'
 import { entriesMax, treeDepthMax } from './bounded-tree.ts'
+import type { ReachedBlobs } from './reached-blobs.ts'
 import { idOfDigits, type ScannedFile, scanTree } from './scan-tree.ts'
 import { createTreeExtents } from './tree-extents.ts'
 import { eachWaiting, type TreeRoot } from './walk-trees.ts'
@@ -22,6 +23,8 @@ export interface TreesCheck {
   /** Runs a part of the check; what it finds wrong is noted there, with the path. */
   readonly noting: (part: () => Promise<void>, path: string) => Promise<boolean>
   readonly report: (problem: Failure) => void
+  /** Takes every blob that is met, trees among them. */
+  readonly reached: ReachedBlobs | undefined
   readonly onTree: (done: number) => void
 }
 
@@ -33,6 +36,7 @@ export async function checkTrees(vault: Vault, roots: readonly TreeRoot[], check
   let done = 0
   await eachWaiting(vault, waiting, async ({ tree, path }) => {
     let [entries, folders]: [number, readonly number[]] = [0, []]
+    check.reached?.add(tree, 'tree')
     await check.noting(async () => {
       const found = await checkTree(vault, { tree, path }, check)
       entries = found.entries
@@ -69,7 +73,7 @@ async function checkTree(vault: Vault, { tree, path }: TreeRoot, check: TreesChe
     entries += 1
     names.add(node.name)
     if (node.type === 'dir') folders.push({ tree: node.subtree, path: `${path}${node.name}/` })
-    if (node.type === 'file') checkContent({ vault, path, problems }, node)
+    if (node.type === 'file') checkContent({ vault, path, problems, reached: check.reached }, node)
     if (node.type === 'irregular') problems.push(unknownKind(`${path}${node.name}`))
   })
   // Sound programs sort them: then two that are equal are neighbours. Of others all names have to be looked at together.
@@ -109,15 +113,18 @@ interface ContentCheck {
   /** Of the directory. */
   readonly path: string
   readonly problems: Failure[]
+  readonly reached: ReachedBlobs | undefined
 }
 
-function checkContent({ vault, path, problems }: ContentCheck, { name, bytes: expected, content }: ScannedFile): void {
+function checkContent(check: ContentCheck, { name, bytes: expected, content }: ScannedFile): void {
+  const { vault, path, problems, reached } = check
   const { blobs } = vault.index
   let bytes = 0
   let whole = true
   for (let at = 0; at < content.count; at += 1) {
     const digits = content.digits(at)
     const length = blobs.plainBytesOfDigits(digits)
+    reached?.addDigits(digits)
     if (length === undefined) {
       whole = false
       const message = `data blob ${idOfDigits(digits)} of ${path}${name} is in no index`

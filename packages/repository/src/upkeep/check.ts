@@ -10,14 +10,15 @@ import { listAll, type ObjectName, type StoredObject } from '../blob/blob-store.
 import { errnoOf } from '../blob/storage-failure.ts'
 import type { PackId } from '../format/ids.ts'
 import { decodeKeyFile } from '../format/key-file.ts'
-import { listSnapshots } from '../load/snapshots.ts'
 import { namingDamage, readObject, type Vault } from '../vault.ts'
+import { choosesAll, chosenSnapshots, packsHolding, type SnapshotChoice } from './check-choice.ts'
 import { type DataRead, readPacks } from './check-data.ts'
 import { checkTrees } from './check-trees.ts'
 import type { CoverageStore } from './coverage-file.ts'
 import { type DataSubset, packsToRead } from './data-subset.ts'
 import { verifyIndexFile } from './index-files.ts'
-import { type PackListing, packListing } from './pack-listing.ts'
+import { type PackListing, type PackPlaces, packListing, placesOf } from './pack-listing.ts'
+import { createReachedBlobs } from './reached-blobs.ts'
 import { coverageOf, packsInBudget, type ReadBudget, type ReadCoverage } from './read-coverage.ts'
 import { createReadTimes, type ReadTimes } from './read-times.ts'
 import type { TreeRoot } from './walk-trees.ts'
@@ -30,6 +31,11 @@ export interface CheckProgress {
 }
 
 export interface CheckOptions {
+  /**
+   * Checks the trees of these snapshots only, and chooses the packs whose data is read among those that their blobs lie in.
+   * Keys, index files and the list of packs are looked at in any case.
+   */
+  readonly only?: SnapshotChoice
   /** Also reads, decrypts and hashes every blob of every pack. */
   readonly readData?: boolean
   /** Reads the data of some packs only. */
@@ -53,12 +59,15 @@ export interface CheckReport {
   readonly problems: readonly Failure[]
   /** Packs in no index: remains of interrupted saves, harmless, removed by a prune. */
   readonly unreferencedPacks: readonly PackId[]
+  /** Whether only some snapshots were asked for, by name or by what they have. */
+  readonly isPartial: boolean
+  /** That were checked. */
   readonly snapshots: number
   readonly trees: number
   readonly packs: number
   readonly packsRead: number
   readonly bytesRead: number
-  /** Undefined where nothing remembers. */
+  /** Of all packs, also of a check of some snapshots; undefined where nothing remembers. */
   readonly coverage: ReadCoverage | undefined
 }
 
@@ -69,11 +78,19 @@ interface Check {
   readonly abort: () => void
 }
 
+const everySnapshot: SnapshotChoice = { ids: [], selection: {} }
+
+/** @throws Failure `options_invalid`, `snapshot_absent`, `snapshot_ambiguous` and those of the store and of locks */
 export async function checkRepository(
   vault: Vault,
   lockSignal: AbortSignal,
   options: CheckOptions = {},
 ): Promise<CheckReport> {
+  if (options.readBudget !== undefined && options.coverage === undefined) {
+    const message = 'a budget for reading data needs a place that remembers what was read'
+    throw new Failure({ code: 'options_invalid', message })
+  }
+  const { only = everySnapshot } = options
   const check: Check = {
     vault,
     problems: [],
@@ -85,15 +102,20 @@ export async function checkRepository(
   }
   await checkNames(check)
   // Before the index: what a snapshot needs was indexed before it was written.
-  const snapshots = await listSnapshots(vault, { onDamaged: (failure) => check.problems.push(failure) })
+  const snapshots = await chosenSnapshots(vault, only, {
+    onDamaged: (failure) => check.problems.push(failure),
+    noting: (part) => noting(check, part),
+  })
   await checkIndexes(check)
   const listing = await checkPacks(check)
   const roots = snapshots.map((snapshot) => ({ tree: snapshot.tree, path: `snapshot ${snapshot.id}:/` }))
-  const { trees, data } = await checkContents(check, { roots, listing }, options)
+  const isPartial = !choosesAll(only)
+  const { trees, data } = await checkContents(check, { roots, listing, isPartial }, options)
   const { read, coverage } = data
   return {
     problems: check.problems,
     unreferencedPacks: listing.unknown.map(({ id }) => id),
+    isPartial,
     snapshots: snapshots.length,
     trees,
     packs: listing.count,
@@ -106,6 +128,7 @@ export async function checkRepository(
 interface Contents {
   readonly roots: readonly TreeRoot[]
   readonly listing: PackListing
+  readonly isPartial: boolean
 }
 
 interface ContentsCheck {
@@ -113,10 +136,13 @@ interface ContentsCheck {
   readonly data: DataCheck
 }
 
-/** Trees are this thread's work, data that of the others: both at once. Where one fails, the other ends before it is told. */
+/**
+ * Trees are this thread's work, data that of the others: both at once, unless only the trees tell which data is meant. Where
+ * one fails, the other ends before it is told.
+ */
 async function checkContents(
   check: Check,
-  { roots, listing }: Contents,
+  { roots, listing, isPartial }: Contents,
   options: CheckOptions,
 ): Promise<ContentsCheck> {
   const failed = new AbortController()
@@ -137,12 +163,19 @@ async function checkContents(
       throw error
     }
   }
+  const reached = isPartial && readsData(options) ? createReachedBlobs(listing.index) : undefined
   const checkingTrees = checkTrees(check.vault, roots, {
     noting: (work, path) => noting(treesPart, work, path),
     report: (problem) => treesPart.problems.push(problem),
+    reached,
     onTree: (done) => check.progress({ stage: 'trees', done }),
   })
-  const ended = await Promise.allSettled([ending(checkingTrees), ending(checkData(dataPart, listing, options))])
+  async function checkingData(): Promise<DataCheck> {
+    if (reached === undefined) return checkData(dataPart, { listing, from: listing }, options)
+    await checkingTrees
+    return checkData(dataPart, { listing, from: packsHolding(listing, reached) }, options)
+  }
+  const ended = await Promise.allSettled([ending(checkingTrees), ending(checkingData())])
   // The one that failed first is why the other ended.
   failed.signal.throwIfAborted()
   const [trees, data] = ended
@@ -161,25 +194,23 @@ interface DataCheck {
   readonly coverage: ReadCoverage | undefined
 }
 
-/** Reads the packs that the options name, also those in no index. */
-async function checkData(check: Check, listing: PackListing, options: CheckOptions): Promise<DataCheck> {
+const readsData = ({ readData = false, dataSubset, readBudget }: CheckOptions): boolean =>
+  readData || dataSubset !== undefined || readBudget !== undefined
+
+interface DataPlaces {
+  readonly listing: PackListing
+  /** What there is to choose from: all of the listing, also packs in no index, or some. */
+  readonly from: PackPlaces
+}
+
+/** Reads the packs that the options name. */
+async function checkData(check: Check, { listing, from }: DataPlaces, options: CheckOptions): Promise<DataCheck> {
   const { clock } = check.vault
-  const {
-    readData = false,
-    dataSubset,
-    readBudget,
-    coverage: store,
-    coverageWithinMs: withinMs = coverageWithinDefaultMs,
-  } = options
-  if (readBudget !== undefined && store === undefined) {
-    const message = 'a budget for reading data needs a place that remembers what was read'
-    throw new Failure({ code: 'options_invalid', message })
-  }
-  const isWanted = readData || dataSubset !== undefined || readBudget !== undefined || store !== undefined
-  if (!isWanted) return { read: { packs: 0, bytes: 0 }, coverage: undefined }
+  const { readBudget, coverage: store, coverageWithinMs: withinMs = coverageWithinDefaultMs } = options
+  if (!readsData(options) && store === undefined) return { read: { packs: 0, bytes: 0 }, coverage: undefined }
   const times = createReadTimes(listing)
   await store?.load(times.set)
-  const chosen = chosenPacks(check, { listing, options, times })
+  const chosen = chosenPacks(check, { from, options, times })
   const untilMs = readBudget?.kind === 'time' ? clock.monotonicMs() + readBudget.durationMs : undefined
   let done = 0
   let rememberedMs = clock.monotonicMs()
@@ -190,14 +221,14 @@ async function checkData(check: Check, listing: PackListing, options: CheckOptio
   }
   try {
     const read = await readPacks(check.vault, {
-      packs: chosen.packs,
+      packs: packsAt(from, chosen),
       abort: check.abort,
       ...(options.signal === undefined ? {} : { signal: options.signal }),
       goesOn: () => untilMs === undefined || done === 0 || clock.monotonicMs() < untilMs,
       noting: async (part) => noting(check, part),
       onRead(pack, isSound) {
         done += 1
-        check.progress({ stage: 'data', done, total: chosen.count })
+        check.progress({ stage: 'data', done, total: chosen.length })
         if (isSound) times.set(pack.name, clock.wallMs())
         else times.forget(pack.name)
         if (clock.monotonicMs() - rememberedMs > rememberEveryMs) remembering = remembering.then(remember)
@@ -213,28 +244,22 @@ async function checkData(check: Check, listing: PackListing, options: CheckOptio
 }
 
 interface Choice {
-  readonly listing: PackListing
+  readonly from: PackPlaces
   readonly options: CheckOptions
   readonly times: ReadTimes
 }
 
-interface Chosen {
-  readonly packs: Iterable<StoredObject>
-  readonly count: number
-}
-
-/** Without an object for each at the same time: there may be millions. */
-function chosenPacks(check: Check, { listing, options, times }: Choice): Chosen {
+/** Places, not an object for each pack at the same time: there may be millions. */
+function chosenPacks(check: Check, { from, options, times }: Choice): Uint32Array {
   const { readData = false, dataSubset, readBudget } = options
-  const these = (places: Uint32Array): Chosen => ({ packs: packsAt(listing, places), count: places.length })
-  if (readBudget !== undefined) return these(packsInBudget(listing, readBudget, times))
-  if (dataSubset !== undefined) return these(packsToRead(listing, dataSubset, check.vault.random))
-  return readData ? { packs: listing.all, count: listing.count } : { packs: [], count: 0 }
+  if (readBudget !== undefined) return packsInBudget(from, readBudget, times)
+  if (dataSubset !== undefined) return packsToRead(from, dataSubset, check.vault.random)
+  return readData ? placesOf(from) : new Uint32Array()
 }
 
-function* packsAt(listing: PackListing, places: Uint32Array): Generator<StoredObject> {
+function* packsAt(packs: PackPlaces, places: Uint32Array): Generator<StoredObject> {
   for (const place of places) {
-    const pack = listing.packAt(place)
+    const pack = packs.packAt(place)
     if (pack !== undefined) yield pack
   }
 }

@@ -12,6 +12,10 @@ export interface PackPlaces {
   readonly placeEnd: number
   /** Made when it is asked for. */
   packAt(place: number): StoredObject | undefined
+}
+
+/** Packs that are found by their names, too. */
+export interface NamedPlaces extends PackPlaces {
   /** -1 where it is none of these. */
   placeOf(name: string): number
 }
@@ -26,7 +30,8 @@ export function placesOf(packs: PackPlaces): Uint32Array {
   return places.subarray(0, count)
 }
 
-export interface PackListing extends PackPlaces {
+/** All packs in the store: those of the index in the order of their numbers, then the others. */
+export interface PackListing extends NamedPlaces {
   /** The index that gave these numbers, and the end of them when the list began: of later packs nothing is known. */
   readonly index: BlobIndex
   readonly packNumberEnd: number
@@ -34,8 +39,6 @@ export interface PackListing extends PackPlaces {
   readonly count: number
   /** Of a pack of the index; undefined where it is not in the store. */
   bytesOf(pack: number): number | undefined
-  /** All packs in the store: those of the index in the order of their numbers, then the others. Made as they are taken. */
-  readonly all: Iterable<StoredObject>
   /** In the store and in no index, in the order of the listing. */
   readonly unknown: readonly { readonly id: PackId; readonly bytes: number }[]
 }
@@ -86,13 +89,6 @@ export async function packListing(
     return unknownPlaces.get(name) ?? -1
   }
 
-  function* all(): Generator<StoredObject> {
-    for (let place = 0; place < placeEnd; place += 1) {
-      const pack = packAt(place)
-      if (pack !== undefined) yield pack
-    }
-  }
-
   return {
     index,
     packNumberEnd: lengths.length,
@@ -102,6 +98,5 @@ export async function packListing(
     placeEnd,
     packAt,
     placeOf,
-    all: { [Symbol.iterator]: all },
   }
 }

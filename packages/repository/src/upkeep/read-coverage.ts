@@ -13,7 +13,7 @@ import type { ReadTimes } from './read-times.ts'
 
 export type ReadBudget =
   | { readonly kind: 'bytes'; readonly bytes: number }
-  /** Of the bytes that are stored. */
+  /** Of the bytes of all packs that there are to choose from. */
   | { readonly kind: 'percent'; readonly percent: number }
   /** Begins no pack after this time. */
   | { readonly kind: 'time'; readonly durationMs: number }

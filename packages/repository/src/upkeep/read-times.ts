@@ -2,7 +2,7 @@
  * Owns when each pack of a listing was last read in full and found sound: milliseconds since 1970 by this machine's clock,
  * in an array by its place. Of packs that are not in the listing nothing is kept.
  */
-import type { PackPlaces } from './pack-listing.ts'
+import type { NamedPlaces } from './pack-listing.ts'
 
 export interface ReadTimes {
   /** Undefined where it was never read. */
@@ -13,7 +13,7 @@ export interface ReadTimes {
   readonly all: Iterable<readonly [name: string, readMs: number]>
 }
 
-export function createReadTimes(packs: PackPlaces): ReadTimes {
+export function createReadTimes(packs: NamedPlaces): ReadTimes {
   const times = new Float64Array(packs.placeEnd).fill(Number.NaN)
   function of(place: number): number | undefined {
     const readMs = times[place]

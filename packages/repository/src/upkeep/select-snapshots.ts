@@ -13,6 +13,10 @@ export interface SnapshotSelection {
   readonly paths?: readonly string[]
 }
 
+export function selectsAll({ hostnames = [], tags = [], paths = [] }: SnapshotSelection): boolean {
+  return hostnames.length + tags.length + paths.length === 0
+}
+
 export function isSelected(snapshot: Snapshot, { hostnames = [], tags = [], paths = [] }: SnapshotSelection): boolean {
   if (hostnames.length > 0 && !hostnames.includes(snapshot.hostname)) return false
   if (tags.length > 0 && !tags.some((list) => hasAll(snapshot, list))) return false

@@ -8,9 +8,10 @@ import { count } from './arguments.ts'
 import { budgetNeedsPlace, coverageJson, coverageLines, coveragePath } from './check-coverage.ts'
 import { withLine } from './live-line.ts'
 import { examples, openNamed, type RepositoryOptions, repoCommand, runRepo, succeeded } from './repository-access.ts'
+import { type SelectionOptions, selectionOf, withSelection } from './selection.ts'
 import { tellFailed } from './told-errors.ts'
 
-interface CheckFlags extends RepositoryOptions {
+interface CheckFlags extends RepositoryOptions, SelectionOptions {
   readonly readData?: true
   readonly withCache?: true
   readonly readDataSubset?: string
@@ -19,8 +20,12 @@ interface CheckFlags extends RepositoryOptions {
 }
 
 export function repoCheckCommand(run: RunCommand): Command {
-  const text = 'Checks that all that snapshots need is there, and with --read-data that every byte is what it was.'
+  const text = [
+    'Checks that all that snapshots need is there, and with --read-data that every byte is what it was.',
+    'With ids, --host, --tag or --path: only the trees of these snapshots, and data only of packs that hold what they need.',
+  ].join(' ')
   const command = repoCommand('check', 'check the repository', text)
+    .argument('[ids...]', 'only what these snapshots need: ids, their first digits, or latest')
     .addOption(new Option('--read-data', 'read, decrypt and hash all data').conflicts('readDataSubset'))
     .addOption(new Option('--with-cache', 'read from the cache what it has: faster, and that is then not checked'))
     .addOption(new Option('--read-data-subset <part>', 'the same for a part: n/t, a random share 5%, a random 500M'))
@@ -35,11 +40,14 @@ export function repoCheckCommand(run: RunCommand): Command {
         .argParser(count)
         .default(30),
     )
-    .action((options: CheckFlags) => runRepo(run)(options, (session) => toldAnyway(session, check(session, options))))
-  return examples(command, [
+    .action((ids: readonly string[], options: CheckFlags) =>
+      runRepo(run)(options, (session) => toldAnyway(session, check(session, ids, options))),
+    )
+  return examples(withSelection(command), [
     { line: 'stillpoint repo check', what: 'structure only' },
     { line: 'stillpoint repo check --read-data-subset 1/7', what: 'and a seventh of the data' },
     { line: 'stillpoint repo check --read-data-budget 10G', what: 'and what waits longest: nightly, all in turn' },
+    { line: 'stillpoint repo check --read-data latest', what: 'all that the newest snapshot needs' },
   ])
 }
 
@@ -74,7 +82,7 @@ function progressTexts(): (progress: CheckProgress) => string {
   }
 }
 
-async function check(session: CommandSession, options: CheckFlags): Promise<ExitCode> {
+async function check(session: CommandSession, ids: readonly string[], options: CheckFlags): Promise<ExitCode> {
   const { host, output } = session
   const { openCoverageFile, parseDataSubset, parseReadBudget } = await import('@stillpoint/repository')
   const readBudget = options.readDataBudget === undefined ? undefined : parseReadBudget(options.readDataBudget)
@@ -87,6 +95,7 @@ async function check(session: CommandSession, options: CheckFlags): Promise<Exit
   const shown = progressTexts()
   const report = await withLine(session, (line) =>
     repository.check({
+      only: { ids, selection: selectionOf(host, options) },
       readData: options.readData === true,
       ...subset,
       ...(readBudget === undefined ? {} : { readBudget }),
@@ -119,8 +128,9 @@ async function check(session: CommandSession, options: CheckFlags): Promise<Exit
   const read = report.packsRead === 0 ? '' : `; read ${report.packsRead} of them, ${bytesText(report.bytesRead)}`
   // Who never reads data is not told of it each time.
   const isRead = report.coverage !== undefined && (readBudget !== undefined || report.coverage.oldestMs !== undefined)
+  const snapshots = countText(report.snapshots, report.isPartial ? 'chosen snapshot' : 'snapshot')
   output.lines([
-    `checked ${countText(report.snapshots, 'snapshot')}, ${countText(report.trees, 'tree')}, ${countText(report.packs, 'pack')}${read}`,
+    `checked ${snapshots}, ${countText(report.trees, 'tree')}, ${countText(report.packs, 'pack')}${read}`,
     ...(isRead && report.coverage !== undefined ? coverageLines(report.coverage) : []),
     ...(orphans === 0 ? [] : [`${countText(orphans, 'pack')} of interrupted saves; a prune removes them`]),
     report.problems.length === 0 ? 'no errors were found' : `${countText(report.problems.length, 'error')} found`,
