@@ -13,7 +13,8 @@ import { createRequire } from 'node:module'
 import { constants } from 'node:os'
 import { Failure } from '@stillpoint/core/kernel'
 import type { ExtendedAttribute } from './format/tree.ts'
-import { type LinuxCalls, linuxCalls } from './native/linux-calls.ts'
+import type { LinuxCalls } from './native/linux-calls.ts'
+import { linuxCalls } from './native/native-calls.ts'
 
 /** By path. All throw errors whose number `errnoNumber` knows. */
 type AttributeCalls = ReadingCalls<Buffer> & Pick<LinuxCalls, 'setAttribute' | 'removeAttribute'>

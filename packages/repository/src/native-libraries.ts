@@ -1,9 +1,7 @@
 /** Owns telling which native libraries this process could load, for who checks a machine before it is relied upon. */
 import { extendedAttributesKnown } from './extended-attributes.ts'
 import { nativePoly1305 } from './format/poly1305.ts'
-import { cLibrary } from './native/c-library.ts'
-import { libCrypto } from './native/libcrypto.ts'
-import { linuxCalls } from './native/linux-calls.ts'
+import { areNativeCallsLoaded, libCrypto, linuxCalls } from './native/native-calls.ts'
 
 export interface NativeLibrary {
   /** The package. */
@@ -26,7 +24,7 @@ export function nativeLibraries(): readonly NativeLibrary[] {
 function calls(): NativeLibrary {
   return {
     name: 'koffi',
-    isLoaded: cLibrary() !== undefined,
+    isLoaded: areNativeCallsLoaded(),
     purpose: 'calls of Linux and OpenSSL that Node does not have: a tenth to a quarter faster, times to the nanosecond',
     without: 'everything takes longer, and times are restored to the microsecond',
   }

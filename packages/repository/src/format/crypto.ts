@@ -7,7 +7,8 @@
  */
 import { timingSafeEqual } from 'node:crypto'
 import { assert, type Entropy } from '@stillpoint/core/kernel'
-import { type KeyStream, libCrypto } from '../native/libcrypto.ts'
+import type { KeyStream } from '../native/libcrypto.ts'
+import { libCrypto } from '../native/native-calls.ts'
 import { sound } from './damage.ts'
 import { poly1305Into } from './poly1305.ts'
 import { portableBlockCipher, portableKeyStream } from './portable-ciphers.ts'

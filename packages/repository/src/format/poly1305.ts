@@ -6,7 +6,7 @@
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { assert } from '@stillpoint/core/kernel'
-import { libCrypto } from '../native/libcrypto.ts'
+import { libCrypto } from '../native/native-calls.ts'
 
 /** Writes the 16 bytes of the code for `body` into `mac`. `key`: r (16, clamped here) ‖ s (16), for one message only. */
 export type Poly1305 = (mac: Uint8Array, body: Uint8Array, key: Uint8Array) => void

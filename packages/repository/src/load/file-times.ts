@@ -5,7 +5,8 @@
 import { futimesSync, lutimesSync } from 'node:fs'
 import { bytesFromName } from '../format/node-name.ts'
 import type { Timestamp } from '../format/timestamp.ts'
-import { type FileTimes, linuxCalls } from '../native/linux-calls.ts'
+import type { FileTimes } from '../native/linux-calls.ts'
+import { linuxCalls } from '../native/native-calls.ts'
 import type { NodePlace } from './place-node.ts'
 
 export function setTimes(fd: number, { atime, mtime }: FileTimes): void {

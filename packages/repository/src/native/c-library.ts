@@ -22,15 +22,8 @@ export interface CLibrary {
   errno(): number
 }
 
-let library: CLibrary | undefined | null = null
-
 /** Undefined where koffi has no build for this platform, or is not installed. */
-export function cLibrary(): CLibrary | undefined {
-  if (library === null) library = load()
-  return library
-}
-
-function load(): CLibrary | undefined {
+export function loadCLibrary(): CLibrary | undefined {
   try {
     const koffi = loadKoffi()
     const process = koffi.load(null)

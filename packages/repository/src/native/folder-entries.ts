@@ -4,7 +4,7 @@
  */
 import { lstatSync, openSync } from 'node:fs'
 import type { FileStatus } from './file-status.ts'
-import { linuxCalls } from './linux-calls.ts'
+import { linuxCalls } from './native-calls.ts'
 
 export interface FolderAt {
   /** Of the open directory; undefined: it is not open. */

@@ -5,7 +5,8 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { portablePoly1305 } from '../format/poly1305.ts'
 import { portableBlockCipher, portableKeyStream } from '../format/portable-ciphers.ts'
-import { type LibCrypto, libCrypto } from './libcrypto.ts'
+import type { LibCrypto } from './libcrypto.ts'
+import { libCrypto } from './native-calls.ts'
 
 function known(): LibCrypto {
   const library = libCrypto()

@@ -7,7 +7,7 @@
  */
 import { createCipheriv } from 'node:crypto'
 import { assert } from '@stillpoint/core/kernel'
-import { type CLibrary, cLibrary } from './c-library.ts'
+import type { CLibrary } from './c-library.ts'
 
 export interface KeyStream {
   /** Begins with this counter block of 16 bytes. */
@@ -25,17 +25,8 @@ export interface LibCrypto {
   poly1305(mac: Uint8Array, body: Uint8Array, key: Uint8Array): void
 }
 
-let known: LibCrypto | undefined | null = null
-
-/** Undefined where Node has another library, or it cannot be called. */
-export function libCrypto(): LibCrypto | undefined {
-  if (known === null) known = load()
-  return known
-}
-
-function load(): LibCrypto | undefined {
-  const library = cLibrary()
-  if (library === undefined) return undefined
+/** Undefined where Node has another library. */
+export function loadLibCrypto(library: CLibrary): LibCrypto | undefined {
   try {
     const made = bind(library)
     return agrees(made) ? made : undefined

@@ -17,7 +17,8 @@ import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { scratch } from '../testing/testbed.ts'
 import type { FileStatus } from './file-status.ts'
-import { type LinuxCalls, linuxCalls, noDirectory } from './linux-calls.ts'
+import { type LinuxCalls, noDirectory } from './linux-calls.ts'
+import { linuxCalls } from './native-calls.ts'
 
 function known(): LinuxCalls {
   const calls = linuxCalls()

@@ -10,7 +10,7 @@
 import { lstatSync } from 'node:fs'
 import { constants, endianness } from 'node:os'
 import { getSystemErrorMap } from 'node:util'
-import { type CLibrary, cLibrary } from './c-library.ts'
+import type { CLibrary } from './c-library.ts'
 import { type FileStatus, statusFromStatx, statxBytes } from './file-status.ts'
 
 /** Nanoseconds since 1970. */
@@ -42,27 +42,17 @@ export interface LinuxCalls {
 /** Stands for "where the process is": for absolute paths instead of names. */
 export const noDirectory = -100
 
-/** Undefined where the platform is another one, or the library is not there. */
-export function linuxCalls(): LinuxCalls | undefined {
-  if (calls === null) calls = load()
-  return calls
-}
-
-let calls: LinuxCalls | undefined | null = null
-
 /** Where constants and the layout of types are as below, and the kernel's word is that of the processor. */
 const architectures: readonly string[] = ['x64', 'arm64', 'riscv64', 'loong64']
 
-function load(): LinuxCalls | undefined {
+/** Undefined where the platform is another one, or refuses the calls. */
+export function loadLinuxCalls(library: CLibrary): LinuxCalls | undefined {
   if (process.platform !== 'linux' || !architectures.includes(process.arch) || endianness() !== 'LE') return undefined
-  const library = cLibrary()
-  if (library === undefined) return undefined
   try {
     const made = bind(library)
     const [ours, theirs] = [made.statAt(noDirectory, Buffer.from('/')), lstatSync('/', { bigint: true })]
     return ours.isDirectory() && ours.dev === theirs.dev && ours.ino === theirs.ino ? made : undefined
   } catch {
-    // A call is not known, or refused.
     return undefined
   }
 }

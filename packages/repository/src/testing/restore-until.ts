@@ -10,7 +10,7 @@ import { syncBuiltinESMExports } from 'node:module'
 import { describeFailure, Failure, type TreeId } from '@stillpoint/core/kernel'
 import { openLocalStore } from '../blob/local-store.ts'
 import type { Overwrite } from '../load/load.ts'
-import { linuxCalls } from '../native/linux-calls.ts'
+import { linuxCalls } from '../native/native-calls.ts'
 import { openRepository } from '../repository.ts'
 import { world } from './world.ts'
 

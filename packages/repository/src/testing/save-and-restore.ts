@@ -4,7 +4,7 @@
  * native libraries.
  */
 import { openLocalStore } from '../blob/local-store.ts'
-import { linuxCalls } from '../native/linux-calls.ts'
+import { linuxCalls } from '../native/native-calls.ts'
 import { openRepository } from '../repository.ts'
 import { world } from './world.ts'
 

@@ -8,6 +8,7 @@
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { assert, type Clock, Failure } from '@stillpoint/core/kernel'
+import { closeGate, createLoadGate, type LoadGate } from '../native/load-gate.ts'
 import { decodeTaskError } from './task-error.ts'
 import { runTask, type TaskContext, type TaskInput, type TaskKind, type TaskResult } from './tasks.ts'
 import type { TaskReply, TaskRequest, WorkerMessage } from './worker.ts'
@@ -64,6 +65,7 @@ interface Thread {
   readonly worker: Worker
   readonly tasks: Map<number, PendingTask>
   hasContext: boolean
+  readonly loadGate: LoadGate | undefined
 }
 
 export function createWorkPool(options: WorkPoolOptions): WorkPool {
@@ -92,15 +94,17 @@ export function createWorkPool(options: WorkPoolOptions): WorkPool {
 
   async function end(thread: Thread): Promise<void> {
     threads.delete(thread)
-    await thread.worker.terminate()
+    await terminate(thread)
   }
 
   function start(): Thread {
     const file = options.workerFile ?? workerFileDefault
     // What a thread has opened may be closed by another one: it must not be closed when the thread ends.
     // Options of the command line are for the main program (`--input-type`, `--test`, profilers), not for threads.
-    const worker = new Worker(file, { name: 'repository work', execArgv: [], resourceLimits, trackUnmanagedFds: false })
-    const thread: Thread = { worker, tasks: new Map(), hasContext: false }
+    const loadGate = createLoadGate()
+    const settings = { name: 'repository work', execArgv: [], resourceLimits, trackUnmanagedFds: false }
+    const worker = new Worker(file, { ...settings, workerData: { loadGate } })
+    const thread: Thread = { worker, tasks: new Map(), hasContext: false, loadGate }
     threads.add(thread)
     worker.on('message', (reply: TaskReply) => settle(thread, reply))
     let cause: unknown
@@ -110,9 +114,10 @@ export function createWorkPool(options: WorkPoolOptions): WorkPool {
     // A reply that cannot be read leaves a task without an answer.
     worker.on('messageerror', (error) => {
       cause = error
-      void worker.terminate()
+      void terminate(thread)
     })
     worker.on('exit', () => {
+      if (loadGate !== undefined) closeGate(loadGate)
       threads.delete(thread)
       for (const task of thread.tasks.values()) task.reject(workerFailed(cause))
       thread.tasks.clear()
@@ -222,6 +227,11 @@ export function createWorkPool(options: WorkPoolOptions): WorkPool {
       await Promise.all([...threads].map(end))
     },
   }
+}
+
+async function terminate({ worker, loadGate }: Thread): Promise<void> {
+  if (loadGate !== undefined) closeGate(loadGate)
+  await worker.terminate()
 }
 
 function workerFailed(cause: unknown): Failure {
