@@ -99,6 +99,8 @@ test('a directory that was renamed is still the one that is open; errors are tho
   expect(open('link', constants.O_NOFOLLOW)).toBe('ELOOP')
   expect(open('x'.repeat(256))).toBe('ENAMETOOLONG')
   expect(open('x'.repeat(10_000))).toBe('ENAMETOOLONG')
+  expect(open('link\0and more')).toBe('EINVAL')
+  expect(codeOf(() => calls.getAttribute(directory, 'user.first\0and more'))).toBe('EINVAL')
   expect(codeOf(() => calls.statAt(directory, Buffer.from('link/nowhere')))).toBe('ENOENT')
   expect(codeOf(() => calls.statAt(1_000_000, Buffer.from('link')))).toBe('EBADF')
   expect(codeOf(() => calls.setTimes(1_000_000, { atime: 0n, mtime: 0n }))).toBe('EBADF')

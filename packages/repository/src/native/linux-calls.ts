@@ -180,6 +180,8 @@ function textMemory(bytesMax: number): (text: Uint8Array, tooLong?: number) => B
   const memory = Buffer.alloc(bytesMax)
   return (text, tooLong = constants.errno.ENAMETOOLONG) => {
     if (text.length >= bytesMax) throw systemError('open', tooLong)
+    // It would end there: another name than the one that was meant.
+    if (text.includes(0)) throw systemError('open', constants.errno.EINVAL)
     memory.set(text)
     memory[text.length] = 0
     return memory
