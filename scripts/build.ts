@@ -1,6 +1,7 @@
 /**
  * `npm run build`: what is published, in `packages/*\/dist`: JavaScript, types, and a package.json that points at them.
- * In development nothing is built.
+ * In development nothing is built. With a directory as its argument, it is put there instead, a folder for each package:
+ * several may be building at a time.
  *
  * The JavaScript of a package is bundled, since to find and read two hundred files takes longer than what a short
  * command does. Invariants: 1. What is another package's stays an import of it. 2. What is imported lazily is a file of
@@ -10,12 +11,15 @@
 import { spawnSync } from 'node:child_process'
 import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { basename, dirname, join, resolve } from 'node:path'
+import { basename, dirname, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build, type CodeSplittingGroup } from 'rolldown'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const published = ['core', 'repository', 'sdk', 'stillpoint'] as const
+
+const [into] = process.argv.slice(2)
+const placeOf = (name: string) => (into === undefined ? join(root, 'packages', name, 'dist') : resolve(into, name))
 
 interface Manifest {
   readonly exports: Readonly<Record<string, string>>
@@ -56,7 +60,7 @@ function declareTypes(outDir: string): void {
     typeRoots: [join(root, 'node_modules/@types')],
   }
   writeFileSync(project, JSON.stringify({ extends: config, compilerOptions, include: [], files: entries }))
-  const { status } = spawnSync('tsc', ['-p', project], { stdio: 'inherit', cwd: root })
+  const { status } = spawnSync(join(root, 'node_modules/.bin/tsc'), ['-p', project], { stdio: 'inherit', cwd: root })
   if (status !== 0) throw new Error('tsc failed')
 }
 
@@ -70,10 +74,10 @@ function sourcesOf(dir: string): readonly string[] {
 
 async function assemble(name: string, declared: string): Promise<void> {
   const home = join(root, 'packages', name)
-  const dist = join(home, 'dist')
+  const dist = placeOf(name)
   const manifest = JSON.parse(readFileSync(join(home, 'package.json'), 'utf8')) as Manifest
   rmSync(dist, { recursive: true, force: true })
-  await bundle(home, manifest)
+  await bundle(home, manifest, dist)
   cpSync(join(declared, name, 'src'), join(dist, 'types'), { recursive: true })
   for (const file of ['README.md', 'bin']) {
     if (existsSync(join(home, file))) cpSync(join(home, file), join(dist, file), { recursive: true })
@@ -91,17 +95,17 @@ async function assemble(name: string, declared: string): Promise<void> {
     }),
   )
   writeFileSync(join(dist, 'package.json'), `${JSON.stringify({ ...manifest, exports }, null, 2)}\n`)
-  console.log(`packages/${name}/dist`)
+  console.log(relative(root, dist))
 }
 
 /** Plain and readable, so that stack traces say something. */
-async function bundle(home: string, manifest: Manifest): Promise<void> {
+async function bundle(home: string, manifest: Manifest, dist: string): Promise<void> {
   const { output } = await build({
     input: entriesOf(home, manifest),
     platform: 'node',
     external: (id) => !id.startsWith('.') && !id.startsWith('/'),
     output: {
-      dir: join(home, 'dist', 'lib'),
+      dir: join(dist, 'lib'),
       format: 'esm',
       entryFileNames: '[name].js',
       chunkFileNames: '[name].js',

@@ -1,6 +1,6 @@
 /** Owns laying the built packages out as they are when they have been installed: below node_modules, as JavaScript. */
 import { spawnSync } from 'node:child_process'
-import { cpSync, mkdirSync, readdirSync, symlinkSync } from 'node:fs'
+import { cpSync, mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -14,7 +14,8 @@ const packages = {
 
 /** Builds the packages and puts them into a directory, beside their dependencies. Returns the command's path. */
 export function installBuilt(directory: string): string {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [join(root, 'scripts/build.ts')], {
+  const built = join(directory, 'built')
+  const { status, stdout, stderr } = spawnSync(process.execPath, [join(root, 'scripts/build.ts'), built], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'pipe'],
     encoding: 'utf8',
@@ -27,7 +28,8 @@ export function installBuilt(directory: string): string {
     symlinkSync(join(root, 'node_modules', name), join(modules, name))
   }
   for (const [name, folder] of Object.entries(packages)) {
-    cpSync(join(root, 'packages', folder, 'dist'), join(modules, name), { recursive: true })
+    cpSync(join(built, folder), join(modules, name), { recursive: true })
   }
+  rmSync(built, { recursive: true })
   return join(modules, 'stillpoint', 'bin', 'stillpoint.js')
 }
