@@ -27,7 +27,12 @@ export function loadCLibrary(): CLibrary | undefined {
   try {
     const koffi = loadKoffi()
     const process = koffi.load(null)
-    return { declare: (prototype) => process.func(prototype) as never, errno: () => koffi.errno() }
+    return {
+      declare<Result extends number | bigint | undefined>(prototype: string) {
+        return process.func(prototype) as (...values: readonly unknown[]) => Result
+      },
+      errno: () => koffi.errno(),
+    }
   } catch {
     // It says so itself: `nativeLibraries`, which `doctor` shows. Everything works without, and takes longer.
     return undefined

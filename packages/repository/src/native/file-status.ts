@@ -102,6 +102,7 @@ function timeAt(view: DataView, at: number): bigint {
 function deviceAt(view: DataView, at: number): bigint {
   const [major, minor] = [view.getUint32(at, true), view.getUint32(at + 4, true)]
   const low = BigInt((((major & 0xfff) << 8) | (minor & 0xff)) >>> 0)
-  const high = (major & 0xfffff000) !== 0 || (minor & 0xffffff00) !== 0
-  return high ? low | (BigInt(major & 0xfffff000) << 32n) | (BigInt(minor & 0xffffff00) << 12n) : low
+  // Unsigned: a number whose highest bit is set must not become a negative one.
+  const [majorHigh, minorHigh] = [(major & 0xfffff000) >>> 0, (minor & 0xffffff00) >>> 0]
+  return majorHigh === 0 && minorHigh === 0 ? low : low | (BigInt(majorHigh) << 32n) | (BigInt(minorHigh) << 12n)
 }
